@@ -1,0 +1,232 @@
+"""The command line: `alikit` or `python -m alikit`.
+
+alikit recipes
+alikit train digits --steps 2000 --seed 0 --out runs/digits
+alikit resume runs/digits --steps 4000
+alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
+"""
+
+import dataclasses
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+import alikit
+
+from . import runs
+from .data import SOURCES, Dataset, load
+from .errors import AlikitError
+from .evaluation import coverage, reconstruction
+from .figures import beside, grid, plane_image
+from .models import Game
+from .recipes import RECIPES
+from .training import Progress, Trainer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
+Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder's pictures to N x N.", metavar="N")]
+SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
+PICTURES = 60  # in a grid
+
+
+@app.callback()
+def about() -> None:
+    """Adversarially Learned Inference: train it, sample it, look at what it keeps."""
+
+
+@app.command()
+def recipes() -> None:
+    """List the named experiments and the data they can take."""
+    width = max(map(len, RECIPES)) + 2
+    for name, recipe in RECIPES.items():
+        typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data or 'folder:PATH'}, {recipe.steps} steps]")
+    typer.echo(f"\ndata: {', '.join(SOURCES)}, or folder:PATH for class folders of your own pictures")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
+    data: Annotated[str | None, typer.Option(help=f"{', '.join(SOURCES)} or folder:PATH.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train; the recipe's own by default.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, noise and the order of examples.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make; runs/RECIPE-seedN by default.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Examples a step; the recipe's own by default.", min=2)] = None,
+    decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
+    size: Size = None,
+    skip_corrupt: SkipCorrupt = False,
+) -> None:
+    """Train a recipe into a new run folder."""
+    if recipe not in RECIPES:
+        raise AlikitError(f"no recipe called {recipe!r}: see alikit recipes")
+    row = RECIPES[recipe]
+    out = out or Path("runs") / f"{recipe}-seed{seed}"
+    runs.check_new(out)
+    if (data or row.data) is None:
+        raise AlikitError(f"{recipe} has no data of its own: name a folder of pictures with --data folder:PATH")
+    if row.needs_decoder and decoder is None:
+        raise AlikitError(f"{recipe} starts from a finished GAN: name its run folder with --decoder RUN")
+    settings = {
+        "recipe": recipe,
+        "data": data or row.data,
+        "size": size,
+        "skip_corrupt": skip_corrupt,
+        "seed": seed,
+        "batch_size": batch or row.batch_size,
+        "lr": row.lr,
+        "betas": row.betas,
+        "steps": steps or row.steps,
+        "decoder": str(decoder) if decoder else None,
+        "command": shlex.join(["alikit", *sys.argv[1:]]),
+        "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
+    }
+    parts = load(settings["data"], size, skip_corrupt)
+    trainer = _trainer(settings, parts)
+    runs.create(out, {**settings, "x_shape": parts[0].shape})
+    _run(trainer, parts, out, settings["steps"])
+
+
+@app.command()
+def resume(
+    run: RunFolder,
+    steps: Annotated[int | None, typer.Option(help="Steps in all; the recipe's own by default.", min=1)] = None,
+) -> None:
+    """Go on with a run that was stopped, as if it had not been."""
+    settings = runs.settings(run)
+    state = runs.checkpoint(run)
+    parts = load(settings["data"], settings["size"], settings["skip_corrupt"])
+    trainer = _trainer(settings, parts)
+    trainer.resume(state)
+    steps = steps or settings["steps"]
+    if trainer.step >= steps:
+        raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
+    _run(trainer, parts, run, steps)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
+    number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES,
+    seed: Annotated[int, typer.Option(help="Seed of the codes z.", min=0)] = 0,
+) -> None:
+    """Draw samples from a trained model into a picture."""
+    model = runs.load_model(run)
+    torch.manual_seed(seed)
+    runs.save_picture(_picture(model.sample(number)), out)
+    typer.echo(f"{number} samples in {out}")
+
+
+@app.command(name="reconstruct")
+def reconstruct_(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("reconstructions.png"),
+    number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES // 2,
+    seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0)] = 0,
+    mean: Annotated[bool, typer.Option("--mean", help="Decode the encoder's mean instead of a draw.")] = False,
+) -> None:
+    """Reconstruct held-out data: originals in odd, reconstructions in even columns."""
+    settings, model = runs.settings(run), runs.load_model(run)
+    _, held_out = load(settings["data"], settings["size"], settings["skip_corrupt"])
+    torch.manual_seed(seed)
+    x = held_out.floats(slice(number))
+    runs.save_picture(_picture(beside(x, model.reconstruct(x, sample=not mean))), out)
+    typer.echo(f"{len(x)} originals and their reconstructions in {out}")
+
+
+@app.command()
+def evaluate(run: RunFolder) -> None:
+    """Measure a trained model on held-out data; prints one JSON line."""
+    settings, model = runs.settings(run), runs.load_model(run)
+    torch.manual_seed(0)
+    typer.echo(json.dumps(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"]))))
+
+
+def _trainer(settings: dict, parts: tuple[Dataset, Dataset]) -> Trainer:
+    """The untrained model of the settings, with its trainer, both from the settings' seed."""
+    row, (data, _) = RECIPES[settings["recipe"]], parts
+    trained = runs.load_model(settings["decoder"]) if settings["decoder"] else None
+    torch.manual_seed(settings["seed"])
+    model = row.build(data.shape, data.mean(), trained)
+    return Trainer(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        data,
+        batch_size=settings["batch_size"],
+        lr=settings["lr"],
+        betas=tuple(settings["betas"]),
+        seed=settings["seed"],
+    )
+
+
+def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int) -> None:
+    """Trains with a progress bar, logging and drawing as it goes; Ctrl-C saves."""
+    every = max(1, min(100, steps // 10))
+    bar = tqdm(total=steps, initial=trainer.step, unit=" steps", mininterval=0.5)
+
+    def watch(progress: Progress) -> None:
+        runs.log(
+            out, {"step": progress.step, "images_per_second": round(progress.images_per_second), **progress.losses}
+        )
+        bar.update(progress.step - bar.n)
+        losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
+        bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
+        if progress.step % (10 * every) == 0 or progress.step == steps:
+            _draw(trainer.model, parts[1], out, progress.step)
+            runs.save(out, trainer.state())
+
+    try:
+        with bar:
+            trainer.run(steps, every, watch)
+    except KeyboardInterrupt:
+        runs.save(out, trainer.state())
+        typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: alikit resume {out}", err=True)
+        raise typer.Exit(130) from None
+    measured = _evaluate(trainer.model, parts)
+    runs.log(out, {"step": steps, **measured})
+    typer.echo(json.dumps(measured))
+    typer.echo(f"weights, log and pictures in {out}")
+
+
+def _evaluate(model: Game, parts: tuple[Dataset, Dataset]) -> dict[str, float]:
+    """What can be measured of this model: modes found (points), reconstruction error (if it has an encoder)."""
+    measured = {}
+    if len(parts[1].shape) == 1:
+        measured |= dataclasses.asdict(coverage(model.sample(10_000)))
+    if model.encoder is not None:
+        measured |= {f"reconstruction_{k}": v for k, v in dataclasses.asdict(reconstruction(model, *parts)).items()}
+    return {name: round(number, 5) for name, number in measured.items()}
+
+
+def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:
+    """Samples from the same codes every time, and reconstructions of the same held-out examples."""
+    torch.manual_seed(0)
+    number = PICTURES if len(held_out.shape) == 3 else 2000
+    runs.save_picture(_picture(model.sample(number)), out / f"samples-{step:07d}.png")
+    if model.encoder is not None:
+        x = held_out.floats(slice(number // 2)).to(model.device)
+        runs.save_picture(_picture(beside(x, model.reconstruct(x))), out / f"reconstructions-{step:07d}.png")
+
+
+def _picture(x: torch.Tensor):
+    return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
+
+
+def main() -> None:
+    """Entry point: a mistake that a person can mend becomes one line and exit status 2."""
+    logging.basicConfig(format="%(message)s")
+    try:
+        app(prog_name="alikit")
+    except AlikitError as error:
+        typer.echo(f"alikit: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What every data source hands over: one tensor of examples, their labels where there are any, and what is known."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All examples of one data set, held in memory and ready to be indexed in whole batches.
+
+    name     what it is called in settings and logs
+    x        pictures: (N, C, H, W) uint8 in 0..255; points: (N, D) float32
+    labels   (N,) int64 class of each example, or None
+    classes  the name of each class, in label order
+    factors  further known facts of each example, each a tensor with N rows
+    """
+
+    name: str
+    x: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    factors: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) for pictures, (D,) for points."""
+        return tuple(self.x.shape[1:])
+
+    def floats(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """The indexed examples as a network takes them: pictures in [0, 1], points as they are; float32."""
+        x = self.x[index]
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
+    def mean(self) -> Tensor:
+        """The mean example, `shape` float32, on the same scale as `floats`; without a float copy of all the data."""
+        total = sum(batch.double().sum(0) for batch in self.batches(1000))
+        return (total / len(self)).float()
+
+    def batches(self, batch_size: int) -> Iterator[Tensor]:
+        """All examples in order as `floats`, `batch_size` at a time; the last batch may be smaller."""
+        return (self.floats(slice(begin, begin + batch_size)) for begin in range(0, len(self), batch_size))
+
+    def select(self, index: Tensor | slice) -> "Dataset":
+        """The indexed examples with their labels and factors, as a data set of their own."""
+        return replace(
+            self,
+            x=self.x[index],
+            labels=None if self.labels is None else self.labels[index],
+            factors={name: values[index] for name, values in self.factors.items()},
+        )
+
+    def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """A training part and `held_out` examples drawn at random from `seed`, without overlap."""
+        if not 0 < held_out < len(self):
+            raise ValueError(
+                f"cannot hold out {held_out} of {len(self)} examples: choose between 1 and {len(self) - 1}"
+            )
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.select(order[held_out:]), self.select(order[:held_out])
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set with its examples on `device`; labels and factors stay where they are."""
+        return replace(self, x=self.x.to(device))

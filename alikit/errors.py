@@ -1,0 +1,5 @@
+"""The one exception for mistakes a person can mend."""
+
+
+class AlikitError(ValueError):
+    """Bad input. The message is one line: what is wrong and what to do. The command line shows it and exits with 2."""

@@ -1,0 +1,6 @@
+"""How good: modes found, and pictures given back."""
+
+from .coverage import Coverage, coverage
+from .fidelity import Reconstruction, reconstruction
+
+__all__ = ["Coverage", "Reconstruction", "coverage", "reconstruction"]

@@ -1,0 +1,37 @@
+"""What the players want, as pure functions of the discriminator's logits (paper section 2).
+
+`q_logits` and `p_logits` are D's outputs before the sigmoid, shape (N,), any real number: on pairs (x, z_hat) of the
+encoder joint q, and on pairs (x_tilde, z) of the decoder joint p. D(.) = sigmoid(logit) is its belief in "this is q".
+Each function returns a scalar in nats. softplus(-d) is -log D and softplus(d) is -log(1 - D), safe at any logit.
+"""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+
+def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
+    """V(D, G) = E_q[log D] + E_p[log(1 - D)]; D climbs it, G descends it. At most 0; 2 JSD - log 4 for the best D."""
+    return logsigmoid(q_logits).mean() + logsigmoid(-p_logits).mean()
+
+
+def discriminator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
+    """-V(D, G): log 4 when D cannot tell the joints apart, 0 when it is always right and sure."""
+    return softplus(-q_logits).mean() + softplus(p_logits).mean()
+
+
+def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
+    """Non-saturating on both sides: encoder and decoder are paid when D takes each joint for the other.
+
+    For a plain GAN the q term holds nothing of the generator's; `gan_generator_loss` leaves it out.
+    """
+    return softplus(q_logits).mean() + softplus(-p_logits).mean()
+
+
+def gan_generator_loss(p_logits: Tensor) -> Tensor:
+    """-E_p[log D]: the non-saturating loss of a decoder that plays alone (Goodfellow et al. 2014, section 3)."""
+    return softplus(-p_logits).mean()
+
+
+def saturating_generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
+    """V(D, G) itself: the same optimum, but its gradient dies as D grows sure. For lessons, not for training."""
+    return value(q_logits, p_logits)

@@ -1,0 +1,209 @@
+"""The games. Every model here is a game over pairs, so all are trained, sampled and asked in the same way.
+
+A game says what one batch means in `losses`: {player: loss}, one forward pass for all players. `players` names who owns
+which parameters. GAN compares (x,) with (x_tilde,); ALI compares (x, z_hat) with (x_tilde, z); a GAN's decoder kept
+frozen inside ALI is post-hoc inference. `VAE` and `InverseMapping` have one player and no discriminator.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from .errors import AlikitError
+from .losses import discriminator_loss, gan_generator_loss, generator_loss
+from .networks import Frozen, Gaussian
+
+
+class Game(nn.Module):
+    """What every model can be asked, whatever it played. Codes z are (N, Z); x is (N, D) or (N, C, H, W).
+
+    Questions are answered without gradients and in evaluation mode (batch norm by its running statistics, no dropout);
+    the mode is put back afterwards. Only `losses` and `players` differ from game to game.
+    """
+
+    def __init__(self, decoder: nn.Module, z_dim: int, encoder: nn.Module | None = None):
+        super().__init__()
+        self.decoder, self.z_dim, self.encoder = decoder, z_dim, encoder
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """Each player's loss (a scalar, in nats unless said otherwise) on one batch of data x, in one forward pass."""
+        raise NotImplementedError
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Each player's parameters that learn."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def prior(self, n: int) -> Tensor:
+        """n draws of z ~ p(z) = N(0, I), (n, Z), on the model's device."""
+        return torch.randn(n, self.z_dim, device=self.device)
+
+    def sample(self, n: int) -> Tensor:
+        """n draws of x ~ p(x): z from the prior, then x from p(x|z)."""
+        if n < 1:
+            raise AlikitError(f"cannot draw {n} samples: ask for at least 1")
+        return self.decode(self.prior(n), sample=True)
+
+    def encode(self, x: Tensor, sample: bool = True) -> Tensor:
+        """z_hat ~ q(z|x), (N, Z); with sample=False the conditional's mean instead of a draw."""
+        if self.encoder is None:
+            raise AlikitError(
+                "a GAN cannot encode: nothing in it says which z made x; train ALI or a VAE, "
+                "or give this GAN an encoder with inverse_mapping or post_hoc_inference"
+            )
+        return self._ask(self.encoder, x, sample)
+
+    def decode(self, z: Tensor, sample: bool = False) -> Tensor:
+        """x_tilde for each z, (N, ...): the mean of p(x|z), or a draw from it with sample=True."""
+        return self._ask(self.decoder, z, sample)
+
+    def reconstruct(self, x: Tensor, sample: bool = True) -> Tensor:
+        """Gx(Gz(x)), same shape as x: encode, then decode; sample as for `encode`."""
+        return self.decode(self.encode(x, sample))
+
+    def interpolate(self, x_from: Tensor, x_to: Tensor, steps: int = 9, spherical: bool = False) -> Tensor:
+        """Paths between pairs of examples, decoded at `steps` points from one code to the other: (N, steps, ...)."""
+        z = mix(self.encode(x_from, sample=False), self.encode(x_to, sample=False), steps, spherical)
+        return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    @torch.no_grad()
+    def _ask(self, conditional: nn.Module, v: Tensor, sample: bool) -> Tensor:
+        training = self.training
+        self.eval()
+        try:
+            return conditional(v) if sample else conditional.mean(v)
+        finally:
+            self.train(training)
+
+
+def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Tensor:
+    """Codes on the way from z_from to z_to, both (N, Z) -> (N, steps, Z), ends included.
+
+    Linear, as in the paper; `spherical` turns from one direction to the other at a steady angle and pace instead, which
+    keeps the path as far from the origin as its ends are. Where the two point the same way it falls back to linear.
+    """
+    if steps < 2:
+        raise AlikitError(f"a path needs at least its 2 ends, not {steps} steps")
+    t = torch.linspace(0, 1, steps, device=z_from.device)[None, :, None]
+    a, b = z_from[:, None], z_to[:, None]
+    linear = (1 - t) * a + t * b
+    if not spherical:
+        return linear
+    cosine = nn.functional.cosine_similarity(a, b, dim=2, eps=1e-12).clamp(-1, 1)[..., None]
+    angle = cosine.acos()
+    turned = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
+    return torch.where(angle.sin() > 1e-4, turned, linear)
+
+
+class AdversarialGame(Game):
+    """A discriminator against everything else that learns."""
+
+    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None = None):
+        super().__init__(decoder, z_dim, encoder)
+        self.discriminator = discriminator
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        discriminator = list(self.discriminator.parameters())
+        own = {id(p) for p in discriminator}
+        generator = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        return {"discriminator": discriminator, "generator": generator}
+
+    def logits(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """D's logits on q's and on p's pairs, each (N,), from ONE pass over both, as the paper's authors do.
+
+        With batch norm in D the two halves share their statistics, so two separate passes would be another game.
+        """
+        q_logits, p_logits = self.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).chunk(2)
+        return q_logits, p_logits
+
+
+class GAN(AdversarialGame):
+    """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014)."""
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        x_tilde = self.decoder(self.prior(len(x)))
+        q_logits, p_logits = self.logits((x,), (x_tilde,))
+        return {"discriminator": discriminator_loss(q_logits, p_logits), "generator": gan_generator_loss(p_logits)}
+
+
+class ALI(AdversarialGame):
+    """(x, z_hat) with z_hat ~ q(z|x) against (x_tilde, z) with x_tilde ~ p(x|z) (paper section 2).
+
+    encoder: `Gaussian` (the paper's), `Deterministic` (BiGAN) or `NoiseInput` (the paper's toy);
+    decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int):
+        super().__init__(decoder, discriminator, z_dim, encoder)
+
+    def pairs(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """One batch from each joint: (x, z_hat) of q and (x_tilde, z) of p."""
+        z_hat = self.encoder(x)
+        z = self.prior(len(x))
+        return (x, z_hat), (self.decoder(z), z)
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        q_logits, p_logits = self.logits(*self.pairs(x))
+        return {
+            "discriminator": discriminator_loss(q_logits, p_logits),
+            "generator": generator_loss(q_logits, p_logits),
+        }
+
+
+def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:
+    """An encoder for a finished GAN, learned by the ALI game against a frozen copy of its decoder (figure 8c).
+
+    `discriminator` is a fresh one over (x, z); the GAN itself is left as it is.
+    """
+    return ALI(encoder, Frozen(copy.deepcopy(gan.decoder)), discriminator, gan.z_dim)
+
+
+class InverseMapping(Game):
+    """An encoder fitted to give back the z of generated x: E_z |z - Gz(Gx(z))|^2, decoder frozen (figure 8b).
+
+    It never sees real data, so what the decoder cannot draw the encoder has never met.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, z_dim: int):
+        super().__init__(decoder, z_dim, encoder)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"encoder": list(self.encoder.parameters())}
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """The squared distance between z and its recovery, summed over Z; of x only the batch size is used."""
+        z = self.prior(len(x))
+        return {"encoder": (z - self.encoder(self.decoder(z))).square().sum(1).mean()}
+
+
+def inverse_mapping(gan: Game, encoder: nn.Module) -> InverseMapping:
+    """`InverseMapping` for a finished GAN, on a frozen copy of its decoder; the GAN itself is left as it is."""
+    return InverseMapping(encoder, Frozen(copy.deepcopy(gan.decoder)), gan.z_dim)
+
+
+class VAE(Game):
+    """Kingma and Welling (2014): maximise E_q[log p(x|z)] - KL(q(z|x) || p(z)), the evidence lower bound.
+
+    p(x|z) is Gaussian around the decoder's output with one learned scale, in the unit of x. `sample` shows the
+    decoder's output and leaves that Gaussian's noise out, as pictures of VAEs do.
+    """
+
+    def __init__(self, encoder: Gaussian, decoder: nn.Module, z_dim: int):
+        super().__init__(decoder, z_dim, encoder)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"autoencoder": list(self.parameters())}
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """The negative evidence lower bound of an example."""
+        mu, log_sigma = self.encoder.moments(x)
+        posterior = Normal(mu, log_sigma.exp())
+        likelihood = Normal(self.decoder(posterior.rsample()), self.log_scale.exp())
+        evidence = likelihood.log_prob(x).flatten(1).sum(1) - kl_divergence(posterior, Normal(0.0, 1.0)).sum(1)
+        return {"autoencoder": -evidence.mean()}

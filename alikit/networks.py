@@ -1,0 +1,191 @@
+"""Who plays: plain stacks of layers, and the conditionals q(z|x), p(x|z) and discriminators built on them.
+
+A network is written down as data (a tuple of `Conv` rows, like the paper's tables, or a list of widths) and turned
+into a module by `conv_stack` or `mlp`. Codes are always (N, Z); points (N, D); pictures (N, C, H, W) in [0, 1].
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+# Running statistics move by this much a step, in every network of the paper's published settings.
+BATCH_NORM_MOMENTUM = 0.05
+
+
+class Maxout(nn.Module):
+    """The largest of every `pieces` neighbouring features: (N, M * pieces, ...) -> (N, M, ...). Goodfellow 2013."""
+
+    def __init__(self, pieces: int):
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.unflatten(1, (-1, self.pieces)).max(2).values
+
+
+def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout: float = 0.0) -> nn.Sequential:
+    """Fully connected stack (N, widths[0]) -> (N, widths[-1]); the last layer is linear.
+
+    Hidden layers are ReLU, with `batch_norm` in place of their own bias; or maxout of `pieces`. Every layer's input
+    loses a share `dropout` of its numbers while training.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths[:-1]):
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM))
+        layers.append(Maxout(pieces) if pieces else nn.ReLU())
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One row of a layer table: kernel, stride and maps; no padding anywhere. `up` transposes the convolution."""
+
+    kernel: int
+    stride: int
+    maps: int
+    up: bool = False
+    batch_norm: bool = True
+    activation: str = "leaky"  # "leaky", "maxout" (2 pieces) or "linear"
+    dropout: float = 0.0  # on the row's input
+
+
+def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float) -> nn.Sequential:
+    """The rows as a module, (N, channels, H, W) -> (N, rows[-1].maps, H', W'). BN takes the place of a bias."""
+    layers: list[nn.Module] = []
+    for row in rows:
+        if row.dropout:
+            layers.append(nn.Dropout(row.dropout))
+        maps = row.maps * (2 if row.activation == "maxout" else 1)
+        kind = nn.ConvTranspose2d if row.up else nn.Conv2d
+        layers.append(kind(channels, maps, row.kernel, row.stride, bias=not row.batch_norm))
+        if row.batch_norm:
+            layers.append(nn.BatchNorm2d(maps, momentum=BATCH_NORM_MOMENTUM))
+        if row.activation == "leaky":
+            layers.append(nn.LeakyReLU(slope))
+        elif row.activation == "maxout":
+            layers.append(Maxout(2))
+        channels = row.maps
+    return nn.Sequential(*layers)
+
+
+class Pixels(nn.Module):
+    """The last step of a picture decoder: a bias of its own for every pixel and channel, then a sigmoid to [0, 1].
+
+    The bias starts at the log-odds of the data's mean picture, so that an untrained decoder already draws that; with
+    no mean at hand it starts at mid-grey.
+    """
+
+    def __init__(self, x_shape: tuple[int, ...], mean: Tensor | None = None):
+        super().__init__()
+        mean = torch.full(x_shape, 0.5) if mean is None else mean
+        self.bias = nn.Parameter(mean.clamp(1 / 256, 255 / 256).logit())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.sigmoid(features + self.bias)
+
+
+def initialise(network: nn.Module, std: float) -> nn.Module:
+    """Draws every linear and convolution weight from N(0, std^2) and sets their biases to 0; returns the network."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
+# Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
+
+
+class Deterministic(nn.Module):
+    """All probability on one value, net(v). As an encoder it makes ALI a BiGAN."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.net(v)
+
+    mean = forward
+
+
+class Gaussian(nn.Module):
+    """N(mu(v), diag(sigma(v)^2)), drawn as mu + sigma * eps so that gradients reach mu and sigma (paper section 2.2).
+
+    `net` emits [mu, log_sigma] along dimension 1, (N, 2 * D, ...).
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def moments(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log_sigma, each (N, D, ...)."""
+        mu, log_sigma = self.net(v).chunk(2, dim=1)
+        return mu, log_sigma
+
+    def forward(self, v: Tensor) -> Tensor:
+        mu, log_sigma = self.moments(v)
+        return mu + log_sigma.exp() * torch.randn_like(mu)
+
+    def mean(self, v: Tensor) -> Tensor:
+        return self.moments(v)[0]
+
+
+class NoiseInput(nn.Module):
+    """net([v, eps]) with eps ~ N(0, I) of `noise` numbers: any shape of conditional, with no density to write down.
+
+    The toy's encoder (paper section 4.5). Its mean has no formula, so `mean` is net([v, 0]), the value at zero noise.
+    """
+
+    def __init__(self, net: nn.Module, noise: int):
+        super().__init__()
+        self.net, self.noise = net, noise
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1))
+
+    def mean(self, v: Tensor) -> Tensor:
+        return self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1))
+
+
+class Frozen(nn.Module):
+    """A conditional that no longer learns: no gradients, and batch norm always by its running statistics."""
+
+    def __init__(self, conditional: nn.Module):
+        super().__init__()
+        self.conditional = conditional.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Frozen":
+        return super().train(False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.conditional(v)
+
+    def mean(self, v: Tensor) -> Tensor:
+        return self.conditional.mean(v)
+
+
+class Discriminator(nn.Module):
+    """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to one logit.
+
+    A GAN's "pair" is (x,) alone, ALI's is (x, z). With `nn.Identity` towers the members are joined as they come.
+    """
+
+    def __init__(self, towers: list[nn.Module], joint: nn.Module):
+        super().__init__()
+        self.towers, self.joint = nn.ModuleList(towers), joint
+
+    def forward(self, *pair: Tensor) -> Tensor:
+        """The members, each (N, ...) -> logits (N,): large where the pair looks like one of q's."""
+        features = [tower(member).flatten(1) for tower, member in zip(self.towers, pair, strict=True)]
+        return self.joint(torch.cat(features, dim=1)).flatten()

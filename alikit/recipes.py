@@ -1,0 +1,195 @@
+"""Named experiments, as data: which game, on what, with which networks and settings. To add one, add a row.
+
+model = RECIPES["digits"].build((1, 8, 8), mean)
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .errors import AlikitError
+from .models import ALI, GAN, VAE, Game, inverse_mapping, post_hoc_inference
+from .networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, Pixels, conv_stack, initialise, mlp
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected networks, in widths of hidden layers: for points, and for pictures small enough (`size` a side).
+
+    Encoder and decoder have batch norm and ReLU, the discriminator maxout of `pieces` and no batch norm.
+    """
+
+    encoder: tuple[int, ...]
+    decoder: tuple[int, ...]
+    discriminator: tuple[int, ...]
+    pieces: int
+    dropout: float = 0.0  # on the input of each of the discriminator's layers
+    noise: int = 0  # numbers of noise beside x at the input of an encoder of kind "noise"
+    size: int | None = None
+
+    def build_encoder(self, kind: str, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+        inputs = math.prod(x_shape) + (self.noise if kind == "noise" else 0)
+        outputs = 2 * z_dim if kind == "gaussian" else z_dim
+        return nn.Sequential(nn.Flatten(), mlp([inputs, *self.encoder, outputs], batch_norm=True))
+
+    def build_decoder(self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None) -> nn.Module:
+        stack = mlp([z_dim, *self.decoder, math.prod(x_shape)], batch_norm=True)
+        return stack if self.size is None else nn.Sequential(stack, nn.Unflatten(1, x_shape), Pixels(x_shape, mean))
+
+    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+        towers = [nn.Identity() for _ in range(2 if z_dim else 1)]
+        widths = [math.prod(x_shape) + z_dim, *self.discriminator, 1]
+        return Discriminator(towers, mlp(widths, pieces=self.pieces, dropout=self.dropout))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Networks for square pictures, as rows of layers. The rows whose width depends on Z or on the channels are added
+    when they are built: the encoder's last (Z, or 2 Z for mu and log sigma), the decoder's and the joint's last."""
+
+    size: int  # pixels a side
+    slope: float
+    encoder: tuple[Conv, ...]
+    decoder: tuple[Conv, ...]
+    of_x: tuple[Conv, ...]
+    of_z: tuple[Conv, ...]
+    joint: tuple[Conv, ...]
+
+    def build_encoder(self, kind: str, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+        head = _linear(2 * z_dim if kind == "gaussian" else z_dim)
+        return nn.Sequential(conv_stack((*self.encoder, head), x_shape[0], self.slope), nn.Flatten())
+
+    def build_decoder(self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None) -> nn.Module:
+        stack = conv_stack((*self.decoder, _linear(x_shape[0])), z_dim, self.slope)
+        return nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), stack, Pixels(x_shape, mean))
+
+    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+        towers, features = [conv_stack(self.of_x, x_shape[0], self.slope)], self.of_x[-1].maps
+        if z_dim:
+            towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
+            features += self.of_z[-1].maps
+        joint = conv_stack((*self.joint, _linear(1)), features, self.slope)
+        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), joint))
+
+
+def _linear(maps: int) -> Conv:
+    return Conv(1, 1, maps, batch_norm=False, activation="linear")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of the table below. `z_dim` is Z; `encoder` is "gaussian", "deterministic", "noise" or None (a GAN);
+    `weight_std` the spread of initial weights, None for PyTorch's own; `data` the default source, None if it must be
+    named."""
+
+    summary: str
+    game: str  # "ali", "gan", "vae", "inverse" or "post-hoc"
+    data: str | None
+    networks: Dense | Pictures
+    z_dim: int
+    encoder: str | None = "gaussian"
+    steps: int = 2000
+    batch_size: int = 100
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_std: float | None = None
+
+    @property
+    def needs_decoder(self) -> bool:
+        """Whether the game starts from a finished GAN's decoder."""
+        return self.game in ("inverse", "post-hoc")
+
+    def build(self, x_shape: tuple[int, ...], mean: Tensor | None = None, trained: Game | None = None) -> Game:
+        """The untrained model for examples of `x_shape`, its weights drawn from torch's global generator.
+
+        mean     the mean training picture, where the decoder's pixels start; None leaves them grey
+        trained  for "inverse" and "post-hoc", the model whose decoder is frozen; None builds an untrained one
+                 (which is what loading weights into it afterwards needs)
+
+        Raises AlikitError where the networks are not made for examples of this shape.
+        """
+        self._check(x_shape)
+        parts: dict[str, nn.Module] = {}
+        if self.encoder:
+            net = self.networks.build_encoder(self.encoder, x_shape, self.z_dim)
+            parts["encoder"] = {
+                "gaussian": Gaussian,
+                "deterministic": Deterministic,
+                "noise": lambda net: NoiseInput(net, self.networks.noise),
+            }[self.encoder](net)
+        parts["decoder"] = Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean))
+        if self.game in ("ali", "gan", "post-hoc"):
+            parts["discriminator"] = self.networks.build_discriminator(x_shape, 0 if self.game == "gan" else self.z_dim)
+        if self.weight_std:
+            for part in parts.values():
+                initialise(part, self.weight_std)
+        games = {"ali": ALI, "gan": GAN, "vae": VAE}
+        if self.game in games:
+            return games[self.game](**parts, z_dim=self.z_dim)
+        decoder = parts.pop("decoder")
+        start = trained or Game(decoder, self.z_dim)
+        return (inverse_mapping if self.game == "inverse" else post_hoc_inference)(start, **parts)
+
+    def _check(self, x_shape: tuple[int, ...]) -> None:
+        size = self.networks.size
+        if size is None:
+            if len(x_shape) != 1:
+                raise AlikitError("these networks are for points, not pictures: choose a recipe for pictures")
+        elif len(x_shape) == 1:
+            raise AlikitError("these networks are for pictures, not points: choose a mixture recipe")
+        elif x_shape[1:] != (size, size):
+            raise AlikitError(
+                f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}: add --size {size}"
+            )
+
+
+def _dense(*widths: int, batch_norm: bool = False, dropout: float = 0.2) -> tuple[Conv, ...]:
+    return tuple(Conv(1, 1, maps, batch_norm=batch_norm, dropout=dropout) for maps in widths)
+
+
+# Paper section 4.5 and its published settings.
+TOY = Dense(encoder=(400, 400), decoder=(400,) * 4, discriminator=(200,) * 3, pieces=5, noise=2)
+
+# Ours, for 8x8 pictures.
+SMALL = Dense(encoder=(256, 256), decoder=(256, 256), discriminator=(256,) * 3, pieces=2, dropout=0.2, size=8)
+
+# Ours, for a laptop: 32 -> 15 -> 7 -> 3 -> 1 and back, with no padding, as in the paper's tables.
+LAPTOP = Pictures(
+    size=32,
+    slope=0.1,
+    encoder=(Conv(4, 2, 32), Conv(3, 2, 64), Conv(3, 2, 128), Conv(3, 1, 256)),
+    decoder=(
+        Conv(3, 1, 256, up=True),
+        Conv(3, 2, 128, up=True),
+        Conv(3, 2, 64, up=True),
+        Conv(4, 2, 32, up=True),
+    ),
+    of_x=(
+        Conv(4, 2, 32, batch_norm=False, dropout=0.2),
+        Conv(3, 2, 64, dropout=0.2),
+        Conv(3, 2, 128, dropout=0.2),
+        Conv(3, 1, 256, dropout=0.2),
+    ),
+    of_z=_dense(256, 256),
+    joint=_dense(512, 512),
+)
+
+# The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
+_toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
+_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 1e-3, "steps": 2000}
+_laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "steps": 10_000, "weight_std": 0.02}
+
+RECIPES = {
+    "mixture-ali-paper": Recipe("ALI on 25 Gaussians, published settings", "ali", encoder="noise", **_toy),
+    "mixture-gan-paper": Recipe("GAN on 25 Gaussians, published settings", "gan", encoder=None, **_toy),
+    "mixture-inverse": Recipe("a GAN's decoder and a learned inverse mapping", "inverse", encoder="noise", **_toy),
+    "mixture-post-hoc": Recipe("a GAN's decoder and post-hoc inference", "post-hoc", encoder="noise", **_toy),
+    "mixture-vae": Recipe("VAE on 25 Gaussians, ALI's encoder and decoder", "vae", **_toy),
+    "digits": Recipe("ALI on small handwritten digits", "ali", **_digits),
+    "digits-bigan": Recipe("the same with a deterministic encoder (BiGAN)", "ali", encoder="deterministic", **_digits),
+    "digits-gan": Recipe("the same decoder, no encoder", "gan", encoder=None, **_digits),
+    "digits-vae": Recipe("VAE with the same encoder and decoder", "vae", **_digits),
+    "house-numbers": Recipe("ALI on rendered house numbers, laptop networks", "ali", "house-numbers", **_laptop),
+    "cifar10-small": Recipe("ALI on CIFAR-10 or any 32x32 folder, laptop networks", "ali", None, **_laptop),
+}

@@ -1,0 +1,122 @@
+"""The run folder: what a training run leaves behind, and how it is opened again.
+
+    settings.json                recipe, data, seed, steps, command, versions: enough to do it again
+    metrics.jsonl                a line a report: step, losses, images per second; the last line the evaluation
+    weights.safetensors          the model
+    checkpoint.pt                what `alikit resume` goes on from
+    samples-NNNNNNN.png          samples, from the same z each time; reconstructions-NNNNNNN.png beside them
+
+Files are written whole or not at all, and nothing that is loaded here can run code.
+"""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .errors import AlikitError
+from .models import Game
+from .recipes import RECIPES
+
+FORMAT = 1
+
+
+def check_new(folder: Path) -> None:
+    """Refuses a folder that holds something or that could not be written, before any work is done for it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AlikitError(f"{folder} is there already: choose another --out, or go on with: alikit resume {folder}")
+    parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise AlikitError(f"cannot write to {parent}: choose another --out")
+
+
+def create(folder: Path, settings: dict) -> None:
+    """Makes the run folder and writes its settings."""
+    check_new(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, **settings}, indent=1)
+        _whole(folder / "settings.json", lambda file: file.write_text(text))
+    except OSError as error:
+        raise AlikitError(f"cannot write to {folder} ({error.strerror}): choose another --out") from None
+
+
+def settings(folder: Path) -> dict:
+    """The settings of a run folder."""
+    try:
+        found = json.loads((folder / "settings.json").read_text())
+    except OSError:
+        raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
+    except ValueError:
+        raise AlikitError(f"{folder / 'settings.json'} is damaged: train again into a new folder") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("recipe") not in RECIPES:
+        raise AlikitError(f"{folder / 'settings.json'} is from another version of alikit: use that one, or train again")
+    return found
+
+
+def log(folder: Path, line: dict) -> None:
+    """Appends one line to the metrics log."""
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def metrics(folder: Path) -> list[dict]:
+    """The metrics log of a run folder, one dict a line."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def save(folder: Path, state: dict) -> None:
+    """Writes the weights and a checkpoint of `Trainer.state()`."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in state["model"].items()}
+    _whole(folder / "weights.safetensors", lambda file: save_file(weights, file))
+    _whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
+
+
+def checkpoint(folder: Path) -> dict:
+    """The saved `Trainer.state()`; only tensors and plain values are accepted from the file."""
+    try:
+        return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    except OSError:
+        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        raise AlikitError(f"{folder / 'checkpoint.pt'} is damaged or no checkpoint: train again") from None
+
+
+def load_model(folder: str | Path) -> Game:
+    """The trained model of a run folder, ready to sample and reconstruct."""
+    folder = Path(folder)
+    known = settings(folder)
+    model = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
+    try:
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    except OSError:
+        raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
+    except (SafetensorError, RuntimeError):
+        raise AlikitError(
+            f"{folder / 'weights.safetensors'} does not fit recipe {known['recipe']}: train again"
+        ) from None
+    return model.eval()
+
+
+def save_picture(picture: Image.Image, file: Path) -> None:
+    """Writes a picture as PNG."""
+    try:
+        _whole(file, lambda place: picture.save(place, format="png"))
+    except OSError as error:
+        raise AlikitError(f"cannot write {file} ({error.strerror}): choose another --out") from None
+
+
+def _whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside the file and moves it into place, so that a reader finds the old file or the new, never half."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""The loop: one for every game. Several players, one forward pass, all step together."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .data import Dataset
+from .errors import AlikitError
+from .models import Game
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports: steps done, each player's mean loss since the last report, and the pace."""
+
+    step: int
+    losses: dict[str, float]
+    images_per_second: float
+
+
+def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
+    """The order in which an epoch (from 0) visits all n examples, (n,). A function of its arguments alone, so a run
+    that was stopped goes on with the very batch it would have had."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+class Trainer:
+    """A model, its data, and one Adam for each player.
+
+    batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
+    seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
+
+    Raises AlikitError where the batch is larger than the data.
+    """
+
+    def __init__(
+        self,
+        model: Game,
+        data: Dataset,
+        *,
+        batch_size: int = 100,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        seed: int = 0,
+    ):
+        if not 1 < batch_size <= len(data):
+            raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: choose 2 to {len(data)}")
+        self.model, self.data = model, data.to(model.device)
+        self.batch_size, self.seed, self.step = batch_size, seed, 0
+        self.players = model.players()
+        self.optimisers = {player: torch.optim.Adam(own, lr, betas) for player, own in self.players.items()}
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def one_step(self) -> dict[str, Tensor]:
+        """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
+        losses = self.model.losses(self._batch())
+        for player, loss in losses.items():
+            own = self.players[player]
+            for parameter, gradient in zip(own, torch.autograd.grad(loss, own, retain_graph=True), strict=True):
+                parameter.grad = gradient
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        self.step += 1
+        return {player: loss.detach() for player, loss in losses.items()}
+
+    def run(self, steps: int, every: int = 100, watch: Callable[[Progress], None] | None = None) -> list[Progress]:
+        """Trains until `steps` steps are done in all, reporting every `every`; returns the reports.
+
+        Raises AlikitError as soon as a report holds a loss that is not a number.
+        """
+        reports: list[Progress] = []
+        self.model.train()
+        while self.step < steps:
+            begin, count = time.perf_counter(), min(every - self.step % every, steps - self.step)
+            total = {player: torch.zeros((), device=self.model.device) for player in self.players}
+            for _ in range(count):
+                for player, loss in self.one_step().items():
+                    total[player] += loss
+            mean = {player: (loss / count).item() for player, loss in total.items()}
+            pace = count * self.batch_size / (time.perf_counter() - begin)
+            if not all(math.isfinite(loss) for loss in mean.values()):
+                raise AlikitError(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
+            reports.append(Progress(self.step, mean, pace))
+            if watch:
+                with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
+                    watch(reports[-1])
+        return reports
+
+    def _batch(self) -> Tensor:
+        """The examples of the step to come; the odd rest of an epoch is left out."""
+        epoch, position = divmod(self.step, len(self.data) // self.batch_size)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed)
+        return self.data.floats(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+
+    def state(self) -> dict:
+        """All that the rest of the run depends on, besides the data: weights, optimisers, random state, step."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimisers": {player: optimiser.state_dict() for player, optimiser in self.optimisers.items()},
+            "random": torch.get_rng_state(),
+        }
+
+    def resume(self, state: dict) -> None:
+        """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU)."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        for player, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][player])
+        torch.set_rng_state(state["random"])

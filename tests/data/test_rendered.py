@@ -1,0 +1,229 @@
+"""The rendered house numbers: what the docstring promises, measured in the pictures themselves."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+
+from alikit.data import rendered
+from alikit.data.dataset import Dataset
+from alikit.data.rendered import FONTS, MIN_CONTRAST, house_numbers
+
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+SLANTED = torch.tensor(["Oblique" in name or "Ita" in name for name in FONTS])
+BOLD = torch.tensor([name == "cmb10" or "Bol" in name for name in FONTS])
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return house_numbers(8_000, seed=0)
+
+
+@pytest.fixture(scope="module")
+def clear(data) -> Dataset:
+    """Light ink on dark paper, sharp: uneven lighting scales with the colour, so here it hardly moves the paper."""
+    luma_ink, luma_paper = data.factors["ink"] @ LUMA, data.factors["paper"] @ LUMA
+    return data.select((luma_paper < 0.3) & (luma_ink - luma_paper > 0.4) & (data.factors["blur"] < 0.8))
+
+
+def coverage(data: Dataset) -> torch.Tensor:
+    """How much ink (N, 32, 32) is in each pixel, 0 for paper and 1 for ink, read off the pictures' colours."""
+    ink, paper = data.factors["ink"][:, :, None, None], data.factors["paper"][:, :, None, None]
+    return ((data.floats() - paper) * (ink - paper)).sum(1) / (ink - paper).square().sum(1)
+
+
+def alone(data: Dataset) -> torch.Tensor:
+    return (data.factors["neighbours"] == -1).all(1)
+
+
+def extent(inked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """First and one past the last True (N,) along the last axis of (N, 32)."""
+    return inked.int().argmax(1), inked.shape[1] - inked.flip(1).int().argmax(1)
+
+
+def test_shapes_dtypes_and_ranges(data):
+    n = 8_000
+    assert data.x.shape == (n, 3, 32, 32) and data.x.dtype == torch.uint8
+    assert data.labels.shape == (n,) and data.labels.dtype == torch.int64
+    assert data.classes == tuple("0123456789")
+    assert torch.equal(data.labels, data.factors["digit"])
+    expected = {  # shape of a row, dtype, least, greatest
+        "digit": ((), torch.int64, 0, 9),
+        "font": ((), torch.int64, 0, len(FONTS) - 1),
+        "ink": ((3,), torch.float32, 0, 1),
+        "paper": ((3,), torch.float32, 0, 1),
+        "position": ((2,), torch.float32, -2, 2),
+        "height": ((), torch.float32, 18, 26),
+        "angle": ((), torch.float32, -8, 8),
+        "blur": ((), torch.float32, 0.3, 1.2),
+        "neighbours": ((2,), torch.int64, -1, 9),
+    }
+    assert data.factors.keys() == expected.keys()
+    for name, (shape, dtype, least, greatest) in expected.items():
+        values = data.factors[name]
+        assert values.shape == (n, *shape) and values.dtype == dtype, name
+        assert values.min() >= least and values.max() <= greatest, name
+        assert values.max() - values.min() > 0.9 * (greatest - least), f"{name} does not use its range"
+    assert data.factors["position"][:, 1].abs().max() <= 1.5
+
+
+def test_digits_fonts_and_polarities_are_balanced(data):
+    assert data.labels.bincount(minlength=10).min() > 700  # 800 expected, standard deviation 27
+    assert data.factors["font"].bincount(minlength=len(FONTS)).min() > 300  # 400 expected, standard deviation 19
+    assert 0.45 < (data.factors["ink"] @ LUMA > data.factors["paper"] @ LUMA).float().mean() < 0.55
+
+
+def test_same_seed_same_pictures_and_any_n_is_a_prefix(data):
+    for n in (1, rendered.CHUNK, rendered.CHUNK + 1):
+        fewer = house_numbers(n, seed=0)
+        assert torch.equal(fewer.x, data.x[:n]) and torch.equal(fewer.labels, data.labels[:n])
+        for name, values in fewer.factors.items():
+            assert torch.equal(values, data.factors[name][:n]), name
+
+
+def test_other_seeds_and_chunks_give_other_pictures(data):
+    other = house_numbers(rendered.CHUNK, seed=1)
+    assert not torch.equal(other.labels, data.labels[: rendered.CHUNK])
+    assert len(torch.cat([other.x, data.x]).flatten(1).unique(dim=0)) == rendered.CHUNK + 8_000
+
+
+def test_global_random_numbers_are_neither_read_nor_moved(data):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    drawn = house_numbers(10, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn.x, data.x[:10])
+
+
+def test_contrast_is_never_below_the_stated_least(data):
+    contrast = (data.factors["ink"] @ LUMA - data.factors["paper"] @ LUMA).abs()
+    assert contrast.min() >= MIN_CONTRAST - 1e-5  # float32 rounding
+    assert contrast.min() < MIN_CONTRAST + 0.05, "the range is not used"
+
+
+def test_ink_and_paper_are_the_colours_in_the_picture(data):
+    thick = data.select(BOLD[data.factors["font"]] & (data.factors["blur"] < 0.6))
+    darkness = coverage(thick)
+    for name, chosen in (("paper", darkness < 0.3), ("ink", darkness > 0.9)):
+        count = chosen.sum((1, 2))
+        enough = count >= 20
+        mean = (thick.floats() * chosen[:, None]).sum((2, 3))[enough] / count[enough, None]
+        error = (mean - thick.factors[name][enough]).abs().amax(1)
+        other = (mean - thick.factors["ink" if name == "paper" else "paper"][enough]).abs().amax(1)
+        assert enough.float().mean() > 0.9
+        assert error.quantile(0.95) < 0.12 and (error < other).float().mean() > 0.99, name
+
+
+def test_position_and_height_are_true(clear):
+    upright = clear.select(alone(clear) & (clear.factors["angle"].abs() < 2))
+    assert len(upright) > 50
+    ink = coverage(upright) > 0.4
+    left, right = extent(ink.any(1))
+    top, bottom = extent(ink.any(2))
+    centre = torch.stack([left + right, top + bottom], dim=1) / 2 - 16
+    assert (centre - upright.factors["position"]).abs().max() < 1
+    assert (bottom - top - upright.factors["height"]).abs().max() < 2
+    for measured, true in (
+        (centre[:, 0], upright.factors["position"][:, 0]),
+        (centre[:, 1], upright.factors["position"][:, 1]),
+        ((bottom - top).float(), upright.factors["height"]),
+    ):
+        assert (measured - true).mean().abs() < 0.3
+        assert torch.corrcoef(torch.stack([measured, true]))[0, 1] > 0.9
+
+
+def test_angle_is_true_and_counter_clockwise(clear):
+    symmetric = (clear.labels == 0) | (clear.labels == 8)
+    chosen = clear.select(symmetric & alone(clear) & ~SLANTED[clear.factors["font"]])
+    ink = (coverage(chosen) > 0.3).float()
+    x, y = torch.arange(32.0), -torch.arange(32.0)[:, None]  # y up
+    mass = ink.sum((1, 2))
+    dx = x - (ink * x).sum((1, 2), keepdim=True) / mass[:, None, None]
+    dy = y - (ink * y).sum((1, 2), keepdim=True) / mass[:, None, None]
+    xx, xy, yy = ((ink * product).sum((1, 2)) for product in (dx * dx, dx * dy, dy * dy))
+    long_axis = torch.rad2deg(torch.atan2(2 * xy, xx - yy) / 2) % 180  # 90 for a digit that stands upright
+    error = long_axis - 90 - chosen.factors["angle"]
+    assert len(chosen) > 25
+    assert error.abs().median() < 1.5
+    assert torch.corrcoef(torch.stack([long_axis, chosen.factors["angle"]]))[0, 1] > 0.9
+
+
+def test_the_digit_is_never_cut_by_the_edge(clear):
+    lonely = coverage(clear.select(alone(clear))) > 0.6
+    frame = torch.cat([lonely[:, 0], lonely[:, -1], lonely[:, :, 0], lonely[:, :, -1]], dim=1)
+    assert not frame.any()
+
+
+def test_blur_softens_the_edges(data):
+    bold = data.select(BOLD[data.factors["font"]])
+    steepest = coverage(bold).diff(dim=2).abs().flatten(1).quantile(0.95, dim=1)
+    blur = bold.factors["blur"]
+    assert steepest[blur < 0.5].mean() > 1.5 * steepest[blur > 1.0].mean()
+
+
+def test_neighbours_are_where_they_are_said_to_be(clear):
+    small = clear.select((clear.factors["height"] < 22) & (clear.factors["position"][:, 0].abs() < 1))
+    ink = coverage(small) > 0.4
+    for side, strip in ((0, ink[:, :, :3]), (1, ink[:, :, -3:])):
+        neighbour = small.factors["neighbours"][:, side]
+        seen = strip.any(2).any(1)
+        assert not seen[neighbour == -1].any()
+        assert seen[neighbour != -1].float().mean() > 0.95
+
+
+@pytest.mark.parametrize("side, columns", [(0, slice(0, 6)), (1, slice(26, 32))])
+def test_a_neighbour_is_the_digit_it_is_said_to_be(clear, side, columns):
+    """The foot of a 2 reaches far to both sides, that of a 7 stands in the middle."""
+    neighbour = clear.factors["neighbours"][:, side]
+    upright = (clear.factors["angle"].abs() < 4) & ~SLANTED[clear.factors["font"]]
+    foot = coverage(clear)[:, 21:28, columns].clamp(0, 1).mean((1, 2))
+    assert foot[upright & (neighbour == 2)].mean() > 1.5 * foot[upright & (neighbour == 7)].mean()
+
+
+def test_the_font_is_the_one_named(clear):
+    """Over the same digits, bold fonts put down more ink for their height than the others."""
+    lonely = clear.select(alone(clear))
+    ink = coverage(lonely).clamp(0, 1).sum((1, 2)) / lonely.factors["height"].square()
+    bold = BOLD[lonely.factors["font"]]
+    assert ink[bold].mean() > 1.3 * ink[~bold].mean()
+
+
+def test_every_font_draws_ten_digits_of_its_own():
+    atlas, widths = rendered._atlas()
+    assert len(set(FONTS)) == len(FONTS)
+    assert (widths[:, :10] > 0.3).all() and (widths[:, :10] < 0.95).all()
+    assert not atlas[:, -1].any() and not widths[:, -1].any()
+    for font in atlas:
+        assert all((font[a] - font[b]).abs().mean() > 0.02 for a, b in combinations(range(10), 2))
+    for a, b in combinations(range(len(FONTS)), 2):
+        difference = (atlas[a, :10] - atlas[b, :10]).abs().sum((1, 2)) / atlas[a, :10].sum((1, 2))
+        assert difference.min() > 0.08, f"{FONTS[a]} and {FONTS[b]} share a digit"
+
+
+def test_a_simple_classifier_reads_the_digits():
+    """An SVM on 4,000 grey pictures, contrast and polarity taken out; chance is 0.1."""
+
+    def features(data: Dataset) -> torch.Tensor:
+        grey = torch.einsum("nchw,c->nhw", data.floats(), LUMA).flatten(1)
+        grey = (grey - grey.mean(1, keepdim=True)) / grey.std(1, keepdim=True)
+        return grey * grey.pow(3).mean(1, keepdim=True).sign()  # ink is the rarer colour: the skew has its sign
+
+    train, test = house_numbers(4_000, seed=10), house_numbers(1_000, seed=11)
+    classifier = make_pipeline(PCA(80, random_state=0), SVC(C=10)).fit(features(train), train.labels)
+    assert classifier.score(features(test), test.labels) > 0.9
+
+
+@pytest.mark.parametrize("n, seed, message", [(0, 0, "n must be at least 1"), (5, -1, "seed must not be negative")])
+def test_bad_input_is_one_clear_line(n, seed, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        house_numbers(n, seed)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_font_file_is_named(monkeypatch):
+    monkeypatch.setattr(rendered, "FONTS", ("NoSuchFont",))
+    with pytest.raises(FileNotFoundError, match=r"NoSuchFont\.ttf .*reinstall matplotlib"):
+        rendered._atlas.__wrapped__()
