@@ -29,12 +29,13 @@ from .models import Game
 from .recipes import RECIPES
 from .training import Progress, Trainer
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
 Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder's pictures to N x N.", metavar="N")]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 PICTURES = 60  # in a grid
+UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
 
 
 @app.callback()
@@ -56,7 +57,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
     data: Annotated[str | None, typer.Option(help=f"{', '.join(SOURCES)} or folder:PATH.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train; the recipe's own by default.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, noise and the order of examples.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of weights, noise and the order of examples.", min=0, max=2**32 - 1)
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder to make; runs/RECIPE-seedN by default.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples a step; the recipe's own by default.", min=2)] = None,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
@@ -73,6 +76,8 @@ def train(
         raise AlikitError(f"{recipe} has no data of its own: name a folder of pictures with --data folder:PATH")
     if row.needs_decoder and decoder is None:
         raise AlikitError(f"{recipe} starts from a finished GAN: name its run folder with --decoder RUN")
+    if decoder and not row.needs_decoder:
+        raise AlikitError(f"{recipe} trains its own decoder: leave --decoder out")
     settings = {
         "recipe": recipe,
         "data": data or row.data,
@@ -115,7 +120,7 @@ def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
     number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES,
-    seed: Annotated[int, typer.Option(help="Seed of the codes z.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the codes z.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
     """Draw samples from a trained model into a picture."""
     model = runs.load_model(run)
@@ -129,7 +134,7 @@ def reconstruct_(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("reconstructions.png"),
     number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES // 2,
-    seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0, max=2**32 - 1)] = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Decode the encoder's mean instead of a draw.")] = False,
 ) -> None:
     """Reconstruct held-out data: originals in odd, reconstructions in even columns."""
@@ -145,7 +150,6 @@ def reconstruct_(
 def evaluate(run: RunFolder) -> None:
     """Measure a trained model on held-out data; prints one JSON line."""
     settings, model = runs.settings(run), runs.load_model(run)
-    torch.manual_seed(0)
     typer.echo(json.dumps(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"]))))
 
 
@@ -186,7 +190,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
             trainer.run(steps, every, watch)
     except KeyboardInterrupt:
         runs.save(out, trainer.state())
-        typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: alikit resume {out}", err=True)
+        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
+        typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
     measured = _evaluate(trainer.model, parts)
     runs.log(out, {"step": steps, **measured})
@@ -196,6 +201,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
 
 def _evaluate(model: Game, parts: tuple[Dataset, Dataset]) -> dict[str, float]:
     """What can be measured of this model: modes found (points), reconstruction error (if it has an encoder)."""
+    torch.manual_seed(0)
     measured = {}
     if len(parts[1].shape) == 1:
         measured |= dataclasses.asdict(coverage(model.sample(10_000)))
@@ -222,10 +228,12 @@ def main() -> None:
     """Entry point: a mistake that a person can mend becomes one line and exit status 2."""
     logging.basicConfig(format="%(message)s")
     try:
-        app(prog_name="alikit")
-    except AlikitError as error:
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False))
+    except UsageError as error:
+        typer.echo(f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", err=True)
+    except (AlikitError, OSError) as error:  # OSError: a full disk, say
         typer.echo(f"alikit: {error}", err=True)
-        sys.exit(2)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
     """Codes on the way from z_from to z_to, both (N, Z) -> (N, steps, Z), ends included.
 
     Linear, as in the paper; `spherical` turns from one direction to the other at a steady angle and pace instead, which
-    keeps the path as far from the origin as its ends are. Where the two point the same way it falls back to linear.
+    keeps the path as far from the origin as its ends are. Where the two point the same way, or opposite ways (any turn
+    would do), it falls back to linear.
     """
     if steps < 2:
         raise AlikitError(f"a path needs at least its 2 ends, not {steps} steps")
@@ -94,10 +95,12 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
     linear = (1 - t) * a + t * b
     if not spherical:
         return linear
-    cosine = nn.functional.cosine_similarity(a, b, dim=2, eps=1e-12).clamp(-1, 1)[..., None]
-    angle = cosine.acos()
-    turned = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
-    return torch.where(angle.sin() > 1e-4, turned, linear)
+    a_way, b_way = nn.functional.normalize(a, dim=2), nn.functional.normalize(b, dim=2)
+    angle = (a_way * b_way).sum(2, keepdim=True).clamp(-1, 1).acos()
+    way = (((1 - t) * angle).sin() * a_way + (t * angle).sin() * b_way) / angle.sin()
+    length = (1 - t) * a.norm(dim=2, keepdim=True) + t * b.norm(dim=2, keepdim=True)
+    # Near a straight line float32 no longer knows the angle well enough to divide by its sine.
+    return torch.where(angle.sin() > 0.01, length * way, linear)
 
 
 class AdversarialGame(Game):

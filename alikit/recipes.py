@@ -107,7 +107,8 @@ class Recipe:
         trained  for "inverse" and "post-hoc", the model whose decoder is frozen; None builds an untrained one
                  (which is what loading weights into it afterwards needs)
 
-        Raises AlikitError where the networks are not made for examples of this shape.
+        Raises AlikitError where the networks are not made for examples of this shape, or `trained` has a decoder of
+        another kind.
         """
         self._check(x_shape)
         parts: dict[str, nn.Module] = {}
@@ -128,7 +129,12 @@ class Recipe:
         if self.game in games:
             return games[self.game](**parts, z_dim=self.z_dim)
         decoder = parts.pop("decoder")
-        start = trained or Game(decoder, self.z_dim)
+        if trained:
+            try:
+                decoder.load_state_dict(trained.decoder.state_dict())
+            except RuntimeError:
+                raise AlikitError("that run's decoder is not this recipe's: name a GAN on the same data") from None
+        start = Game(decoder, self.z_dim)
         return (inverse_mapping if self.game == "inverse" else post_hoc_inference)(start, **parts)
 
     def _check(self, x_shape: tuple[int, ...]) -> None:
@@ -140,7 +146,8 @@ class Recipe:
             raise AlikitError("these networks are for pictures, not points: choose a mixture recipe")
         elif x_shape[1:] != (size, size):
             raise AlikitError(
-                f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}: add --size {size}"
+                f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}: "
+                f"choose other data, or add --size {size} for a folder"
             )
 
 
@@ -177,7 +184,7 @@ LAPTOP = Pictures(
 
 # The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
 _toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
-_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 1e-3, "steps": 2000}
+_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000}
 _laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "steps": 10_000, "weight_std": 0.02}
 
 RECIPES = {

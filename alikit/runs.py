@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from .errors import AlikitError
 from .models import Game
@@ -74,18 +75,20 @@ def metrics(folder: Path) -> list[dict]:
 def save(folder: Path, state: dict) -> None:
     """Writes the weights and a checkpoint of `Trainer.state()`."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in state["model"].items()}
-    _whole(folder / "weights.safetensors", lambda file: save_file(weights, file))
+    _whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
     _whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
 
 
 def checkpoint(folder: Path) -> dict:
     """The saved `Trainer.state()`; only tensors and plain values are accepted from the file."""
+    file = folder / "checkpoint.pt"
+    if not file.is_file():
+        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
-        return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    except OSError:
-        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        raise AlikitError(f"{folder / 'checkpoint.pt'} is damaged or no checkpoint: train again") from None
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: state[name] for name in ("step", "model", "optimisers", "random")}
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
+        raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
 
 
 def load_model(folder: str | Path) -> Game:
@@ -114,7 +117,7 @@ def save_picture(picture: Image.Image, file: Path) -> None:
 
 def _whole(file: Path, write: Callable[[Path], object]) -> None:
     """Writes beside the file and moves it into place, so that a reader finds the old file or the new, never half."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:
         write(partial)
         os.replace(partial, file)

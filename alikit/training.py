@@ -1,8 +1,11 @@
 """The loop: one for every game. Several players, one forward pass, all step together."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +29,22 @@ def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
     """The order in which an epoch (from 0) visits all n examples, (n,). A function of its arguments alone, so a run
     that was stopped goes on with the very batch it would have had."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+@contextmanager
+def _whole_step() -> Iterator[None]:
+    """Holds Ctrl-C back until the step is done: what half a step leaves behind cannot be gone on from."""
+    if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Trainer:
@@ -78,7 +97,9 @@ class Trainer:
             begin, count = time.perf_counter(), min(every - self.step % every, steps - self.step)
             total = {player: torch.zeros((), device=self.model.device) for player in self.players}
             for _ in range(count):
-                for player, loss in self.one_step().items():
+                with _whole_step():
+                    losses = self.one_step()
+                for player, loss in losses.items():
                     total[player] += loss
             mean = {player: (loss / count).item() for player, loss in total.items()}
             pace = count * self.batch_size / (time.perf_counter() - begin)

@@ -1,5 +1,6 @@
 """Any folder of pictures, decoded once, kept as uint8 and cached as one file that is safe to load."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -45,7 +46,9 @@ def image_folder(
     files = sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not any(p.startswith(".") for p in file.parts[-2:])
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
     if not files:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
@@ -103,7 +106,12 @@ def _decode(file: Path, size: int | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
     try:
         with Image.open(file) as picture:
-            picture = ImageOps.exif_transpose(picture).convert("RGB")
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
+                picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+            if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+            picture = picture.convert("RGB")
             if size is not None:
                 picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
             return np.asarray(picture)
@@ -115,7 +123,9 @@ def _build(cache: Path, folder: Path, files: list[Path], size: int | None, skip_
     """Decodes every file once and writes the cache whole or not at all."""
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(lambda file: _decode(file, size), files, chunksize=64)
-        pictures = list(tqdm(decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False))
+        pictures = list(
+            tqdm(decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None)
+        )
     unreadable = [str(file) for file, picture in zip(files, pictures, strict=True) if picture is None]
     kept = [(file, picture) for file, picture in zip(files, pictures, strict=True) if picture is not None]
     if unreadable and not skip_corrupt:
@@ -140,10 +150,11 @@ def _build(cache: Path, folder: Path, files: list[Path], size: int | None, skip_
         cache.parent.mkdir(parents=True, exist_ok=True)
         save_file({"x": x, "labels": labels}, partial, metadata={"alikit": json.dumps(known)})
         os.replace(partial, cache)
-    except OSError as error:
-        log.warning("no cache written (%s): the pictures are decoded again next time", error.strerror)
+    except (OSError, SafetensorError) as error:
+        log.warning("no cache written (%s): the pictures are decoded again next time", error)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return x, labels, known
 
 

@@ -48,7 +48,10 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False) -> tupl
     if kind == "folder" and path:
         part = image_folder(path, "train", size, skip_corrupt)
         if split := has_held_out(Path(path)):
-            return part, image_folder(path, split, size, skip_corrupt)
+            held_out = image_folder(path, split, size, skip_corrupt)
+            if held_out.shape != part.shape:
+                raise AlikitError(f"pictures in train/ and {split}/ differ in size: choose one with --size N (size=N)")
+            return part, held_out
         if len(part) < 2:
             raise AlikitError(f"only one picture in {path}: training needs at least one more to hold out")
         return part.split(min(10_000, max(1, len(part) // 10)))

@@ -1,0 +1,50 @@
+# make lab opens the course, make test checks it. Both build .venv first where it is missing or out of date.
+PYTHON ?= python3
+PORT ?= 8888
+OPTIONS ?=
+
+IN_VENV := .venv/bin/python
+FIRST := $(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
+# Jupyter refuses to run as root unless told that this is meant, as it is in a container.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help lab test tour handout clean
+
+help:
+	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
+	@echo 'make test      run everything: lint, unit tests, every notebook cell'
+	@echo 'make tour      run all notebooks and write them as web pages to build/course'
+	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
+	@echo 'make clean     remove build'
+
+lab: .venv/.installed
+	$(IN_VENV) -m jupyterlab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(FIRST) --port=$(PORT) \
+	  $(ROOT) $(OPTIONS)
+
+test: .venv/.installed
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
+	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg --durations=12 $(OPTIONS)
+
+tour: .venv/.installed
+	$(IN_VENV) tools/tour.py $(OPTIONS)
+
+handout: .venv/.installed
+	$(IN_VENV) tools/handout.py $(OPTIONS)
+
+clean:
+	rm -rf build
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is missing or older: name another, as in make PYTHON=python3.12 lab"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot build a virtual environment: on Debian and Ubuntu, run: sudo apt install python3-venv"; exit 1; }
+	@echo 'Installing into .venv: about 6 GB and a few minutes, once.'
+	$(PYTHON) -m venv .venv
+	$(IN_VENV) -m pip install --disable-pip-version-check -e '.[course,test]'
+	@# Otherwise JupyterLab asks each newcomer whether it may fetch its news from the network.
+	@$(IN_VENV) -m jupyter labextension disable @jupyterlab/apputils-extension:announcements >/dev/null 2>&1 || \
+	  echo 'JupyterLab may ask about its news at the first start; either answer is fine.'
+	@touch $@

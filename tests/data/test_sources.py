@@ -1,0 +1,88 @@
+"""Data sets by name, and folders by path."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from alikit.data import digits, load
+from alikit.errors import AlikitError
+
+
+def rows(data) -> set[bytes]:
+    return {row.numpy().tobytes() for row in data.x}
+
+
+def test_digits_are_scikit_learns():
+    data, bunch = digits(), load_digits()
+    assert data.x.shape == (1797, 1, 8, 8) and data.x.dtype == torch.uint8
+    np.testing.assert_allclose(data.x[:, 0] / 255 * 16, bunch.images, atol=0.5 / 255 * 16 + 1e-6)
+    assert data.x.max() == 255 and data.classes == tuple("0123456789")
+    assert data.labels.tolist() == bunch.target.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "shape"),
+    [
+        ("mixture", (100_000, 10_000), (2,)),
+        ("digits", (1500, 297), (1, 8, 8)),
+        ("house-numbers", (20_000, 2_000), (3, 32, 32)),
+    ],
+)
+def test_named_sources(name, sizes, shape):
+    train, held_out = load(name)
+    assert (len(train), len(held_out)) == sizes and train.shape == held_out.shape == shape
+    # scikit-learn's digits hold no two alike; the others are drawn, so that nothing may repeat.
+    assert not rows(train.select(slice(2000))) & rows(held_out)
+
+
+def test_the_same_examples_are_held_out_every_time():
+    first = load("digits")[1]
+    torch.manual_seed(7)
+    assert torch.equal(first.x, load("digits")[1].x)
+
+
+def test_a_folder_gives_up_a_tenth(paint, tmp_path):
+    for i in range(20):
+        paint(f"pets/cat/{i}.png", (i, i, i))
+    train, held_out = load(f"folder:{tmp_path / 'pets'}")
+    assert (len(train), len(held_out)) == (18, 2)
+    shades = [*train.x[:, 0, 0, 0].tolist(), *held_out.x[:, 0, 0, 0].tolist()]
+    assert sorted(shades) == list(range(20))
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_folder_with_splits_keeps_them(paint, tmp_path, name):
+    for i in range(3):
+        paint(f"pets/train/cat/{i}.png", "red")
+    paint(f"pets/{name}/cat/0.png", "blue")
+    train, held_out = load(f"folder:{tmp_path / 'pets'}")
+    assert (len(train), len(held_out)) == (3, 1)
+    assert held_out.x[0, :, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_splits_of_two_sizes_are_refused(paint, tmp_path):
+    paint("pets/train/cat/0.png", size=(8, 8))
+    paint("pets/test/cat/0.png", size=(9, 9))
+    with pytest.raises(AlikitError, match="--size N"):
+        load(f"folder:{tmp_path / 'pets'}")
+    train, held_out = load(f"folder:{tmp_path / 'pets'}", size=4)
+    assert train.shape == held_out.shape == (3, 4, 4)
+
+
+def test_one_picture_is_too_few(paint, tmp_path):
+    paint("pets/cat/0.png")
+    with pytest.raises(AlikitError, match="only one picture"):
+        load(f"folder:{tmp_path / 'pets'}")
+
+
+@pytest.mark.parametrize("name", ["mnist", "folder", "folder:", ""])
+def test_unknown_names(name):
+    with pytest.raises(AlikitError, match=r"no data called .*choose mixture, digits, house-numbers or folder:PATH"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["digits", "mixture"])
+def test_named_sources_have_the_size_they_have(name):
+    with pytest.raises(AlikitError, match="--size is for folders"):
+        load(name, size=32)

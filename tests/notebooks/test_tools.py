@@ -1,0 +1,185 @@
+"""The tour and the handout, run as commands on a small notebook written here."""
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+# One white pixel.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg=="
+SHOW_PNG = f"""
+import base64
+from IPython.display import Image
+Image(base64.b64decode("{PNG}"), format="png")
+"""
+PROSE = r"""# 1. A small notebook
+
+**Which half is $\frac{1}{2}$?** The other.
+
+$$
+\min_G \max_D \mathbb{E}_q[\log D(x)]
+$$
+
+\begin{align}
+a &= b \\
+c &= d
+\end{align}
+
+The variable `$x$` and the pair `$$y$$` are code. So is
+
+```python
+price = "$z$"
+```
+
+![pixel](pixel.png) and [the next one](02_next.ipynb)
+"""
+EXERCISE = r"""### Exercise
+
+Add one.
+
+<details><summary>Solution</summary>
+
+It is **easy**.
+
+```python
+answer = 1 + 1
+```
+
+</details>
+
+Afterwards.
+"""
+
+
+def run(tool, *arguments):
+    command = [sys.executable, ROOT / "tools" / tool, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "IntSlider(value=3)"}
+    cells = [
+        new_markdown_cell(PROSE),
+        new_code_cell("# NBVAL_IGNORE_OUTPUT\n" + SHOW_PNG.strip(), execution_count=1),
+        new_code_cell("123 * 1001", execution_count=2, outputs=[new_output("stream", name="stdout", text="stale 17")]),
+        new_code_cell("'control'", execution_count=3, outputs=[new_output("display_data", data=widget)]),
+        new_markdown_cell(EXERCISE),
+        new_code_cell("secret = 1", metadata={"tags": ["solution"]}),
+    ]
+    path = tmp_path / "course" / "01_small.ipynb"
+    path.parent.mkdir()
+    (path.parent / "pixel.png").write_bytes(base64.b64decode(PNG))
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+def assert_nothing_is_fetched(page):
+    for tag in re.findall(r"<(?:script|link|img|iframe|source|video)\b[^>]*>", page):
+        assert not re.search(r"(?:src|href|srcset)\s*=\s*[\"']?(?!data:)[^\"'\s>]", tag), tag
+    assert "@import" not in page
+    assert not re.search(r"url\((?![\"']?data:)", page)
+
+
+def test_tour_writes_pages_that_need_no_network(notebook, tmp_path):
+    before = notebook.read_bytes()
+    finished = run("tour.py", "--out", tmp_path / "html", notebook)
+    assert finished.returncode == 0, finished.stderr
+    assert notebook.read_bytes() == before
+
+    page = (tmp_path / "html" / "01_small.html").read_text(encoding="utf-8")
+    index = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    for text in (page, index):
+        assert_nothing_is_fetched(text)
+        assert "Loading widget" not in text
+    assert "<mfrac>" in page and page.count("<math") == 3 and page.count('display="block"') == 2
+    assert "<munder><mo>min</mo>" in page  # limits below the operator, as in print
+    assert "<code>$x$</code>" in page and "<code>$$y$$</code>" in page and "$z$" in page
+    assert page.count(f"data:image/png;base64,{PNG}") == 2  # the output and the picture beside the notebook
+    assert "123123" in page and "stale 17" not in page
+    assert "NBVAL" not in page
+    assert 'href="02_next.html"' in page
+
+    folded = re.search(r"<details>(.*?)</details>", page, re.DOTALL)[1]
+    assert "<strong>easy</strong>" in folded and '<div class="highlight">' in folded and "```" not in folded
+
+    assert 'href="01_small.html"' in index and "1. A small notebook" in index
+    assert "Which half is" in index and "<mfrac>" in index
+    assert re.search(r"took \d+ s", index)
+
+
+def test_tour_of_stored_outputs_runs_nothing(notebook, tmp_path):
+    assert run("tour.py", "--stored", "--out", tmp_path / "html", notebook).returncode == 0
+    page = (tmp_path / "html" / "01_small.html").read_text(encoding="utf-8")
+    assert "stale 17" in page and "123123" not in page
+    assert "widget-view" not in page and "run the notebook to use it" in page
+
+
+def test_tour_names_the_cell_that_failed_and_goes_on(notebook, tmp_path):
+    broken = notebook.with_name("00_broken.ipynb")
+    cells = [new_code_cell("a = 1"), new_code_cell("raise KeyError('no such mode')"), new_code_cell("6 * 7")]
+    cells[2].outputs = [new_output("stream", name="stdout", text="stale 17")]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# 0. Broken"), *cells], metadata=KERNEL), broken)
+
+    finished = run("tour.py", "--out", tmp_path / "html", broken, notebook)
+    assert finished.returncode == 1
+    assert finished.stderr.strip() == "00_broken.ipynb: code cell 2 failed: KeyError: 'no such mode'"
+    assert "stale 17" not in (tmp_path / "html" / "00_broken.html").read_text(encoding="utf-8")
+    assert "<mfrac>" in (tmp_path / "html" / "01_small.html").read_text(encoding="utf-8")
+    assert "and failed" in (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+
+
+def test_tour_complains_about_what_it_cannot_show(tmp_path):
+    complaints = {
+        r"So $\nosuchcommand{x}$": r"formula not understood: \nosuchcommand{x}",
+        "![gone](gone.png)": "picture not found beside the notebook: gone.png",
+        "![far](https://example.org/far.png)": "picture not found beside the notebook: https://example.org/far.png",
+        '<script src="https://example.org/a.js"></script>': "the page would need the network for <script src",
+    }
+    path = tmp_path / "odd.ipynb"
+    cells = [new_markdown_cell(source) for source in ("# Odd", *complaints)]
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    finished = run("tour.py", "--stored", "--out", tmp_path / "html", path)
+    assert finished.returncode == 1
+    lines = finished.stderr.splitlines()
+    assert len(lines) == len(complaints)
+    for complaint in complaints.values():
+        assert any(line.startswith(f"odd.ipynb: {complaint}") for line in lines), lines
+    assert "nosuchcommand" in (tmp_path / "html" / "odd.html").read_text(encoding="utf-8")
+
+
+def test_tour_of_a_missing_notebook(tmp_path):
+    finished = run("tour.py", "--out", tmp_path / "html", tmp_path / "none.ipynb")
+    assert finished.returncode == 2
+    assert "no such notebook" in finished.stderr and "Traceback" not in finished.stderr
+
+
+def test_handout_drops_outputs_and_solutions(notebook, tmp_path):
+    before = notebook.read_bytes()
+    assert run("handout.py", "--out", tmp_path / "handout", notebook).returncode == 0
+    assert notebook.read_bytes() == before
+
+    nb = nbformat.read(tmp_path / "handout" / "01_small.ipynb", as_version=4)
+    nbformat.validate(nb)
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    everything = "\n".join(cell.source for cell in nb.cells)
+    assert "answer = 1 + 1" not in everything and "secret" not in everything and "details" not in everything
+    assert "price" in everything and "123 * 1001" in everything
+
+    kinds = [(cell.cell_type, cell.source) for cell in nb.cells[-3:]]
+    assert kinds == [("markdown", "### Exercise\n\nAdd one."), ("code", ""), ("markdown", "Afterwards.")]
+
+
+def test_handout_does_not_overwrite_the_notebooks(notebook):
+    before = notebook.read_bytes()
+    finished = run("handout.py", "--out", notebook.parent, notebook)
+    assert finished.returncode == 2 and "choose another folder" in finished.stderr
+    assert notebook.read_bytes() == before

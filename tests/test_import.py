@@ -1,0 +1,62 @@
+"""A bare GPU machine has no jupyterlab, ipywidgets or seaborn: the package and its commands work there all the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ABSENT = ("jupyterlab", "ipywidgets", "seaborn", "nbval", "IPython", "pandas")
+WITHOUT = f'''
+import sys
+
+class Without:
+    """A finder that does not find what is absent; asking for it is no error, as on a machine that does not have it."""
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in {ABSENT!r} else self.finder.find_spec(name, path, target)
+
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+'''
+COMMAND = """
+import runpy
+sys.argv[0] = "alikit"
+runpy.run_module("alikit", run_name="__main__")
+"""
+
+
+def run(script, *arguments, cwd=ROOT):
+    command = [sys.executable, "-c", WITHOUT + script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_the_blocker_blocks(name):
+    finished = run(f"import {name}")
+    assert finished.returncode == 1 and "ModuleNotFoundError" in finished.stderr
+
+
+def test_import():
+    finished = run(f"import alikit; print(sorted(set({ABSENT!r}) & sys.modules.keys()))")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == "[]"
+
+
+def test_recipes():
+    finished = run(COMMAND, "recipes")
+    assert finished.returncode == 0, finished.stderr
+    assert "digits" in finished.stdout
+
+
+def test_train(tmp_path):
+    finished = run(COMMAND, "train", "digits", "--steps", 2, "--out", tmp_path / "run")
+    assert finished.returncode == 0, finished.stderr
+    assert list((tmp_path / "run").rglob("*.safetensors"))

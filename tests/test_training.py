@@ -1,0 +1,255 @@
+"""The loop: both players step from the same point, every example once an epoch, and a stopped run goes on unchanged."""
+
+import copy
+import signal
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from alikit.data import Dataset
+from alikit.errors import AlikitError
+from alikit.models import ALI, VAE, Game
+from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
+from alikit.training import Progress, Trainer, epoch_order
+
+Z = 2
+
+
+def ali(batch_norm=True, dropout=0.2) -> ALI:
+    """With everything in it that a resumed run could lose: noise, dropout, running statistics."""
+    torch.manual_seed(0)
+    encoder = Gaussian(mlp([2, 16, 2 * Z], batch_norm=batch_norm))
+    decoder = Deterministic(mlp([Z, 16, 2], batch_norm=batch_norm))
+    towers = [nn.Identity(), nn.Identity()]
+    return ALI(encoder, decoder, Discriminator(towers, mlp([2 + Z, 16, 1], dropout=dropout)), Z)
+
+
+class Recorder(Game):
+    """Plays nothing, remembers its batches; `at` is called on each."""
+
+    def __init__(self, at=lambda step: None):
+        super().__init__(nn.Linear(1, 1), z_dim=1)
+        self.batches, self.at = [], at
+
+    def players(self):
+        return {"decoder": list(self.parameters())}
+
+    def losses(self, x):
+        self.batches.append(x)
+        self.at(len(self.batches))
+        return {"decoder": sum(p.square().sum() for p in self.parameters()) + x.mean() + 0 * torch.rand(())}
+
+
+@pytest.fixture
+def points() -> Dataset:
+    return Dataset("points", torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1)
+
+
+def count(n: int) -> Dataset:
+    return Dataset("count", torch.arange(n)[:, None].float())
+
+
+def equal(a, b) -> bool:
+    """Whether two nested states hold the same values, tensors to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+# One step.
+
+
+def test_both_players_step_from_the_same_point(points):
+    """Against two Adams by hand, each with gradients from a pass of its own at the old parameters."""
+    model = ali()
+    twin = copy.deepcopy(model)
+    trainer = Trainer(model, points, batch_size=10, lr=0.01, betas=(0.5, 0.999), seed=3)
+    adams = {
+        "discriminator": torch.optim.Adam(twin.discriminator.parameters(), lr=0.01, betas=(0.5, 0.999)),
+        "generator": torch.optim.Adam([*twin.encoder.parameters(), *twin.decoder.parameters()], 0.01, (0.5, 0.999)),
+    }
+    order = epoch_order(50, 0, 3)
+    for step in range(3):
+        torch.manual_seed(step)
+        losses = trainer.one_step()
+        gradients = {}
+        for player, adam in adams.items():
+            torch.manual_seed(step)
+            loss = twin.losses(points.x[order[10 * step : 10 * step + 10]])[player]
+            twin.zero_grad()
+            loss.backward()
+            gradients[player] = [p.grad.clone() for p in adam.param_groups[0]["params"]]
+            torch.testing.assert_close(losses[player], loss.detach())
+        for player, adam in adams.items():
+            for p, gradient in zip(adam.param_groups[0]["params"], gradients[player], strict=True):
+                p.grad = gradient
+            adam.step()
+        for ours, by_hand in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(ours, by_hand, atol=1e-6, rtol=1e-4)
+
+
+def test_losses_that_are_handed_back_hold_no_graph(points):
+    losses = Trainer(ali(), points, batch_size=10).one_step()
+    assert not any(loss.requires_grad for loss in losses.values())
+
+
+# Learning.
+
+
+def test_vae_learns(points):
+    torch.manual_seed(0)
+    vae = VAE(Gaussian(mlp([2, 16, 2 * Z])), Deterministic(mlp([Z, 16, 2])), Z)
+    first, *_, last = Trainer(vae, points, batch_size=25, lr=0.01).run(steps=300, every=50)
+    assert last.losses["autoencoder"] < first.losses["autoencoder"] - 1
+    assert vae.log_scale.exp().item() == pytest.approx(0.3, abs=0.1)  # the spread of what is left
+
+
+def test_ali_finds_the_data(points):
+    model = ali(dropout=0)
+    before = (model.sample(500).mean(0) - points.x.mean(0)).norm()
+    Trainer(model, points, batch_size=50, lr=0.005).run(steps=300)
+    assert (model.sample(500).mean(0) - points.x.mean(0)).norm() < before / 3
+
+
+# The order of examples.
+
+
+def test_an_epoch_is_a_permutation():
+    orders = [epoch_order(100, epoch, seed) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(torch.equal(order.sort().values, torch.arange(100)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert torch.equal(epoch_order(100, 1, 1), orders[3])
+
+
+def test_an_epoch_visits_every_example_once():
+    model = Recorder()
+    Trainer(model, count(12), batch_size=4).run(steps=6)
+    first, second = torch.cat(model.batches[:3]), torch.cat(model.batches[3:])
+    assert sorted(first.flatten().tolist()) == sorted(second.flatten().tolist()) == list(range(12))
+    assert not torch.equal(first, second)
+
+
+def test_the_odd_rest_of_an_epoch_is_left_out():
+    model = Recorder()
+    Trainer(model, count(10), batch_size=4).run(steps=4)
+    assert [len(batch) for batch in model.batches] == [4] * 4
+    for epoch in (model.batches[:2], model.batches[2:]):
+        assert len(torch.cat(epoch).unique()) == 8
+
+
+def test_the_order_does_not_use_the_global_generator():
+    batches = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = Recorder()
+        Trainer(model, count(12), batch_size=4, seed=5).run(steps=3)
+        batches.append(torch.cat(model.batches))
+    assert torch.equal(*batches)
+
+
+@pytest.mark.parametrize("batch_size", [0, 1, 51])
+def test_batches_that_do_not_fit_are_refused(points, batch_size):
+    with pytest.raises(AlikitError, match=f"a batch of {batch_size} does not fit 50 examples: choose 2 to 50"):
+        Trainer(ali(), points, batch_size=batch_size)
+
+
+# Reports.
+
+
+def test_reports(points):
+    watched = []
+    reports = Trainer(ali(), points, batch_size=10).run(steps=25, every=10, watch=watched.append)
+    assert [report.step for report in reports] == [10, 20, 25]
+    assert watched == reports and all(isinstance(report, Progress) for report in reports)
+    assert all(report.images_per_second > 0 for report in reports)
+
+
+def test_a_report_holds_the_mean_since_the_last(points):
+    by_step = Trainer(ali(), points, batch_size=10).run(steps=4, every=1)
+    by_two = Trainer(ali(), points, batch_size=10).run(steps=4, every=2)
+    for player in ("discriminator", "generator"):
+        pairs = [(a.losses[player] + b.losses[player]) / 2 for a, b in zip(by_step[::2], by_step[1::2], strict=True)]
+        assert [report.losses[player] for report in by_two] == pytest.approx(pairs)
+
+
+def test_looking_does_not_change_the_run(points):
+    def look(progress):
+        torch.manual_seed(9)
+        model.sample(7), model.reconstruct(points.x)
+
+    finals = []
+    for watch in (None, look):
+        model = ali()
+        trainer = Trainer(model, points, batch_size=10)
+        trainer.run(steps=12, every=3, watch=watch)
+        finals.append(trainer.state())
+    assert equal(*finals)
+
+
+def test_numbers_that_are_none_stop_the_run(points):
+    watched = []
+    trainer = Trainer(ali(), Dataset("broken", points.x / 0), batch_size=10)
+    with pytest.raises(AlikitError, match="no longer numbers at step 5"):
+        trainer.run(steps=100, every=5, watch=watched.append)
+    assert not watched
+
+
+# Stopping and going on.
+
+
+@pytest.mark.parametrize("stop", [7, 10])  # in the middle of an epoch of 5 steps, and at its end
+def test_a_resumed_run_is_the_same_to_the_last_bit(points, stop):
+    whole = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+    torch.manual_seed(1)
+    whole.run(steps=13)
+
+    first = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+    torch.manual_seed(1)
+    first.run(steps=stop)
+    state = copy.deepcopy(first.state())
+
+    torch.manual_seed(99)
+    second = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+    second.resume(state)
+    second.run(steps=13)
+    assert second.step == 13 and equal(whole.state(), second.state())
+
+
+def test_the_seed_decides_the_order(points):
+    states = []
+    for seed in (0, 1):
+        trainer = Trainer(ali(), points, batch_size=10, seed=seed)
+        torch.manual_seed(1)
+        trainer.run(steps=3)
+        states.append(trainer.state()["model"])
+    assert not equal(*states)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step():
+    states = []
+    for interrupted in (False, True):
+        torch.manual_seed(0)
+        model = Recorder(at=lambda step, on=interrupted: on and step == 3 and signal.raise_signal(signal.SIGINT))
+        trainer = Trainer(model, count(12), batch_size=4)
+        if interrupted:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.run(steps=6)
+        else:
+            trainer.run(steps=3)
+        states.append(trainer.state())
+    assert states[1]["step"] == 3 and equal(*states)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_in_a_thread():
+    trainer = Trainer(Recorder(), count(12), batch_size=4)
+    thread = threading.Thread(target=trainer.run, args=(5,))
+    thread.start()
+    thread.join(timeout=30)
+    assert trainer.step == 5
