@@ -231,6 +231,15 @@ def test_the_seed_decides_the_order(points):
     assert not equal(*states)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as it is at a prompt, though the tests may run in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_end_of_the_step():
     states = []
     for interrupted in (False, True):

@@ -1,0 +1,346 @@
+"""The command line: what a run leaves behind, and one plain line for every mistake."""
+
+import json
+import os
+import pickle
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from alikit import load_model, runs
+from alikit.__main__ import main
+from alikit.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[1]
+UNTRAINED = {"recipe": "mixture-gan-paper", "data": "mixture", "size": None, "skip_corrupt": False, "x_shape": (2,)}
+
+
+class Finished(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def alikit(capsys, monkeypatch):
+    """alikit("train digits --steps 20", ...): the command in this process, where torch is imported already."""
+
+    def alikit(line: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["alikit", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Finished(stopped.value.code or 0, *capsys.readouterr())
+
+    return alikit
+
+
+def python_m_alikit(line: str, **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "alikit", *shlex.split(line)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """A run of 20 steps, made the way a person makes it. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("runs")
+    process = python_m_alikit("train digits --steps 20 --seed 3 --out digits", cwd=folder)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "20/20" in err and "discriminator" in err and "generator" in err and "images/s" in err
+    assert json.loads(out.splitlines()[0])["reconstruction_baseline"] > 0
+    return folder / "digits"
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory) -> Path:
+    """An untrained GAN on the mixture, saved as training saves it."""
+    folder = tmp_path_factory.mktemp("runs") / "gan"
+    model = RECIPES["mixture-gan-paper"].build((2,))
+    runs.create(folder, UNTRAINED)
+    runs.save(folder, {"model": model.state_dict()})
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder, with its content."""
+    return {str(f.relative_to(folder)): f.read_bytes() if f.is_file() else None for f in folder.rglob("*")}
+
+
+def same_weights(run: Path, other: Path) -> bool:
+    """To the last bit."""
+    one, two = load_file(run / "weights.safetensors"), load_file(other / "weights.safetensors")
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+# What a run leaves behind.
+
+
+def test_a_run_folder(digits):
+    pictures = {f"{kind}-{step:07d}.png" for kind in ("samples", "reconstructions") for step in (20,)}
+    expected = {"settings.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt"} | pictures
+    assert {file.name for file in digits.iterdir()} == expected
+
+
+def test_settings_are_enough_to_do_it_again(digits):
+    settings = json.loads((digits / "settings.json").read_text())
+    known = {"recipe": "digits", "data": "digits", "seed": 3, "steps": 20, "batch_size": 100, "x_shape": [1, 8, 8]}
+    assert known.items() <= settings.items()
+    assert settings["command"] == "alikit train digits --steps 20 --seed 3 --out digits"
+    assert settings["versions"]["torch"] == torch.__version__
+
+
+def test_log(digits):
+    *reports, last = runs.metrics(digits)
+    assert [report["step"] for report in reports] == list(range(2, 21, 2))
+    assert all(report.keys() == {"step", "images_per_second", "discriminator", "generator"} for report in reports)
+    assert last.keys() == {"step", "reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"}
+
+
+def test_weights_are_a_model(digits):
+    model = load_model(digits)
+    assert model.sample(3).shape == (3, 1, 8, 8)
+    assert load_file(digits / "weights.safetensors").keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["samples-0000020.png", "reconstructions-0000020.png"])
+def test_grids(digits, name):
+    """60 digits of 64 x 64 pixels in rows of 10, lines of 2 between."""
+    with Image.open(digits / name) as picture:
+        assert picture.size == (2 + 10 * 66, 2 + 6 * 66)
+
+
+def test_the_same_command_gives_the_same_weights(digits, alikit):
+    assert alikit("train digits --steps 20 --seed 3 --out again").status == 0
+    assert same_weights(digits, Path("again"))
+
+
+def test_without_a_name_the_run_goes_to_runs(alikit):
+    assert alikit("train digits-gan --steps 1 --batch 10 --seed 5").status == 0
+    assert Path("runs/digits-gan-seed5/weights.safetensors").exists()
+    assert runs.settings(Path("runs/digits-gan-seed5"))["batch_size"] == 10
+
+
+# Sampling, reconstructing, measuring.
+
+
+@pytest.mark.parametrize(
+    ("command", "size"),
+    [
+        ("sample {} --out a.png", (662, 398)),
+        ("sample {} --out a.png -n 13", (662, 134)),
+        ("reconstruct {} --out a.png", (662, 398)),
+        ("reconstruct {} --out a.png -n 5 --mean", (662, 68)),
+    ],
+)
+def test_pictures_are_written(alikit, digits, tmp_path, command, size):
+    before = files(digits)
+    finished = alikit(command.format(digits))
+    assert (finished.status, finished.err) == (0, "") and "a.png" in finished.out
+    with Image.open("a.png") as picture:
+        assert picture.format == "PNG" and picture.size == size
+    assert files(digits) == before and [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_seed_decides_the_samples(alikit, digits):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        alikit(f"sample {digits} --out {name}.png --seed {seed}")
+    a, b, c = (Path(f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_samples_of_points(alikit, gan):
+    assert alikit(f"sample {gan} --out a.png -n 100").status == 0
+    with Image.open("a.png") as picture:
+        assert picture.size == (500, 500)
+
+
+def test_evaluate_repeats_what_training_found(alikit, digits):
+    found = json.loads(alikit(f"evaluate {digits}").out)
+    step = runs.metrics(digits)[-1]
+    assert found == pytest.approx({name: step[name] for name in step if name != "step"}, abs=2e-5)
+
+
+def test_evaluate_points(alikit, gan):
+    found = json.loads(alikit(f"evaluate {gan}").out)
+    assert found.keys() == {"modes", "within_3std", "strict_modes", "kl_uniform"}
+
+
+def test_recipes_lists_all(alikit):
+    finished = alikit("recipes")
+    lines = {line.split()[0]: line for line in finished.out.splitlines() if line}
+    assert finished.status == 0
+    for name, recipe in RECIPES.items():
+        assert recipe.summary in lines[name] and (recipe.data or "folder:PATH") in lines[name]
+
+
+@pytest.mark.parametrize("line", ["", "--help", "train --help"])
+def test_help(alikit, line):
+    finished = alikit(line)
+    assert finished.status == 0 and finished.out.startswith("Usage: alikit") and not finished.err
+
+
+# Folders of pictures, and decoders of other runs.
+
+
+def test_a_folder_of_pictures(alikit, paint, tmp_path):
+    for i in range(12):
+        paint(f"my pets/cat/{i}.png", (20 * i, 0, 0), size=(12, 10))
+    (tmp_path / "my pets" / "cat" / "broken.jpg").touch()
+    finished = alikit("train digits --data 'folder:my pets' --size 8 --skip-corrupt --batch 5 --steps 2 --out run")
+    assert finished.status == 0
+    assert runs.settings(Path("run"))["x_shape"] == [3, 8, 8]
+    assert alikit("reconstruct run --out a.png").out == "1 originals and their reconstructions in a.png\n"
+
+
+def test_inverse_mapping_from_a_finished_gan(alikit, gan):
+    finished = alikit(f"train mixture-inverse --decoder {gan} --steps 2 --batch 10 --out inverse")
+    assert finished.status == 0 and "modes" in json.loads(finished.out.splitlines()[0])
+    z = torch.randn(4, 2)
+    assert torch.equal(load_model("inverse").decode(z), load_model(gan).decode(z))
+
+
+# Mistakes: one line on stderr, status 2, and nothing made or changed.
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("train digit --out run", "no recipe called 'digit': see alikit recipes"),
+        ("train digits --steps -5 --out run", "'--steps'.*alikit train --help"),
+        ("train digits --steps 0 --out run", "'--steps'"),
+        ("train digits --steps many --out run", "'--steps'"),
+        ("train digits --seed -1 --out run", "'--seed'"),
+        ("train digits --seed 99999999999999999999 --out run", "'--seed'"),
+        ("train digits --batch 1 --out run", "'--batch'"),
+        ("train digits --batch 1501 --out run", "1501 does not fit 1500 examples"),
+        ("train digits --nonsense --out run", "--nonsense.*alikit train --help"),
+        ("train", "Missing argument.*alikit train --help"),
+        ("trian digits", "trian.*alikit --help"),
+        ("train digits --data mnist --out run", "no data called 'mnist'"),
+        ("train digits --data mixture --out run", "for pictures, not points"),
+        ("train digits --size 8 --out run", "--size is for folders"),
+        ("train digits --data folder:nowhere --out run", "no folder nowhere"),
+        ("train digits --data folder:empty --out run", "no pictures in empty"),
+        ("train digits --data folder:mixed --out run", "2 sizes.*--size N"),
+        ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
+        ("train digits --data folder:broken --skip-corrupt --out run", "all 1 files are damaged"),
+        ("train digits --data folder:mixed --size 0 --out run", "at least 1 pixel"),
+        ("train cifar10-small --out run", "--data folder:PATH"),
+        ("train digits --out file", "file is there already"),
+        ("train digits --out file/run", "cannot write to .*file: choose another --out"),
+        ("train digits --out mixed", "mixed is there already.*alikit resume mixed"),
+        (f"train digits --out {LONG}", "File name too long"),
+        ("train mixture-post-hoc --out run", "--decoder RUN"),
+        ("train mixture-inverse --out run", "--decoder RUN"),
+        ("train mixture-inverse --decoder nowhere --out run", "nowhere is no run folder"),
+        ("train mixture-inverse --decoder {digits} --out run", "decoder is not this recipe's"),
+        ("train digits --decoder {gan} --out run", "leave --decoder out"),
+        ("sample nowhere", "nowhere is no run folder"),
+        ("sample mixed", "mixed is no run folder"),
+        ("sample file", "file is no run folder"),
+        ("sample {digits} -n 0", "'-n'"),
+        ("sample {digits} --out no/such/a.png", "cannot write no/such/a.png"),
+        ("sample {digits} --out mixed", "cannot write mixed"),
+        ("sample {digits} --out .", "cannot write ."),
+        ("reconstruct {gan} --out a.png", "a GAN cannot encode"),
+        ("reconstruct nowhere", "nowhere is no run folder"),
+        ("evaluate nowhere", "nowhere is no run folder"),
+        ("resume nowhere", "nowhere is no run folder"),
+        ("resume {gan_without_checkpoint}", "holds no checkpoint"),
+        ("resume {digits}", "has its 20 steps: name a larger number with --steps"),
+        ("resume {digits} --steps 20", "has its 20 steps"),
+    ],
+)
+def test_mistakes(alikit, paint, tmp_path, digits, gan, line, says):
+    paint("mixed/a.png", size=(8, 8)), paint("mixed/b.png", size=(9, 9))
+    (tmp_path / "empty").mkdir(), (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").touch(), (tmp_path / "file").touch()
+    started = tmp_path / "started"
+    runs.create(started, UNTRAINED)
+    before = files(tmp_path), files(digits), files(gan)
+    finished = alikit(line.format(digits=digits, gan=gan, gan_without_checkpoint=started))
+    assert finished.status == 2 and finished.out == ""
+    assert re.fullmatch(f"alikit: .*{says}.*\n", finished.err), finished.err
+    assert (files(tmp_path), files(digits), files(gan)) == before
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("trace"),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("checkpoint.pt", pickle.dumps(Hostile()), "resume run --steps 30"),
+        ("checkpoint.pt", b"", "resume run --steps 30"),
+        ("weights.safetensors", pickle.dumps(Hostile()), "sample run"),
+        ("weights.safetensors", b"\xff" * 100, "reconstruct run"),
+        ("settings.json", b"{", "sample run"),
+    ],
+)
+def test_damaged_run_folders(alikit, digits, tmp_path, name, content, line):
+    shutil.copytree(digits, "run")
+    Path("run", name).write_bytes(content)
+    before = files(tmp_path)
+    finished = alikit(line)
+    assert finished.status == 2 and re.fullmatch(f"alikit: .*{re.escape(name)}.*\n", finished.err)
+    assert files(tmp_path) == before
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    process = python_m_alikit("train digits --data folder:nowhere")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err == "alikit: no folder nowhere: check the path, or unpack the archive first\n"
+
+
+# Stopping and going on.
+
+
+def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(alikit):
+    # Where the tests run in the background, Ctrl-C may be ignored and stay so in what they start.
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    stopped = python_m_alikit("train digits --steps 300 --batch 20 --out 'my run'", **heed)
+    log, deadline = Path("my run/metrics.jsonl"), time.monotonic() + 60
+    while not log.exists() and stopped.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130 and "Traceback" not in err, err
+    last = r"stopped at step (\d+) of 300, saved; go on with: alikit (.*)"
+    step, rest = re.fullmatch(last, err.splitlines()[-1]).groups()
+    assert 30 <= int(step) < 300 and runs.checkpoint(Path("my run"))["step"] == int(step)
+
+    assert alikit(rest).status == 0
+    assert alikit("train digits --steps 300 --batch 20 --out whole").status == 0
+    assert same_weights(Path("my run"), Path("whole"))
+    assert runs.metrics(Path("my run"))[-1] == runs.metrics(Path("whole"))[-1]
+
+
+def test_resume_goes_further(alikit, digits):
+    shutil.copytree(digits, "run")
+    assert alikit("resume run --steps 25").status == 0
+    assert runs.checkpoint(Path("run"))["step"] == 25 and Path("run/samples-0000025.png").exists()

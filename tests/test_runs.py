@@ -1,0 +1,245 @@
+"""The run folder: written whole or not at all, and opened without trusting what is in it."""
+
+import errno
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from alikit import runs
+from alikit.data import Dataset, digits
+from alikit.errors import AlikitError
+from alikit.recipes import RECIPES
+from alikit.training import Trainer
+
+SETTINGS = {"recipe": "digits", "data": "digits", "x_shape": (1, 8, 8)}
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    torch.manual_seed(0)
+    data = digits()
+    trainer = Trainer(RECIPES["digits"].build(data.shape, data.mean()), data)
+    trainer.run(steps=2)
+    return trainer
+
+
+@pytest.fixture
+def run(tmp_path, trainer) -> Path:
+    """A run folder after two steps."""
+    runs.create(tmp_path / "run", SETTINGS)
+    runs.save(tmp_path / "run", trainer.state())
+    return tmp_path / "run"
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+class Hostile:
+    """What a pickle can hold: on loading, a file is made."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+# Making one.
+
+
+def test_settings_come_back(tmp_path):
+    runs.create(tmp_path / "deep" / "run", {**SETTINGS, "betas": (0.5, 0.999)})
+    found = runs.settings(tmp_path / "deep" / "run")
+    assert found == {"format": 1, "recipe": "digits", "data": "digits", "x_shape": [1, 8, 8], "betas": [0.5, 0.999]}
+    assert names(tmp_path / "deep" / "run") == {"settings.json"}
+
+
+def test_an_empty_folder_may_be_there(tmp_path):
+    runs.create(tmp_path, SETTINGS)
+    assert runs.settings(tmp_path)["recipe"] == "digits"
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(AlikitError, match=r"is there already: choose another --out, or .*alikit resume"):
+        runs.create(tmp_path, SETTINGS)
+    assert names(tmp_path) == {"precious"}
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "file/run/deeper"])
+def test_a_file_in_the_way_is_refused(tmp_path, out):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(AlikitError, match="choose another --out"):
+        runs.create(tmp_path / out, SETTINGS)
+    assert (tmp_path / "file").read_text() == "kept" and names(tmp_path) == {"file"}
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.os, "access", lambda path, mode: False)
+    with pytest.raises(AlikitError, match=r"cannot write to .*: choose another --out"):
+        runs.check_new(tmp_path / "a" / "b")
+    assert not names(tmp_path)
+
+
+# Settings and log.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is no run folder"),
+        ("", "is damaged"),
+        ('{"format": 1, "rec', "is damaged"),
+        ("\udcff", "is damaged"),
+        ("[]", "another version"),
+        ('{"format": 2, "recipe": "digits"}', "another version"),
+        ('{"format": 1, "recipe": "gone"}', "another version"),
+    ],
+)
+def test_settings_that_cannot_be_used(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "settings.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(AlikitError, match=message):
+        runs.settings(tmp_path)
+
+
+def test_log(tmp_path):
+    lines = [{"step": 10, "generator": 1.5}, {"step": 20, "generator": 1.25}]
+    for line in lines:
+        runs.log(tmp_path, line)
+    assert runs.metrics(tmp_path) == lines
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+# Weights.
+
+
+def test_weights_come_back(run, trainer):
+    model = runs.load_model(run)
+    assert model.state_dict().keys() == trainer.model.state_dict().keys()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert not model.training
+
+
+def test_loading_as_text_or_path(run):
+    assert torch.equal(runs.load_model(str(run)).decoder.net[2].bias, runs.load_model(run).decoder.net[2].bias)
+
+
+def test_no_weights_yet(tmp_path):
+    runs.create(tmp_path / "run", SETTINGS)
+    with pytest.raises(AlikitError, match="holds no weights yet"):
+        runs.load_model(tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "another model", "one missing", "pickle"])
+def test_weights_that_cannot_be_used(run, tmp_path, damage):
+    file, trace = run / "weights.safetensors", tmp_path / "trace"
+    weights = load_file(file)
+    if damage == "another model":
+        save_file(RECIPES["mixture-vae"].build((2,)).state_dict(), file)
+    elif damage == "one missing":
+        save_file({name: tensor for name, tensor in weights.items() if name != "decoder.net.2.bias"}, file)
+    else:
+        whole = file.read_bytes()
+        content = {"empty": b"", "cut": whole[:-1], "text": b"weights", "pickle": pickle.dumps(Hostile(trace))}
+        file.write_bytes(content[damage])
+    with pytest.raises(AlikitError, match=r"weights\.safetensors does not fit recipe digits: train again"):
+        runs.load_model(run)
+    assert not trace.exists()
+
+
+# Checkpoints.
+
+
+def test_a_checkpoint_goes_through_a_file(run, trainer):
+    trainer.run(steps=4)
+    again = Trainer(RECIPES["digits"].build((1, 8, 8)), digits())
+    again.resume(runs.checkpoint(run))
+    assert again.step == 2
+    again.run(steps=4)
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(AlikitError, match="holds no checkpoint"):
+        runs.checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "picture", "list", "half a state"])
+def test_checkpoints_that_cannot_be_used(run, damage):
+    file = run / "checkpoint.pt"
+    if damage == "picture":
+        Image.new("RGB", (8, 8)).save(file, format="png")
+    elif damage in ("list", "half a state"):
+        torch.save({"list": [1, 2], "half a state": {"step": 3}}[damage], file)
+    else:
+        whole = file.read_bytes()
+        file.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"state\n"}[damage])
+    with pytest.raises(AlikitError, match=r"checkpoint\.pt is damaged or no checkpoint: train again"):
+        runs.checkpoint(run)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [torch.save, lambda thing, file: Path(file).write_bytes(pickle.dumps(thing))])
+def test_a_checkpoint_cannot_run_code(run, tmp_path, write):
+    trace = tmp_path / "trace"
+    write({"step": Hostile(trace)}, run / "checkpoint.pt")
+    with pytest.raises(AlikitError, match="damaged or no checkpoint"):
+        runs.checkpoint(run)
+    assert not trace.exists()
+
+
+def test_the_hostile_pickle_would_have_run_code(tmp_path):
+    pickle.loads(pickle.dumps(Hostile(tmp_path / "trace")))
+    assert (tmp_path / "trace").exists()
+
+
+# Whole or not at all.
+
+
+def test_a_full_disk_leaves_the_old_file(run, trainer, monkeypatch):
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+
+    def full(self, content):
+        with open(self, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    trainer.run(steps=3)
+    with pytest.raises(OSError, match="No space left"):
+        runs.save(run, trainer.state())
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
+def test_picture(tmp_path):
+    runs.save_picture(Image.new("RGB", (5, 4), "red"), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert (picture.format, picture.size, picture.getpixel((4, 3))) == ("PNG", (5, 4), (255, 0, 0))
+    assert names(tmp_path) == {"a.png"}
+
+
+@pytest.mark.parametrize("out", ["no/such/folder/a.png", "folder", ".", "file/a.png"])
+def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir(), (tmp_path / "file").touch()
+    with pytest.raises(AlikitError, match=r"cannot write .*: choose another --out"):
+        runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
+    assert names(tmp_path) == {"folder", "file"} and not names(tmp_path / "folder")
+
+
+def test_a_checkpoint_of_points(tmp_path):
+    """The mixture's model has other parts; it goes through a file all the same."""
+    runs.create(tmp_path / "run", {"recipe": "mixture-vae", "x_shape": (2,)})
+    trainer = Trainer(RECIPES["mixture-vae"].build((2,)), Dataset("points", torch.randn(200, 2)))
+    trainer.run(steps=1)
+    runs.save(tmp_path / "run", trainer.state())
+    assert torch.equal(runs.load_model(tmp_path / "run").log_scale, trainer.model.log_scale)
