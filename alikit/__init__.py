@@ -2,7 +2,7 @@
 
 train, held_out = alikit.load("digits")
 model = alikit.RECIPES["digits"].build(train.shape, train.mean())
-alikit.Trainer(model, train, lr=1e-3).run(steps=2000)
+alikit.Trainer(model, train, lr=2e-3, decay=True).run(steps=2000)
 model.sample(10), model.reconstruct(held_out.floats())
 """
 
