@@ -87,6 +87,7 @@ def train(
         "batch_size": batch or row.batch_size,
         "lr": row.lr,
         "betas": row.betas,
+        "decay": row.decay,
         "steps": steps or row.steps,
         "decoder": str(decoder) if decoder else None,
         "command": shlex.join(["alikit", *sys.argv[1:]]),
@@ -165,6 +166,7 @@ def _trainer(settings: dict, parts: tuple[Dataset, Dataset]) -> Trainer:
         batch_size=settings["batch_size"],
         lr=settings["lr"],
         betas=tuple(settings["betas"]),
+        decay=settings["decay"],
         seed=settings["seed"],
     )
 

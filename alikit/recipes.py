@@ -93,6 +93,7 @@ class Recipe:
     batch_size: int = 100
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
+    decay: bool = False  # of the learning rate, see `Trainer`
     weight_std: float | None = None
 
     @property
@@ -185,7 +186,7 @@ LAPTOP = Pictures(
 
 # The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
 _toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
-_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000}
+_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000, "decay": True}
 _laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "steps": 10_000, "weight_std": 0.02}
 
 RECIPES = {

@@ -51,6 +51,7 @@ class Trainer:
     """A model, its data, and one Adam for each player.
 
     batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
+    decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data.
@@ -64,12 +65,13 @@ class Trainer:
         batch_size: int = 100,
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        decay: bool = False,
         seed: int = 0,
     ):
         if not 1 < batch_size <= len(data):
             raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: choose 2 to {len(data)}")
         self.model, self.data = model, data.to(model.device)
-        self.batch_size, self.seed, self.step = batch_size, seed, 0
+        self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.players = model.players()
         self.optimisers = {player: torch.optim.Adam(own, lr, betas) for player, own in self.players.items()}
         self._epoch, self._order = -1, torch.empty(0)
@@ -97,6 +99,8 @@ class Trainer:
             begin, count = time.perf_counter(), min(every - self.step % every, steps - self.step)
             total = {player: torch.zeros((), device=self.model.device) for player in self.players}
             for _ in range(count):
+                if self.decay:
+                    self._slow_down(steps)
                 with _whole_step():
                     losses = self.one_step()
                 for player, loss in losses.items():
@@ -110,6 +114,10 @@ class Trainer:
                 with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
                     watch(reports[-1])
         return reports
+
+    def _slow_down(self, steps: int) -> None:
+        for optimiser in self.optimisers.values():
+            optimiser.param_groups[0]["lr"] = self.lr * min(1.0, 2 * (1 - self.step / steps))
 
     def _batch(self) -> Tensor:
         """The examples of the step to come; the odd rest of an epoch is left out."""

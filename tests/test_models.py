@@ -222,6 +222,14 @@ def test_vae_loss_in_closed_form():
     assert found == pytest.approx(kl - likelihood, abs=0.02)
 
 
+def test_vae_gradient_in_closed_form():
+    """By mu's bias: of (x - 2 mu - 1)^2 / (2 scale^2) + mu^2 / 2, so that it must pass through the draw of z."""
+    vae, x = linear_gaussian_vae(), 1.7
+    vae.losses(torch.full((400_000, 1), x))["autoencoder"].backward()
+    mu = 0.3 * x
+    assert vae.encoder.net.bias.grad[0].item() == pytest.approx(-2 * (x - 2 * mu - 1) / 0.5**2 + mu, abs=0.05)
+
+
 def test_vae_bound_is_tight_at_the_true_posterior():
     """There the bound is log p(x): x ~ N(1, 2^2 + 0.5^2) and z | x ~ N(2 (x - 1) / 4.25, 0.5^2 / 4.25)."""
     vae, x = linear_gaussian_vae(), torch.tensor([[1.7]])

@@ -109,11 +109,15 @@ def test_toy_sizes():
 
 
 def test_laptop_sizes():
+    stack = 3 * 32 * 4**2 + 32 * 64 * 2**2 + 64 * 128 * 4**2 + 128 * 256 * 6**2
     norms = 2 * (32 + 64 + 128 + 256)
-    stack = 3 * 32 * 4**2 + 32 * 64 * 3**2 + 64 * 128 * 3**2 + 128 * 256 * 3**2
     assert size(LAPTOP.build_encoder("gaussian", (3, 32, 32), 64)) == stack + norms + (256 * 128 + 128)
-    stack = 64 * 256 * 3**2 + 256 * 128 * 3**2 + 128 * 64 * 3**2 + 64 * 32 * 4**2
-    pixels = 3 * 32 * 32
+    of_x = stack + 32 + 2 * (64 + 128 + 256)  # its first row has a bias and no batch norm
+    of_z = (64 * 256 + 256) + (256 * 256 + 256)
+    joint = 2 * (512 * 512 + 512) + (512 + 1)
+    assert size(LAPTOP.build_discriminator((3, 32, 32), 64)) == of_x + of_z + joint
+    stack = 64 * 128 * 6**2 + 128 * 64 * 4**2 + 64 * 32 * 2**2 + 32 * 32 * 4**2
+    norms, pixels = 2 * (128 + 64 + 32 + 32), 3 * 32 * 32
     assert size(LAPTOP.build_decoder((3, 32, 32), 64, None)) == stack + norms + (32 * 3 + 3) + pixels
 
 
@@ -125,14 +129,19 @@ def test_laptop_pictures_shrink_to_one_pixel_and_back():
         x = layer(x)
         if isinstance(layer, nn.Conv2d):
             widths.append(x.shape[-1])
-    assert widths == [15, 7, 3, 1, 1]
+    assert widths == [15, 14, 6, 1, 1]
     _, stack, _ = LAPTOP.build_decoder((3, 32, 32), 64, None)
     x, widths = torch.randn(2, 64, 1, 1), []
     for layer in stack:
         x = layer(x)
         if isinstance(layer, nn.ConvTranspose2d):
             widths.append(x.shape[-1])
-    assert widths == [3, 7, 15, 32]
+    assert widths == [6, 14, 15, 32]
+
+
+def test_every_pixel_gets_as_many_contributions_as_its_neighbours():
+    """A kernel that its stride does not divide leaves a checkerboard."""
+    assert all(row.kernel % row.stride == 0 for row in (*LAPTOP.encoder, *LAPTOP.decoder, *LAPTOP.of_x))
 
 
 def test_pictures_stay_between_0_and_1():

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import entropy
 from torch import Tensor
 
 from ..data.mixture import GridMixture
@@ -35,10 +34,11 @@ def coverage(x: Tensor, mixture: GridMixture | None = None, enough: int = 20) ->
     mode, distance = mixture.nearest_mode(x.cpu())
     close = distance <= 3
     total = torch.bincount(mode, minlength=len(mixture.means))
+    share = total.double() / len(x)
     counts = torch.bincount(mode[close], minlength=len(mixture.means))
     return Coverage(
         modes=int((total > 0).sum()),
         within_3std=close.float().mean().item(),
         strict_modes=int((counts >= enough).sum()),
-        kl_uniform=float(entropy(total.numpy(), torch.ones_like(total).numpy())),
+        kl_uniform=torch.xlogy(share, share * len(share)).sum().item(),
     )
