@@ -6,7 +6,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 # Okabe and Ito's colours: told apart by colour-blind readers too. The same thing has the same colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -14,6 +13,8 @@ DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
     """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row, white lines between; each pixel zoom x zoom."""
+    from torchvision.utils import make_grid  # seconds to import: only where pictures are drawn
+
     tiles = torch.nn.functional.interpolate(pictures.float().cpu().clamp(0, 1), scale_factor=zoom)
     sheet = make_grid(tiles, nrow=columns, padding=2, pad_value=1.0)
     return Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())

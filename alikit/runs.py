@@ -26,6 +26,7 @@ from .models import Game
 from .recipes import RECIPES
 
 FORMAT = 1
+NEEDED = {"recipe", "data", "size", "skip_corrupt", "seed", "batch_size", "lr", "betas", "decay", "steps", "x_shape"}
 
 
 def check_new(folder: Path) -> None:
@@ -56,7 +57,8 @@ def settings(folder: Path) -> dict:
         raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
     except ValueError:
         raise AlikitError(f"{folder / 'settings.json'} is damaged: train again into a new folder") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("recipe") not in RECIPES:
+    ours = isinstance(found, dict) and found.get("format") == FORMAT and found.keys() >= NEEDED
+    if not ours or found["recipe"] not in RECIPES:
         raise AlikitError(f"{folder / 'settings.json'} is from another version of alikit: use that one, or train again")
     return found
 

@@ -16,7 +16,10 @@ from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.training import Trainer
 
-SETTINGS = {"recipe": "digits", "data": "digits", "x_shape": (1, 8, 8)}
+SETTINGS = {
+    **{"recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "x_shape": (1, 8, 8), "seed": 0},
+    **{"batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "steps": 2},
+}
 
 
 @pytest.fixture
@@ -54,9 +57,9 @@ class Hostile:
 
 
 def test_settings_come_back(tmp_path):
-    runs.create(tmp_path / "deep" / "run", {**SETTINGS, "betas": (0.5, 0.999)})
+    runs.create(tmp_path / "deep" / "run", SETTINGS)
     found = runs.settings(tmp_path / "deep" / "run")
-    assert found == {"format": 1, "recipe": "digits", "data": "digits", "x_shape": [1, 8, 8], "betas": [0.5, 0.999]}
+    assert found == {"format": 1, **SETTINGS, "x_shape": [1, 8, 8], "betas": [0.5, 0.999]}
     assert names(tmp_path / "deep" / "run") == {"settings.json"}
 
 
@@ -238,8 +241,14 @@ def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out):
 
 def test_a_checkpoint_of_points(tmp_path):
     """The mixture's model has other parts; it goes through a file all the same."""
-    runs.create(tmp_path / "run", {"recipe": "mixture-vae", "x_shape": (2,)})
+    runs.create(tmp_path / "run", {**SETTINGS, "recipe": "mixture-vae", "x_shape": (2,)})
     trainer = Trainer(RECIPES["mixture-vae"].build((2,)), Dataset("points", torch.randn(200, 2)))
     trainer.run(steps=1)
     runs.save(tmp_path / "run", trainer.state())
     assert torch.equal(runs.load_model(tmp_path / "run").log_scale, trainer.model.log_scale)
+
+
+def test_settings_with_something_missing_are_refused(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"format": 1, "recipe": "digits"}))
+    with pytest.raises(AlikitError, match="another version of alikit"):
+        runs.settings(tmp_path)

@@ -117,6 +117,20 @@ def test_ali_finds_the_data(points):
     assert (model.sample(500).mean(0) - points.x.mean(0)).norm() < before / 3
 
 
+def test_decay_falls_in_the_second_half(points):
+    trainer = Trainer(ali(), points, batch_size=10, lr=0.01, decay=True)
+    rates, one_step = [], trainer.one_step
+
+    def watched_step():
+        rates.append({group["lr"] for adam in trainer.optimisers.values() for group in adam.param_groups})
+        return one_step()
+
+    trainer.one_step = watched_step
+    trainer.run(steps=10)
+    (falling,) = zip(*rates, strict=True)
+    assert falling == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
+
+
 # The order of examples.
 
 

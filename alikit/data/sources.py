@@ -1,5 +1,6 @@
 """Data sets by name, each as a part to train on and a part held out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False) -> tupl
             held_out = image_folder(path, split, size, skip_corrupt)
             if held_out.shape != part.shape:
                 raise AlikitError(f"pictures in train/ and {split}/ differ in size: choose one with --size N (size=N)")
-            return part, held_out
+            return part, _same_classes(part, held_out, split)
         if len(part) < 2:
             raise AlikitError(f"only one picture in {path}: training needs at least one more to hold out")
         return part.split(min(10_000, max(1, len(part) // 10)))
@@ -60,3 +61,15 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False) -> tupl
     if size is not None:
         raise AlikitError(f"--size is for folders of pictures; {name} has the size it has")
     return SOURCES[name][1]()
+
+
+def _same_classes(part: Dataset, held_out: Dataset, split: str) -> Dataset:
+    """The held-out part with its labels counted in the training part's classes, of which it may lack some."""
+    if unknown := set(held_out.classes) - set(part.classes):
+        raise AlikitError(
+            f"{split}/ has classes that train/ has not ({', '.join(sorted(unknown))}): give both the same"
+        )
+    if held_out.labels is None or part.labels is None:
+        return held_out
+    place = torch.tensor([part.classes.index(name) for name in held_out.classes])
+    return replace(held_out, labels=place[held_out.labels], classes=part.classes)

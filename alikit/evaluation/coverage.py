@@ -28,17 +28,18 @@ def coverage(x: Tensor, mixture: GridMixture | None = None, enough: int = 20) ->
     """Measures samples x (N, 2); the paper draws N = 10,000. The default mixture is the paper's.
 
     By the paper's measure a smear over the plane covers everything, for every point belongs to some mode. The strict
-    measures ask for samples where the data is.
+    measures ask for samples where the data is. Samples that are not finite belong to no mode and are far from all.
     """
     mixture = mixture or GridMixture()
-    mode, distance = mixture.nearest_mode(x.cpu())
+    finite = x[x.isfinite().all(1)].cpu()
+    mode, distance = mixture.nearest_mode(finite)
     close = distance <= 3
     total = torch.bincount(mode, minlength=len(mixture.means))
-    share = total.double() / len(x)
+    share = total.double() / max(1, len(finite))
     counts = torch.bincount(mode[close], minlength=len(mixture.means))
     return Coverage(
         modes=int((total > 0).sum()),
-        within_3std=close.float().mean().item(),
+        within_3std=close.sum().item() / len(x),
         strict_modes=int((counts >= enough).sum()),
         kl_uniform=torch.xlogy(share, share * len(share)).sum().item(),
     )

@@ -86,3 +86,19 @@ def test_unknown_names(name):
 def test_named_sources_have_the_size_they_have(name):
     with pytest.raises(AlikitError, match="--size is for folders"):
         load(name, size=32)
+
+
+def test_a_class_missing_from_the_held_out_split_does_not_shift_the_others(paint, tmp_path):
+    for name in ("ant", "bee", "cat"):
+        paint(f"pets/train/{name}/0.png")
+    paint("pets/test/cat/0.png")
+    part, held_out = load(f"folder:{tmp_path / 'pets'}")
+    assert held_out.classes == part.classes == ("ant", "bee", "cat")
+    assert held_out.labels.tolist() == [2]
+
+
+def test_a_class_that_only_the_held_out_split_has_is_refused(paint, tmp_path):
+    paint("pets/train/cat/0.png")
+    paint("pets/test/dog/0.png")
+    with pytest.raises(AlikitError, match=r"test/ has classes that train/ has not \(dog\)"):
+        load(f"folder:{tmp_path / 'pets'}")

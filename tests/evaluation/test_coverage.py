@@ -55,3 +55,14 @@ def test_share_and_kl_by_hand():
     assert (found.modes, found.strict_modes) == (3, 2)
     assert found.within_3std == pytest.approx(0.8)
     assert found.kl_uniform == pytest.approx(0.6 * log(0.6 * 4) + 2 * 0.2 * log(0.2 * 4))
+
+
+def test_samples_that_are_not_finite_belong_to_no_mode():
+    found = coverage(torch.full((100, 2), float("nan")))
+    assert (found.modes, found.within_3std, found.strict_modes) == (0, 0.0, 0)
+
+
+def test_finite_samples_are_measured_beside_broken_ones():
+    broken = torch.full((50, 2), float("inf"))
+    found = coverage(torch.cat([torch.zeros(50, 2), broken]))
+    assert (found.modes, found.within_3std, found.strict_modes) == (1, 0.5, 1)
