@@ -1,11 +1,15 @@
 """alikit: Adversarially Learned Inference (ALI, also BiGAN), small enough to read and ready to run.
 
-train, held_out = alikit.load("digits")
-model = alikit.RECIPES["digits"].build(train.shape, train.mean())
-alikit.Trainer(model, train, lr=2e-3, decay=True).run(steps=2000)
-model.sample(10), model.reconstruct(held_out.floats())
+    train, held_out = alikit.load("digits")
+    recipe = alikit.RECIPES["digits"]
+    model = recipe.build(train.shape, train.mean())
+    recipe.trainer(model, train).run(recipe.steps)
+    model.sample(10), model.reconstruct(held_out.floats())
+
+Every model answers the same questions, see `Game`; every mistake a person can mend is an `AlikitError`.
 """
 
+from . import evaluation, losses
 from .data import Dataset, GridMixture, digits, house_numbers, image_folder, load
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
@@ -29,11 +33,13 @@ __all__ = [
     "Recipe",
     "Trainer",
     "digits",
+    "evaluation",
     "house_numbers",
     "image_folder",
     "inverse_mapping",
     "load",
     "load_model",
+    "losses",
     "mix",
     "post_hoc_inference",
 ]

@@ -156,19 +156,12 @@ def evaluate(run: RunFolder) -> None:
 
 def _trainer(settings: dict, parts: tuple[Dataset, Dataset]) -> Trainer:
     """The untrained model of the settings, with its trainer, both from the settings' seed."""
-    row, (data, _) = RECIPES[settings["recipe"]], parts
+    kept = {name: settings[name] for name in ("batch_size", "lr", "betas", "decay")}
+    row, (data, _) = dataclasses.replace(RECIPES[settings["recipe"]], **kept), parts
     trained = runs.load_model(settings["decoder"]) if settings["decoder"] else None
     torch.manual_seed(settings["seed"])
     model = row.build(data.shape, data.mean(), trained)
-    return Trainer(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        data,
-        batch_size=settings["batch_size"],
-        lr=settings["lr"],
-        betas=tuple(settings["betas"]),
-        decay=settings["decay"],
-        seed=settings["seed"],
-    )
+    return row.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
 
 
 def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int) -> None:

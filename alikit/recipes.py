@@ -1,6 +1,10 @@
-"""Named experiments, as data: which game, on what, with which networks and settings. To add one, add a row.
+"""Named experiments, as data: which game, on what, with which networks and settings.
 
-model = RECIPES["digits"].build((1, 8, 8), mean)
+    recipe = RECIPES["digits"]
+    model = recipe.build(data.shape, data.mean())
+    recipe.trainer(model, data).run(recipe.steps)
+
+To add an experiment, add a row at the end of this file.
 """
 
 import math
@@ -8,9 +12,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from .data import Dataset
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, inverse_mapping, post_hoc_inference
 from .networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, Pixels, conv_stack, initialise, mlp
+from .training import Trainer
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,12 @@ class Recipe:
                 raise AlikitError("that run's decoder is not this recipe's: name a GAN on the same data") from None
         start = Game(decoder, self.z_dim)
         return (inverse_mapping if self.game == "inverse" else post_hoc_inference)(start, **parts)
+
+    def trainer(self, model: Game, data: Dataset, seed: int = 0) -> Trainer:
+        """A `Trainer` with the recipe's settings; `seed` is that of the order of examples."""
+        return Trainer(
+            model, data, batch_size=self.batch_size, lr=self.lr, betas=self.betas, decay=self.decay, seed=seed
+        )
 
     def _check(self, x_shape: tuple[int, ...]) -> None:
         size = self.networks.size

@@ -26,7 +26,20 @@ from .models import Game
 from .recipes import RECIPES
 
 FORMAT = 1
-NEEDED = {"recipe", "data", "size", "skip_corrupt", "seed", "batch_size", "lr", "betas", "decay", "steps", "x_shape"}
+NEEDED = {
+    "recipe",
+    "data",
+    "size",
+    "skip_corrupt",
+    "seed",
+    "batch_size",
+    "lr",
+    "betas",
+    "decay",
+    "steps",
+    "decoder",
+    "x_shape",
+}
 
 
 def check_new(folder: Path) -> None:

@@ -25,7 +25,7 @@ from alikit.recipes import RECIPES
 ROOT = Path(__file__).resolve().parents[1]
 UNTRAINED = {
     **{"recipe": "mixture-gan-paper", "data": "mixture", "size": None, "skip_corrupt": False, "x_shape": (2,)},
-    **{"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "steps": 1},
+    **{"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "decoder": None, "steps": 1},
 }
 
 

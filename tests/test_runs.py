@@ -18,7 +18,7 @@ from alikit.training import Trainer
 
 SETTINGS = {
     **{"recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "x_shape": (1, 8, 8), "seed": 0},
-    **{"batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "steps": 2},
+    **{"batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "decoder": None, "steps": 2},
 }
 
 
