@@ -26,8 +26,8 @@ def beside(x: Tensor, x_hat: Tensor) -> Tensor:
     return torch.stack([x.cpu(), x_hat.cpu()], dim=1).flatten(0, 1)
 
 
-def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int = 1) -> None:
-    """Draws a grid of pictures on matplotlib axes, without ticks."""
+def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int = 4) -> None:
+    """Draws a `grid` on matplotlib axes, without ticks; enlarged, so that the lines between pictures stay thin."""
     axes.imshow(grid(pictures, columns, zoom))
     axes.set_title(title)
     axes.set_axis_off()
