@@ -7,6 +7,7 @@ alikit sample runs/digits        alikit reconstruct runs/digits        alikit ev
 """
 
 import dataclasses
+import difflib
 import json
 import logging
 import shlex
@@ -68,7 +69,10 @@ def train(
 ) -> None:
     """Train a recipe into a new run folder."""
     if recipe not in RECIPES:
-        raise AlikitError(f"no recipe called {recipe!r}: see alikit recipes")
+        near = difflib.get_close_matches(recipe, RECIPES, n=1)
+        raise AlikitError(
+            f"no recipe called {recipe!r}: {f'did you mean {near[0]}?' if near else 'see alikit recipes'}"
+        )
     row = RECIPES[recipe]
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
@@ -90,7 +94,7 @@ def train(
         "decay": row.decay,
         "steps": steps or row.steps,
         "decoder": str(decoder) if decoder else None,
-        "command": shlex.join(["alikit", *sys.argv[1:]]),
+        "command": _command(),
         "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
     }
     parts = load(settings["data"], size, skip_corrupt)
@@ -102,17 +106,21 @@ def train(
 @app.command()
 def resume(
     run: RunFolder,
-    steps: Annotated[int | None, typer.Option(help="Steps in all; the recipe's own by default.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
 ) -> None:
-    """Go on with a run that was stopped, as if it had not been."""
+    """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
     settings = runs.settings(run)
     state = runs.checkpoint(run)
     parts = load(settings["data"], settings["size"], settings["skip_corrupt"])
     trainer = _trainer(settings, parts)
     trainer.resume(state)
     steps = steps or settings["steps"]
+    more = steps > settings["steps"]
     if trainer.step >= steps:
         raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
+    if more:
+        command = f"{settings['command']}; {_command()}"
+        runs.write_settings(run, {**settings, "steps": steps, "command": command})
     _run(trainer, parts, run, steps)
 
 
@@ -149,9 +157,17 @@ def reconstruct_(
 
 @app.command()
 def evaluate(run: RunFolder) -> None:
-    """Measure a trained model on held-out data; prints one JSON line."""
+    """Measure a trained model on held-out data; prints one JSON line.
+
+    Of points: the modes found, see alikit.evaluation.coverage. With an encoder: the mean squared error of
+    reconstructions from a drawn code, from the encoder's mean, and of the mean example in their place.
+    """
     settings, model = runs.settings(run), runs.load_model(run)
-    typer.echo(json.dumps(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"]))))
+    _say(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"])))
+
+
+def _command() -> str:
+    return shlex.join(["alikit", *sys.argv[1:]])
 
 
 def _trainer(settings: dict, parts: tuple[Dataset, Dataset]) -> Trainer:
@@ -190,7 +206,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         raise typer.Exit(130) from None
     measured = _evaluate(trainer.model, parts)
     runs.log(out, {"step": steps, **measured})
-    typer.echo(json.dumps(measured))
+    _say(measured)
     typer.echo(f"weights, log and pictures in {out}")
 
 
@@ -203,6 +219,10 @@ def _evaluate(model: Game, parts: tuple[Dataset, Dataset]) -> dict[str, float]:
     if model.encoder is not None:
         measured |= {f"reconstruction_{k}": v for k, v in dataclasses.asdict(reconstruction(model, *parts)).items()}
     return {name: round(number, 5) for name, number in measured.items()}
+
+
+def _say(measured: dict[str, float]) -> None:
+    typer.echo(json.dumps(measured) if measured else "nothing to measure: a GAN of pictures has no encoder")
 
 
 def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:

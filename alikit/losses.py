@@ -10,7 +10,10 @@ from torch.nn.functional import logsigmoid, softplus
 
 
 def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """V(D, G) = E_q[log D] + E_p[log(1 - D)]; D climbs it, G descends it. At most 0; 2 JSD - log 4 for the best D."""
+    """V(D, G) = E_q[log D] + E_p[log(1 - D)]: at most 0, and 2 JSD - log 4 for the best D.
+
+    D climbs it. G may descend it as it stands, the saturating loss: its gradient dies where D is sure.
+    """
     return logsigmoid(q_logits).mean() + logsigmoid(-p_logits).mean()
 
 
@@ -30,8 +33,3 @@ def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
 def gan_generator_loss(p_logits: Tensor) -> Tensor:
     """-E_p[log D]: the non-saturating loss of a decoder that plays alone (Goodfellow et al. 2014, section 3)."""
     return softplus(-p_logits).mean()
-
-
-def saturating_generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """V(D, G) itself: the same optimum, but its gradient dies as D grows sure. For lessons, not for training."""
-    return value(q_logits, p_logits)

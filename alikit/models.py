@@ -1,4 +1,4 @@
-"""The games. Every model here is a game over pairs, so all are trained, sampled and asked in the same way.
+"""The games over pairs, and what stands beside them. All are trained, sampled and asked in the same way.
 
 A game says what one batch means in `losses`: {player: loss}, one forward pass for all players. `players` names who owns
 which parameters. GAN compares (x,) with (x_tilde,); ALI compares (x, z_hat) with (x_tilde, z); a GAN's decoder kept

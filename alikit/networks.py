@@ -144,7 +144,8 @@ class Gaussian(nn.Module):
 class NoiseInput(nn.Module):
     """net([v, eps]) with eps ~ N(0, I) of `noise` numbers: any shape of conditional, with no density to write down.
 
-    The toy's encoder (paper section 4.5). Its mean has no formula, so `mean` is net([v, 0]), the value at zero noise.
+    The toy's encoder (paper section 4.5). Its mean has no formula, so `mean` is net([v, 0]), the value at zero noise:
+    a central value, not the average of the draws.
     """
 
     def __init__(self, net: nn.Module, noise: int):

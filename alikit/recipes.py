@@ -206,11 +206,13 @@ RECIPES = {
     "mixture-gan-paper": Recipe("GAN on 25 Gaussians, published settings", "gan", encoder=None, **_toy),
     "mixture-inverse": Recipe("a GAN's decoder and a learned inverse mapping", "inverse", encoder="noise", **_toy),
     "mixture-post-hoc": Recipe("a GAN's decoder and post-hoc inference", "post-hoc", encoder="noise", **_toy),
-    "mixture-vae": Recipe("VAE on 25 Gaussians, ALI's encoder and decoder", "vae", **_toy),
+    "mixture-vae": Recipe("VAE on 25 Gaussians: ALI's decoder, a Gaussian encoder", "vae", **_toy),
     "digits": Recipe("ALI on small handwritten digits", "ali", **_digits),
     "digits-bigan": Recipe("the same with a deterministic encoder (BiGAN)", "ali", encoder="deterministic", **_digits),
     "digits-gan": Recipe("the same decoder, no encoder", "gan", encoder=None, **_digits),
     "digits-vae": Recipe("VAE with the same encoder and decoder", "vae", **_digits),
     "house-numbers": Recipe("ALI on rendered house numbers, laptop networks", "ali", "house-numbers", **_laptop),
-    "cifar10-small": Recipe("ALI on CIFAR-10 or any 32x32 folder, laptop networks", "ali", None, **_laptop),
+    "cifar10-small": Recipe(
+        "ALI on a folder of pictures at 32x32, such as CIFAR-10, laptop networks", "ali", None, **_laptop
+    ),
 }

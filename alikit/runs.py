@@ -54,9 +54,14 @@ def check_new(folder: Path) -> None:
 def create(folder: Path, settings: dict) -> None:
     """Makes the run folder and writes its settings."""
     check_new(folder)
+    write_settings(folder, {"format": FORMAT, **settings})
+
+
+def write_settings(folder: Path, settings: dict) -> None:
+    """Writes the settings, over those that may be there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, **settings}, indent=1)
+        text = json.dumps(settings, indent=1)
         _whole(folder / "settings.json", lambda file: file.write_text(text))
     except OSError as error:
         raise AlikitError(f"cannot write to {folder} ({error.strerror}): choose another --out") from None
@@ -124,6 +129,8 @@ def load_model(folder: str | Path) -> Game:
 
 def save_picture(picture: Image.Image, file: Path) -> None:
     """Writes a picture as PNG."""
+    if file.suffix.lower() not in ("", ".png"):
+        raise AlikitError(f"cannot write {file}: pictures are PNG, so name it {file.with_suffix('.png').name}")
     try:
         _whole(file, lambda place: picture.save(place, format="png"))
     except OSError as error:

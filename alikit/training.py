@@ -51,7 +51,8 @@ class Trainer:
     """A model, its data, and one Adam for each player.
 
     batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
-    decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest
+    decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
+                going on to more steps afterwards starts the fall anew, from the rate of that step
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data.
@@ -69,7 +70,7 @@ class Trainer:
         seed: int = 0,
     ):
         if not 1 < batch_size <= len(data):
-            raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: choose 2 to {len(data)}")
+            raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: --batch N, 2 to {len(data)}")
         self.model, self.data = model, data.to(model.device)
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.players = model.players()

@@ -229,7 +229,10 @@ LONG = "x" * 300
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("train digit --out run", "no recipe called 'digit': see alikit recipes"),
+        ("train digit --out run", "no recipe called 'digit': did you mean digits?"),
+        ("train zebra --out run", "no recipe called 'zebra': see alikit recipes"),
+        ("train digits --data . --out run", "say folder:."),
+        ("sample {digits} --out grid.jpg", "name it grid.png"),
         ("train digits --steps -5 --out run", "'--steps'.*alikit train --help"),
         ("train digits --steps 0 --out run", "'--steps'"),
         ("train digits --steps many --out run", "'--steps'"),

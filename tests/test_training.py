@@ -169,7 +169,7 @@ def test_the_order_does_not_use_the_global_generator():
 
 @pytest.mark.parametrize("batch_size", [0, 1, 51])
 def test_batches_that_do_not_fit_are_refused(points, batch_size):
-    with pytest.raises(AlikitError, match=f"a batch of {batch_size} does not fit 50 examples: choose 2 to 50"):
+    with pytest.raises(AlikitError, match=f"a batch of {batch_size} does not fit 50 examples: --batch N, 2 to 50"):
         Trainer(ali(), points, batch_size=batch_size)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..errors import AlikitError
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -58,7 +60,7 @@ class Dataset:
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """A training part and `held_out` examples drawn at random from `seed`, without overlap."""
         if not 0 < held_out < len(self):
-            raise ValueError(
+            raise AlikitError(
                 f"cannot hold out {held_out} of {len(self)} examples: choose between 1 and {len(self) - 1}"
             )
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))

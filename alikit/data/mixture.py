@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from ..errors import AlikitError
 from .dataset import Dataset
 
 
@@ -19,7 +20,7 @@ class GridMixture:
 
     def __init__(self, side: int = 5, spacing: float = 2.0, std: float = 0.05):
         if side < 1 or spacing <= 0 or std <= 0:
-            raise ValueError(f"a grid needs side >= 1, spacing > 0 and std > 0, not {side}, {spacing}, {std}")
+            raise AlikitError(f"a grid needs side >= 1, spacing > 0 and std > 0, not {side}, {spacing}, {std}")
         self.std = std
         ticks = (torch.arange(side) - (side - 1) / 2) * spacing
         self.means = torch.cartesian_prod(ticks, ticks)  # (modes, 2)
@@ -30,7 +31,7 @@ class GridMixture:
     def sample(self, n: int, seed: int = 0) -> Dataset:
         """n independent points: x (n, 2) float32, labels (n,) the mode each came from. The global seed is untouched."""
         if n < 1:
-            raise ValueError(f"cannot draw {n} points: ask for at least 1")
+            raise AlikitError(f"cannot draw {n} points: ask for at least 1")
         generator = torch.Generator().manual_seed(seed)
         labels = torch.randint(len(self.means), (n,), generator=generator)
         x = self.means[labels] + self.std * torch.randn(n, 2, generator=generator)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import AlikitError
 from .dataset import Dataset
 
 # Files in matplotlib's own font folder, so that they are the same on every machine. Left out are fonts without digits
@@ -73,12 +74,12 @@ def house_numbers(n: int, seed: int = 0) -> Dataset:
     - neighbours (n, 2) int64: the digits to the left and to the right, -1 where there is none
 
     Uneven lighting and sensor noise differ from picture to picture and are not recorded. Torch's global random numbers
-    are neither read nor moved. Raises ValueError for n < 1 or seed < 0, FileNotFoundError where a font file is missing.
+    are neither read nor moved. Raises AlikitError for n < 1 or seed < 0, FileNotFoundError if a font is missing.
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1 picture, got {n}")
+        raise AlikitError(f"n must be at least 1 picture, got {n}")
     if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+        raise AlikitError(f"seed must not be negative, got {seed}")
     x, chunks = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8), []
     for start in range(0, n, CHUNK):
         # The last chunk is drawn whole and then cut: a shorter draw would give other numbers.

@@ -56,6 +56,8 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False) -> tupl
         if len(part) < 2:
             raise AlikitError(f"only one picture in {path}: training needs at least one more to hold out")
         return part.split(min(10_000, max(1, len(part) // 10)))
+    if name and name not in SOURCES and Path(name).is_dir():
+        raise AlikitError(f"no data called {name!r}: for the pictures in that folder, say folder:{name}")
     if name not in SOURCES:
         raise AlikitError(f"no data called {name!r}: choose {', '.join(SOURCES)} or folder:PATH")
     if size is not None:

@@ -1,4 +1,4 @@
-"""How many of the mixture's modes a generator covers: the paper's lenient measure, and strict ones beside it."""
+"""How many of the mixture's modes a generator covers: the paper's lenient measure, strict ones, and evenness."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ class Coverage:
     modes         modes that at least one sample belongs to, by largest responsibility (the paper's measure)
     within_3std   share of samples within 3 standard deviations of the mean of a mode, 0..1 (real data: 0.989)
     strict_modes  modes holding at least 20 samples that lie that close
-    kl_uniform    KL from the samples' mode weights (by largest responsibility) to equal weights, in nats; 0 is even
+    kl_uniform    KL from the samples' mode weights (by largest responsibility) to equal weights, in nats; 0 is even.
+                  About evenness alone, and as lenient as `modes`: a smear can be even
     """
 
     modes: int
@@ -28,7 +29,7 @@ def coverage(x: Tensor, mixture: GridMixture | None = None, enough: int = 20) ->
     """Measures samples x (N, 2); the paper draws N = 10,000. The default mixture is the paper's.
 
     By the paper's measure a smear over the plane covers everything, for every point belongs to some mode. The strict
-    measures ask for samples where the data is. Samples that are not finite belong to no mode and are far from all.
+    measures, the middle two, ask for samples where the data is. Samples that are not finite belong to no mode.
     """
     mixture = mixture or GridMixture()
     finite = x[x.isfinite().all(1)].cpu()
