@@ -9,7 +9,7 @@
 Every model answers the same questions, see `Game`; every mistake a person can mend is an `AlikitError`.
 """
 
-from . import evaluation, losses
+from . import evaluation, losses, runs
 from .data import Dataset, GridMixture, digits, house_numbers, image_folder, load
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
@@ -42,4 +42,5 @@ __all__ = [
     "losses",
     "mix",
     "post_hoc_inference",
+    "runs",
 ]
