@@ -39,7 +39,10 @@ clean:
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is missing or older: name another, as in make PYTHON=python3.12 lab"; exit 1; }
+	@# A bare Debian has no venv module. As root, in a container say, one command is meant to be enough.
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo 'Installing python3-venv with apt-get.' && \
+	    apt-get update -qq && apt-get install -qq -y python3-venv && $(PYTHON) -c 'import ensurepip, venv'; } || \
 	  { echo "$(PYTHON) cannot build a virtual environment: on Debian and Ubuntu, run: sudo apt install python3-venv"; exit 1; }
 	@echo 'Installing into .venv: about 6 GB and a few minutes, once.'
 	$(PYTHON) -m venv .venv
