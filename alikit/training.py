@@ -52,7 +52,7 @@ class Trainer:
 
     batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
-                going on to more steps afterwards starts the fall anew, from the rate of that step
+                the rate depends on the share of steps done, so going on to more steps afterwards lifts it again
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data.
