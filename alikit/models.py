@@ -6,6 +6,7 @@ frozen inside ALI is post-hoc inference. `VAE` and `InverseMapping` have one pla
 """
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,13 @@ class Game(nn.Module):
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Each player's parameters that learn."""
         raise NotImplementedError
+
+    def gradients(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+        """The losses on one batch, and the gradient of each player's loss for that player's own parameters."""
+        losses = self.losses(x)
+        return losses, {
+            player: torch.autograd.grad(losses[player], own, retain_graph=True) for player, own in self.players().items()
+        }
 
     @property
     def device(self) -> torch.device:
@@ -104,11 +112,27 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
 
 
 class AdversarialGame(Game):
-    """A discriminator against everything else that learns."""
+    """A discriminator against everything else that learns.
 
-    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None = None):
+    A game says what the discriminator compares (`pairs`) and what each player pays for its verdicts (`stakes`).
+
+    r1  weight gamma of the zero-centred gradient penalty gamma / 2 E_q |grad D|^2 on q's pairs, which the discriminator
+        pays for being steep where the data is (R1, Mescheder et al. 2018); 0, as in the paper, for none
+    """
+
+    def __init__(
+        self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None = None, r1: float = 0.0
+    ):
         super().__init__(decoder, z_dim, encoder)
-        self.discriminator = discriminator
+        self.discriminator, self.r1 = discriminator, r1
+
+    def pairs(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What D is shown of one batch: q's pair and p's."""
+        raise NotImplementedError
+
+    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
+        """Each player's loss as a function of D's logits alone."""
+        raise NotImplementedError
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         discriminator = list(self.discriminator.parameters())
@@ -124,13 +148,62 @@ class AdversarialGame(Game):
         q_logits, p_logits = self.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).chunk(2)
         return q_logits, p_logits
 
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        q_pair, p_pair = self.pairs(x.requires_grad_(self.r1 > 0))
+        q_logits, p_logits = self.logits(q_pair, p_pair)
+        losses = self.stakes(q_logits, p_logits)
+        if self.r1:
+            losses["discriminator"] = losses["discriminator"] + self._steepness(q_logits, q_pair)
+        return losses
+
+    def gradients(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+        """As for every game, but with one backward pass through D for both players instead of one for each.
+
+        What a player's loss asks of a pair's members is dL/dlogit times dlogit/dmember, and the second factor is the
+        same for both. So the pass is made for the discriminator, and on its way into the generator each pair's gradient
+        is multiplied by the ratio of the two dL/dlogit. Batch norm in D lets a logit depend on all pairs: then two.
+        """
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules()):
+            return super().gradients(x)
+        q_pair, p_pair = self.pairs(x.requires_grad_(self.r1 > 0))
+        q_logits, p_logits = self.logits(q_pair, p_pair)
+        verdict = torch.cat([q_logits, p_logits])
+        apart = verdict.detach().requires_grad_()
+        losses = self.stakes(*apart.chunk(2))
+        slope = {player: torch.autograd.grad(loss, apart, retain_graph=True)[0] for player, loss in losses.items()}
+        # The ratio is e^|logit| where D is right: kept finite by never seeding less than e^-60 of a pair's full weight,
+        # which adds nothing to D's gradient that float32 could see.
+        seed = slope["discriminator"].abs().clamp(min=math.exp(-60) / len(x)).copysign(slope["discriminator"])
+        ratio = slope["generator"] / seed
+        own = self.players()
+        own_d, own_g = own["discriminator"], own["generator"]
+        extra = [None] * len(own_d)
+        if self.r1:
+            penalty = self._steepness(q_logits, q_pair)
+            losses["discriminator"] = losses["discriminator"] + penalty
+            extra = torch.autograd.grad(penalty, own_d, retain_graph=True, allow_unused=True)
+        for pair, scale in zip((q_pair, p_pair), ratio.chunk(2), strict=True):
+            for member in pair:
+                if member.grad_fn is not None:  # made by a network, so its gradient goes on into it
+                    member.register_hook(lambda g, s=scale: g * s.view(-1, *[1] * (g.ndim - 1)))
+        found = torch.autograd.grad(verdict, [*own_d, *own_g], seed)
+        of_d = tuple(g if more is None else g + more for g, more in zip(found, extra, strict=False))
+        return losses, {"discriminator": of_d, "generator": found[len(own_d) :]}
+
+    def _steepness(self, q_logits: Tensor, q_pair: tuple[Tensor, ...]) -> Tensor:
+        """The R1 penalty. A logit's gradient is its own pair's alone, so their sum gives all at once."""
+        slopes = torch.autograd.grad(q_logits.sum(), q_pair, create_graph=True)
+        return self.r1 / 2 * sum(slope.square().flatten(1).sum(1) for slope in slopes).mean()
+
 
 class GAN(AdversarialGame):
     """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014)."""
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        x_tilde = self.decoder(self.prior(len(x)))
-        q_logits, p_logits = self.logits((x,), (x_tilde,))
+    def pairs(self, x: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
+        """One batch of data and one of samples: (x,) of q and (x_tilde,) of p."""
+        return (x,), (self.decoder(self.prior(len(x))),)
+
+    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
         return {"discriminator": discriminator_loss(q_logits, p_logits), "generator": gan_generator_loss(p_logits)}
 
 
@@ -141,8 +214,10 @@ class ALI(AdversarialGame):
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int):
-        super().__init__(decoder, discriminator, z_dim, encoder)
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0
+    ):
+        super().__init__(decoder, discriminator, z_dim, encoder, r1)
 
     def pairs(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """One batch from each joint: (x, z_hat) of q and (x_tilde, z) of p."""
@@ -150,8 +225,7 @@ class ALI(AdversarialGame):
         z = self.prior(len(x))
         return (x, z_hat), (self.decoder(z), z)
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        q_logits, p_logits = self.logits(*self.pairs(x))
+    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
         return {
             "discriminator": discriminator_loss(q_logits, p_logits),
             "generator": generator_loss(q_logits, p_logits),

@@ -74,15 +74,14 @@ class Trainer:
         self.model, self.data = model, data.to(model.device)
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.players = model.players()
-        self.optimisers = {player: torch.optim.Adam(own, lr, betas) for player, own in self.players.items()}
+        self.optimisers = {player: torch.optim.Adam(own, lr, betas, fused=True) for player, own in self.players.items()}
         self._epoch, self._order = -1, torch.empty(0)
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
-        losses = self.model.losses(self._batch())
-        for player, loss in losses.items():
-            own = self.players[player]
-            for parameter, gradient in zip(own, torch.autograd.grad(loss, own, retain_graph=True), strict=True):
+        losses, gradients = self.model.gradients(self._batch())
+        for player, own in self.players.items():
+            for parameter, gradient in zip(own, gradients[player], strict=True):
                 parameter.grad = gradient
         for optimiser in self.optimisers.values():
             optimiser.step()
