@@ -11,6 +11,7 @@ import difflib
 import json
 import logging
 import shlex
+import statistics
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ import alikit
 from . import runs
 from .data import SOURCES, Dataset, load
 from .errors import AlikitError
-from .evaluation import coverage, reconstruction
+from .evaluation import Coverage, coverage, reconstruction
 from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES
@@ -36,6 +37,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit tra
 Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder's pictures to N x N.", metavar="N")]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 PICTURES = 60  # in a grid
+COVERAGE = [field.name for field in dataclasses.fields(Coverage)]
 UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
 
 
@@ -88,17 +90,15 @@ def train(
         "size": size,
         "skip_corrupt": skip_corrupt,
         "seed": seed,
+        **runs.trained_with(row),
         "batch_size": batch or row.batch_size,
-        "lr": row.lr,
-        "betas": row.betas,
-        "decay": row.decay,
         "steps": steps or row.steps,
         "decoder": str(decoder) if decoder else None,
         "command": _command(),
         "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
     }
     parts = load(settings["data"], size, skip_corrupt)
-    trainer = _trainer(settings, parts)
+    trainer = runs.trainer(settings, parts[0])
     runs.create(out, {**settings, "x_shape": parts[0].shape})
     _run(trainer, parts, out, settings["steps"])
 
@@ -112,7 +112,7 @@ def resume(
     settings = runs.settings(run)
     state = runs.checkpoint(run)
     parts = load(settings["data"], settings["size"], settings["skip_corrupt"])
-    trainer = _trainer(settings, parts)
+    trainer = runs.trainer(settings, parts[0])
     trainer.resume(state)
     steps = steps or settings["steps"]
     more = steps > settings["steps"]
@@ -166,18 +166,51 @@ def evaluate(run: RunFolder) -> None:
     _say(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"])))
 
 
+@app.command(name="study")
+def study_(
+    name: Annotated[str, typer.Argument(help="A name from `alikit recipes`, where studies are listed too.")],
+    number: Annotated[
+        int | None, typer.Option("--runs", help="Runs of each arm; the study's own by default.", min=1)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps a run; the study's own by default.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; runs/study-NAME by default.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes to start.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each.", min=1)] = 1,
+    store: Annotated[str | None, typer.Option(help="Database URL; a file in the study's folder by default.")] = None,
+) -> None:
+    """Run every arm of a study many times. Killed and started again, it goes on; several machines may share a store."""
+    try:
+        from . import study as studies
+    except ModuleNotFoundError as error:
+        raise AlikitError(f"a study needs {error.name}: pip install 'alikit[study]'") from None
+    if name not in studies.STUDIES:
+        raise AlikitError(f"no study called {name!r}: there are {', '.join(studies.STUDIES)}")
+    row = studies.STUDIES[name]
+    number, steps, out = number or row.runs, steps or row.steps, out or Path("runs") / f"study-{name}"
+    total = number * len(row.arms)
+    bar = tqdm(total=total * steps, unit=" steps", smoothing=0.05)
+
+    def watch(done: int, finished: int) -> None:
+        if not bar.n:
+            bar.initial = done  # of an earlier start: no part of the pace
+        bar.set_postfix_str(f"{finished} of {total} runs done", refresh=False)
+        bar.update(done - bar.n)
+
+    try:
+        with bar:
+            lines = studies.run(name, out, number, steps, workers, threads, store, watch)
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    for arm in row.arms:
+        found = [line for line in lines if line["arm"] == arm]
+        mean = {measure: round(statistics.mean(line[measure] for line in found), 3) for measure in COVERAGE}
+        _say({"arm": arm, "runs": len(found), "diverged": sum(line["diverged"] for line in found), **mean})
+    typer.echo(f"every run in {out / 'runs.jsonl'}")
+
+
 def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
-
-
-def _trainer(settings: dict, parts: tuple[Dataset, Dataset]) -> Trainer:
-    """The untrained model of the settings, with its trainer, both from the settings' seed."""
-    kept = {name: settings[name] for name in ("batch_size", "lr", "betas", "decay")}
-    row, (data, _) = dataclasses.replace(RECIPES[settings["recipe"]], **kept), parts
-    trained = runs.load_model(settings["decoder"]) if settings["decoder"] else None
-    torch.manual_seed(settings["seed"])
-    model = row.build(data.shape, data.mean(), trained)
-    return row.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
 
 
 def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int) -> None:
@@ -193,7 +226,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
         bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
         if progress.step % (10 * every) == 0 or progress.step == steps:
-            _draw(trainer.model, parts[1], out, progress.step)
+            _draw(trainer.result, parts[1], out, progress.step)
             runs.save(out, trainer.state())
 
     try:
@@ -204,7 +237,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
-    measured = _evaluate(trainer.model, parts)
+    measured = _evaluate(trainer.result, parts)
     runs.log(out, {"step": steps, **measured})
     _say(measured)
     typer.echo(f"weights, log and pictures in {out}")

@@ -3,9 +3,15 @@
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from PIL import Image
 from torch import Tensor
+
+from .data.mixture import GridMixture
+from .errors import AlikitError
+from .models import Game
 
 # Okabe and Ito's colours: told apart by colour-blind readers too. The same thing has the same colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -33,10 +39,10 @@ def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int =
     axes.set_axis_off()
 
 
-def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "") -> None:
+def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "", size: float = 3) -> None:
     """Scatters points (N, 2) on matplotlib axes; `colour` is one colour, or (N, 3) one for each point."""
     x, y = points.detach().cpu().T
-    axes.scatter(x, y, s=3, c=colour, alpha=0.5, linewidths=0)
+    axes.scatter(x, y, s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True)
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=title)
 
 
@@ -58,3 +64,68 @@ def mode_colours(means: Tensor) -> Tensor:
         [(1 - u[:, 0]) * (1 - u[:, 1]), (1 - u[:, 0]) * u[:, 1], u[:, 0] * (1 - u[:, 1]), u.prod(1)], 1
     )
     return weights @ corners
+
+
+def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: int = 0) -> Figure:
+    """The layout of the paper's figure 8: a column a model, its title the dict's key, and five rows.
+
+    1 held-out x (N, 2) of the paper's mixture, coloured by the mode they came from, labels (N,); 2 their codes z_hat
+    and 3 reconstructions in the same colours; 4 draws z from the prior, the same for every model, coloured by the mode
+    that their sample belongs to by largest responsibility; 5 those samples, in the same colours.
+
+    Rings mark the modes' means, circles 1, 2 and 3 standard deviations of the prior; what lies outside a frame is
+    counted in its corner. Chance comes from `seed`; the global seed is untouched. AlikitError if a model cannot encode,
+    or its codes are no plane.
+    """
+    for name, model in models.items():
+        if model.z_dim != 2:
+            raise AlikitError(
+                f"only codes of 2 numbers can be drawn in a plane, and those of {name} have {model.z_dim}"
+            )
+    mixture = GridMixture()
+    of_mode = mode_colours(mixture.means)
+    figure = Figure(figsize=(0.6 + 2.1 * len(models), 10.7), dpi=150, layout="compressed")
+    table = figure.subplots(5, len(models), squeeze=False)
+    for axes, (name, model) in zip(table.T, models.items(), strict=True):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            # In chance order: what is drawn last lies on top, and should be of no one mode.
+            order = torch.randperm(len(x))
+            z = torch.randn(len(x), 2)
+            z_hat = model.encode(x[order].to(model.device))
+            x_tilde = model.decode(z.to(model.device), sample=True).cpu()
+        colours, colours_p = of_mode[labels.cpu()[order]], of_mode[mixture.nearest_mode(x_tilde)[0]]
+        _framed(axes[0], x[order], colours, mixture)
+        _framed(axes[1], z_hat, colours)
+        _framed(axes[2], model.decode(z_hat), colours, mixture)
+        _framed(axes[3], z, colours_p)
+        _framed(axes[4], x_tilde, colours_p, mixture)
+        axes[0].set_title(name, size="medium")
+    for axes, (what, formula) in zip(table[:, 0], _ROWS, strict=True):
+        axes.set_ylabel(f"{what}\n{formula}")
+    return figure
+
+
+_ROWS = (
+    ("held-out data", r"$x \sim q(x)$"),
+    ("codes", r"$\hat{z} \sim q(z \mid x)$"),
+    ("reconstructions", r"$G_x(\hat{z})$"),
+    ("prior", r"$z \sim p(z)$"),
+    ("samples", r"$\tilde{x} = G_x(z)$"),
+)
+
+
+def _framed(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None = None) -> None:
+    """One panel of `inference_figure`: the mixture's plane, or without a mixture that of the codes."""
+    if mixture:
+        extent, rings = 5.5, [Circle(mean, 3 * mixture.std) for mean in mixture.means]
+    else:
+        extent, rings = 4.0, [Circle((0, 0), radius) for radius in (1, 2, 3)]
+    axes.add_collection(PatchCollection(rings, facecolor="none", edgecolor="0.7", linewidth=0.4, zorder=0))
+    plane(axes, points, colours, extent, size=1.2)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color="0.6", linewidth=0.5)
+    outside = 1 - (points.abs() <= extent).all(1).double().mean().item()
+    if outside >= 0.0005:
+        label = axes.text(0.025, 0.03, f"{outside:.1%} outside", transform=axes.transAxes, size="x-small", color="0.3")
+        label.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})

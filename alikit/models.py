@@ -40,7 +40,8 @@ class Game(nn.Module):
         """The losses on one batch, and the gradient of each player's loss for that player's own parameters."""
         losses = self.losses(x)
         return losses, {
-            player: torch.autograd.grad(losses[player], own, retain_graph=True) for player, own in self.players().items()
+            player: torch.autograd.grad(losses[player], own, retain_graph=True)
+            for player, own in self.players().items()
         }
 
     @property
@@ -121,7 +122,12 @@ class AdversarialGame(Game):
     """
 
     def __init__(
-        self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None = None, r1: float = 0.0
+        self,
+        decoder: nn.Module,
+        discriminator: nn.Module,
+        z_dim: int,
+        encoder: nn.Module | None = None,
+        r1: float = 0.0,
     ):
         super().__init__(decoder, z_dim, encoder)
         self.discriminator, self.r1 = discriminator, r1
@@ -214,9 +220,7 @@ class ALI(AdversarialGame):
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
     """
 
-    def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0
-    ):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
         super().__init__(decoder, discriminator, z_dim, encoder, r1)
 
     def pairs(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

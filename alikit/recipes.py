@@ -101,6 +101,8 @@ class Recipe:
     betas: tuple[float, float] = (0.5, 0.999)
     decay: bool = False  # of the learning rate, see `Trainer`
     weight_std: float | None = None
+    r1: float = 0.0  # gradient penalty, see `AdversarialGame`
+    averaging: float = 0.0  # of weights, see `Trainer`
 
     @property
     def needs_decoder(self) -> bool:
@@ -132,9 +134,10 @@ class Recipe:
         if self.weight_std:
             for part in parts.values():
                 initialise(part, self.weight_std)
-        games = {"ali": ALI, "gan": GAN, "vae": VAE}
-        if self.game in games:
-            return games[self.game](**parts, z_dim=self.z_dim)
+        if self.game == "vae":
+            return VAE(**parts, z_dim=self.z_dim)
+        if self.game in ("ali", "gan"):
+            return {"ali": ALI, "gan": GAN}[self.game](**parts, z_dim=self.z_dim, r1=self.r1)
         decoder = parts.pop("decoder")
         if trained:
             try:
@@ -147,7 +150,14 @@ class Recipe:
     def trainer(self, model: Game, data: Dataset, seed: int = 0) -> Trainer:
         """A `Trainer` with the recipe's settings; `seed` is that of the order of examples."""
         return Trainer(
-            model, data, batch_size=self.batch_size, lr=self.lr, betas=self.betas, decay=self.decay, seed=seed
+            model,
+            data,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            betas=self.betas,
+            decay=self.decay,
+            averaging=self.averaging,
+            seed=seed,
         )
 
     def _check(self, x_shape: tuple[int, ...]) -> None:

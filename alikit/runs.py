@@ -2,7 +2,7 @@
 
     settings.json                recipe, data, seed, steps, command, versions: enough to do it again
     metrics.jsonl                a line a report: step, losses, images per second; the last line the evaluation
-    weights.safetensors          the model
+    weights.safetensors          the model, with averaged weights where the recipe averages them
     checkpoint.pt                what `alikit resume` goes on from
     samples-NNNNNNN.png          samples, from the same z each time; reconstructions-NNNNNNN.png beside them
 
@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,9 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
+from .data import Dataset
 from .errors import AlikitError
 from .models import Game
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
+from .training import Trainer
 
 FORMAT = 1
 NEEDED = {
@@ -40,6 +43,25 @@ NEEDED = {
     "decoder",
     "x_shape",
 }
+
+
+# What a recipe trains with, and a run may change; kept in its settings.
+TRAINED_WITH = ("batch_size", "lr", "betas", "decay", "weight_std", "r1", "averaging")
+
+
+def trained_with(recipe: Recipe) -> dict:
+    """The settings of a recipe that a run keeps."""
+    return {name: getattr(recipe, name) for name in TRAINED_WITH}
+
+
+def trainer(settings: dict, data: Dataset) -> Trainer:
+    """The untrained model of the settings with its trainer, both from their seed, on a GPU where there is one."""
+    kept = {name: settings[name] for name in TRAINED_WITH if name in settings}
+    recipe = replace(RECIPES[settings["recipe"]], **kept)
+    trained = load_model(settings["decoder"]) if settings["decoder"] else None
+    torch.manual_seed(settings["seed"])
+    model = recipe.build(data.shape, data.mean(), trained)
+    return recipe.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
 
 
 def check_new(folder: Path) -> None:
@@ -62,7 +84,7 @@ def write_settings(folder: Path, settings: dict) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(settings, indent=1)
-        _whole(folder / "settings.json", lambda file: file.write_text(text))
+        write_whole(folder / "settings.json", lambda file: file.write_text(text))
     except OSError as error:
         raise AlikitError(f"cannot write to {folder} ({error.strerror}): choose another --out") from None
 
@@ -94,9 +116,11 @@ def metrics(folder: Path) -> list[dict]:
 
 def save(folder: Path, state: dict) -> None:
     """Writes the weights and a checkpoint of `Trainer.state()`."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in state["model"].items()}
-    _whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
-    _whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
+    average = state["average"] or {}
+    of_result = {name[7:]: tensor for name, tensor in average.items() if name.startswith("module.")} or state["model"]
+    weights = {name: tensor.cpu().contiguous() for name, tensor in of_result.items()}
+    write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
+    write_whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
 
 
 def checkpoint(folder: Path) -> dict:
@@ -106,7 +130,7 @@ def checkpoint(folder: Path) -> dict:
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in ("step", "model", "optimisers", "random")}
+        return {name: state[name] for name in ("step", "model", "optimisers", "random", "average")}
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
 
@@ -132,12 +156,12 @@ def save_picture(picture: Image.Image, file: Path) -> None:
     if file.suffix.lower() not in ("", ".png"):
         raise AlikitError(f"cannot write {file}: pictures are PNG, so name it {file.with_suffix('.png').name}")
     try:
-        _whole(file, lambda place: picture.save(place, format="png"))
+        write_whole(file, lambda place: picture.save(place, format="png"))
     except OSError as error:
         raise AlikitError(f"cannot write {file} ({error.strerror}): choose another --out") from None
 
 
-def _whole(file: Path, write: Callable[[Path], object]) -> None:
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     """Writes beside the file and moves it into place, so that a reader finds the old file or the new, never half."""
     partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:

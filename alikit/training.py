@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .data import Dataset
-from .errors import AlikitError
+from .errors import AlikitError, Diverged
 from .models import Game
 
 
@@ -53,6 +54,7 @@ class Trainer:
     batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
                 the rate depends on the share of steps done, so going on to more steps afterwards lifts it again
+    averaging   weight of the past, 0.999 say, in an exponential moving average of the weights, which `result` then has
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data.
@@ -67,6 +69,7 @@ class Trainer:
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         decay: bool = False,
+        averaging: float = 0.0,
         seed: int = 0,
     ):
         if not 1 < batch_size <= len(data):
@@ -75,7 +78,14 @@ class Trainer:
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.players = model.players()
         self.optimisers = {player: torch.optim.Adam(own, lr, betas, fused=True) for player, own in self.players.items()}
+        average = get_ema_multi_avg_fn(averaging)
+        self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
+
+    @property
+    def result(self) -> Game:
+        """The model to sample and ask: with averaged weights where they are averaged, the trained one otherwise."""
+        return self._average.module if self._average else self.model
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
@@ -85,13 +95,15 @@ class Trainer:
                 parameter.grad = gradient
         for optimiser in self.optimisers.values():
             optimiser.step()
+        if self._average:
+            self._average.update_parameters(self.model)
         self.step += 1
         return {player: loss.detach() for player, loss in losses.items()}
 
     def run(self, steps: int, every: int = 100, watch: Callable[[Progress], None] | None = None) -> list[Progress]:
         """Trains until `steps` steps are done in all, reporting every `every`; returns the reports.
 
-        Raises AlikitError as soon as a report holds a loss that is not a number.
+        Raises Diverged as soon as a report holds a loss that is not a number.
         """
         reports: list[Progress] = []
         self.model.train()
@@ -108,7 +120,7 @@ class Trainer:
             mean = {player: (loss / count).item() for player, loss in total.items()}
             pace = count * self.batch_size / (time.perf_counter() - begin)
             if not all(math.isfinite(loss) for loss in mean.values()):
-                raise AlikitError(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
+                raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
             reports.append(Progress(self.step, mean, pace))
             if watch:
                 with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
@@ -133,6 +145,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimisers": {player: optimiser.state_dict() for player, optimiser in self.optimisers.items()},
             "random": torch.get_rng_state(),
+            "average": self._average and self._average.state_dict(),
         }
 
     def resume(self, state: dict) -> None:
@@ -141,4 +154,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for player, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][player])
+        if self._average:
+            self._average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
