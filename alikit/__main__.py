@@ -4,10 +4,12 @@ alikit recipes
 alikit train digits --steps 2000 --seed 0 --out runs/digits
 alikit resume runs/digits --steps 4000
 alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
+alikit bench step mixture-ali-paper
 """
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 import logging
 import shlex
@@ -25,13 +27,15 @@ import alikit
 from . import runs
 from .data import SOURCES, Dataset, load
 from .errors import AlikitError
-from .evaluation import Coverage, coverage, reconstruction
+from .evaluation import Coverage, measured
 from .figures import beside, grid, plane_image
 from .models import Game
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
 from .training import Progress, Trainer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+bench = typer.Typer(help="Measure how fast alikit is on this machine.")
+app.add_typer(bench, name="bench")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
 Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder's pictures to N x N.", metavar="N")]
@@ -70,12 +74,7 @@ def train(
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Train a recipe into a new run folder."""
-    if recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe, RECIPES, n=1)
-        raise AlikitError(
-            f"no recipe called {recipe!r}: {f'did you mean {near[0]}?' if near else 'see alikit recipes'}"
-        )
-    row = RECIPES[recipe]
+    row = _recipe(recipe)
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
     if (data or row.data) is None:
@@ -160,10 +159,11 @@ def evaluate(run: RunFolder) -> None:
     """Measure a trained model on held-out data; prints one JSON line.
 
     Of points: the modes found, see alikit.evaluation.coverage. With an encoder: the mean squared error of
-    reconstructions from a drawn code, from the encoder's mean, and of the mean example in their place.
+    reconstructions from a drawn code, from the encoder's mean, and of the mean example in their place; and of points
+    what alikit.evaluation.latent finds out about the codes.
     """
     settings, model = runs.settings(run), runs.load_model(run)
-    _say(_evaluate(model, load(settings["data"], settings["size"], settings["skip_corrupt"])))
+    _say(measured(model, *load(settings["data"], settings["size"], settings["skip_corrupt"])))
 
 
 @app.command(name="study")
@@ -189,10 +189,13 @@ def study_(
     number, steps, out = number or row.runs, steps or row.steps, out or Path("runs") / f"study-{name}"
     total = number * len(row.arms)
     bar = tqdm(total=total * steps, unit=" steps", smoothing=0.05)
+    started = False
 
     def watch(done: int, finished: int) -> None:
-        if not bar.n:
-            bar.initial = done  # of an earlier start: no part of the pace
+        nonlocal started
+        if not started:
+            bar.initial = bar.n = done  # of an earlier start: no part of the pace
+            started = True
         bar.set_postfix_str(f"{finished} of {total} runs done", refresh=False)
         bar.update(done - bar.n)
 
@@ -207,6 +210,39 @@ def study_(
         mean = {measure: round(statistics.mean(line[measure] for line in found), 3) for measure in COVERAGE}
         _say({"arm": arm, "runs": len(found), "diverged": sum(line["diverged"] for line in found), **mean})
     typer.echo(f"every run in {out / 'runs.jsonl'}")
+
+
+@bench.command()
+def step(
+    recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
+    batch: Annotated[int | None, typer.Option(help="Examples a step; the recipe's own by default.", min=2)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)] = None,
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.1, max=3600)] = 20.0,
+) -> None:
+    """Our training step beside the textbook's, alternating; prints one JSON line. See benchmarks/step.py."""
+    row = _recipe(recipe)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise AlikitError(f"no device called {device!r}: choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AlikitError("PyTorch finds no CUDA device here: say --device cpu")
+    file = Path(alikit.__file__).parents[1] / "benchmarks" / "step.py"
+    if not file.is_file():
+        raise AlikitError("the benchmarks do not come with the installed package: run this in a checkout of alikit")
+    spec = importlib.util.spec_from_file_location("step", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if threads:
+        torch.set_num_threads(threads)
+    _say(module.compare(recipe, batch or row.batch_size, seconds, device))
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        raise AlikitError(f"no recipe called {name!r}: {f'did you mean {near[0]}?' if near else 'see alikit recipes'}")
+    return RECIPES[name]
 
 
 def _command() -> str:
@@ -237,25 +273,14 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
-    measured = _evaluate(trainer.result, parts)
-    runs.log(out, {"step": steps, **measured})
-    _say(measured)
+    found = measured(trainer.result, *parts)
+    runs.log(out, {"step": steps, **found})
+    _say(found)
     typer.echo(f"weights, log and pictures in {out}")
 
 
-def _evaluate(model: Game, parts: tuple[Dataset, Dataset]) -> dict[str, float]:
-    """What can be measured of this model: modes found (points), reconstruction error (if it has an encoder)."""
-    torch.manual_seed(0)
-    measured = {}
-    if len(parts[1].shape) == 1:
-        measured |= dataclasses.asdict(coverage(model.sample(10_000)))
-    if model.encoder is not None:
-        measured |= {f"reconstruction_{k}": v for k, v in dataclasses.asdict(reconstruction(model, *parts)).items()}
-    return {name: round(number, 5) for name, number in measured.items()}
-
-
-def _say(measured: dict[str, float]) -> None:
-    typer.echo(json.dumps(measured) if measured else "nothing to measure: a GAN of pictures has no encoder")
+def _say(found: dict[str, float]) -> None:
+    typer.echo(json.dumps(found) if found else "nothing to measure: a GAN of pictures has no encoder")
 
 
 def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:

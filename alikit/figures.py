@@ -71,11 +71,11 @@ def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: i
 
     1 held-out x (N, 2) of the paper's mixture, coloured by the mode they came from, labels (N,); 2 their codes z_hat
     and 3 reconstructions in the same colours; 4 draws z from the prior, the same for every model, coloured by the mode
-    that their sample belongs to by largest responsibility; 5 those samples, in the same colours.
+    that their sample belongs to by largest responsibility, grey without a finite one; 5 those samples, coloured alike.
 
-    Rings mark the modes' means, circles 1, 2 and 3 standard deviations of the prior; what lies outside a frame is
-    counted in its corner. Chance comes from `seed`; the global seed is untouched. AlikitError if a model cannot encode,
-    or its codes are no plane.
+    Rings go 3 standard deviations around each mode's mean, circles 1, 2 and 3 of the prior's around the origin; what
+    lies outside a frame is counted in its corner. Chance comes from `seed`; the global seed is untouched. AlikitError
+    if a model cannot encode, or its codes are no plane.
     """
     for name, model in models.items():
         if model.z_dim != 2:
@@ -95,6 +95,7 @@ def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: i
             z_hat = model.encode(x[order].to(model.device))
             x_tilde = model.decode(z.to(model.device), sample=True).cpu()
         colours, colours_p = of_mode[labels.cpu()[order]], of_mode[mixture.nearest_mode(x_tilde)[0]]
+        colours_p[~x_tilde.isfinite().all(1)] = 0.6
         _framed(axes[0], x[order], colours, mixture)
         _framed(axes[1], z_hat, colours)
         _framed(axes[2], model.decode(z_hat), colours, mixture)

@@ -154,8 +154,18 @@ class AdversarialGame(Game):
         q_logits, p_logits = self.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).chunk(2)
         return q_logits, p_logits
 
+    def _shown(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """`pairs`; for the penalty, q's x is a copy that has a gradient of its own, apart from what the encoder sees.
+
+        Its gradient is then D's alone, not also the one that reaches x by way of z_hat; the caller's x stays as it is.
+        """
+        q_pair, p_pair = self.pairs(x)
+        if self.r1:
+            q_pair = tuple(m if m.grad_fn is not None else m.detach().requires_grad_() for m in q_pair)
+        return q_pair, p_pair
+
     def losses(self, x: Tensor) -> dict[str, Tensor]:
-        q_pair, p_pair = self.pairs(x.requires_grad_(self.r1 > 0))
+        q_pair, p_pair = self._shown(x)
         q_logits, p_logits = self.logits(q_pair, p_pair)
         losses = self.stakes(q_logits, p_logits)
         if self.r1:
@@ -171,7 +181,7 @@ class AdversarialGame(Game):
         """
         if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules()):
             return super().gradients(x)
-        q_pair, p_pair = self.pairs(x.requires_grad_(self.r1 > 0))
+        q_pair, p_pair = self._shown(x)
         q_logits, p_logits = self.logits(q_pair, p_pair)
         verdict = torch.cat([q_logits, p_logits])
         apart = verdict.detach().requires_grad_()

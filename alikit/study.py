@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -29,13 +29,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import runs
 from .data import load
 from .errors import AlikitError, Diverged
-from .evaluation import coverage, latent
+from .evaluation import found_modes, measured
 from .recipes import RECIPES
 from .training import Progress
 
 FORMAT = 1
 REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
-SAMPLES = 10_000  # for each, as in the paper
 HEARTBEAT, GRACE = 10, 40  # seconds between a worker's signs of life, and until one without is given up
 FAILED = (TrialState.FAIL, TrialState.PRUNED)
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
@@ -114,11 +113,8 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     before, begin = (history[-1]["seconds"] if history else 0.0), time.perf_counter()
 
     def measure(progress: Progress | None = None) -> None:
-        torch.manual_seed(0)
-        found = {
-            measure: round(value, 5) for measure, value in asdict(coverage(trainer.result.sample(SAMPLES))).items()
-        }
-        line = {"step": trainer.step, "seconds": round(before + time.perf_counter() - begin, 1), **found}
+        seconds = round(before + time.perf_counter() - begin, 1)
+        line = {"step": trainer.step, "seconds": seconds, **found_modes(trainer.result)}
         history.append(line)
         if progress:
             runs.log(folder, line)  # first, so that no checkpoint is ahead of the log
@@ -131,20 +127,16 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     except Diverged:
         diverged = True
         measure()
-    line = {
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return {
         "arm": arm,
         "run": run,
         **{name: settings[name] for name in ("recipe", "seed", "steps", *runs.TRAINED_WITH)},
         "diverged": diverged,
         "seconds": history[-1]["seconds"],
-        **{name: history[-1][name] for name in history[-1] if name not in ("step", "seconds")},
+        **measured(trainer.result, data, held_out),
+        "history": history,
     }
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    if trainer.model.encoder is not None:
-        torch.manual_seed(0)
-        known = asdict(latent(trainer.result, held_out.x, held_out.labels))
-        line |= {name: round(value, 5) for name, value in known.items()}
-    return {**line, "history": history}
 
 
 def run(

@@ -3,11 +3,27 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from torch import nn
 
 from alikit.data import GridMixture
-from alikit.figures import DATA, DISCRIMINATOR, ENCODER, MODEL, beside, grid, mode_colours, plane, plane_image, show
+from alikit.errors import AlikitError
+from alikit.figures import (
+    DATA,
+    DISCRIMINATOR,
+    ENCODER,
+    MODEL,
+    beside,
+    grid,
+    inference_figure,
+    mode_colours,
+    plane,
+    plane_image,
+    show,
+)
+from alikit.models import Game
 
 
 @pytest.mark.parametrize("zoom", [1, 3])
@@ -70,3 +86,113 @@ def test_every_mode_has_a_colour_of_its_own():
     assert colours.shape == (25, 3) and colours.min() >= 0 and colours.max() <= 1
     distances = torch.cdist(colours, colours) + torch.eye(25)
     assert distances.min() > 0.1
+
+
+class Affine(nn.Module):
+    """z = a x + b, noise added when drawn."""
+
+    def __init__(self, a: float, b: float = 0.0, noise: float = 0.0):
+        super().__init__()
+        self.a, self.b, self.noise = nn.Parameter(torch.tensor(a)), b, noise
+
+    def forward(self, v):
+        return self.mean(v) + self.noise * torch.randn_like(v)
+
+    def mean(self, v):
+        return self.a * v + self.b
+
+
+@pytest.fixture(scope="module")
+def inference():
+    """Four models, one of them with draws, one broken, and what is drawn of them: panels[row][column]."""
+    models = {
+        "half": Game(Affine(2.0), 2, Affine(0.5)),
+        "noisy": Game(Affine(2.0), 2, Affine(0.5, noise=0.1)),
+        "far": Game(Affine(2.0, b=100.0), 2, Affine(1.0)),
+        "broken": Game(Affine(float("nan")), 2, Affine(0.5)),
+    }
+    data = GridMixture().sample(400, seed=2)
+    figure = inference_figure(models, data.x, data.labels)
+    return figure, np.array(figure.axes).reshape(5, 4), data
+
+
+def points_and_colours(axes):
+    drawn = axes.collections[-1]
+    return torch.tensor(np.asarray(drawn.get_offsets())), torch.tensor(drawn.get_facecolor()[:, :3]).float()
+
+
+def test_inference_figure_has_a_column_a_model(inference):
+    figure, panels, _ = inference
+    assert [axes.get_title() for axes in panels[0]] == ["half", "noisy", "far", "broken"]
+    assert not any(axes.get_title() for axes in panels[1:].flat)
+    assert [bool(axes.get_ylabel()) for axes in panels.flat] == [True, False, False, False] * 5
+    for row, extent in zip(panels, (5.5, 4, 5.5, 4, 5.5), strict=True):
+        for axes in row:
+            assert axes.get_xlim() == axes.get_ylim() == (-extent, extent) and axes.get_aspect() == 1
+            assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+            assert axes.collections[-1].get_rasterized()
+    FigureCanvasAgg(figure).draw()
+
+
+def test_inference_figure_follows_each_point_by_its_colour(inference):
+    _, panels, data = inference
+    of_mode = mode_colours(GridMixture().means)
+    (x, colours), (z_hat, colours_z), (x_hat, colours_hat) = map(points_and_colours, panels[:3, 0])
+    order = (x.float()[:, None] - data.x).abs().sum(2).argmin(1)
+    assert order.sort().values.equal(torch.arange(400)) and not order.equal(torch.arange(400))
+    torch.testing.assert_close(x.float(), data.x[order])
+    torch.testing.assert_close(colours, of_mode[data.labels[order]])
+    assert colours.equal(colours_z) and colours.equal(colours_hat)
+    torch.testing.assert_close(z_hat, x / 2)
+    torch.testing.assert_close(x_hat, x)
+
+
+def test_inference_figure_reconstructs_the_codes_it_shows(inference):
+    _, panels, _ = inference
+    x, z_hat, x_hat = (points_and_colours(axes)[0] for axes in panels[:3, 1])
+    assert (z_hat - x / 2).std() == pytest.approx(0.1, rel=0.2)
+    torch.testing.assert_close(x_hat, 2 * z_hat)
+
+
+def test_inference_figure_colours_the_prior_by_its_samples(inference):
+    _, panels, _ = inference
+    (z, colours_z), (x_tilde, colours) = map(points_and_colours, panels[3:, 0])
+    torch.testing.assert_close(x_tilde, 2 * z)
+    means = GridMixture().means
+    nearest = torch.cdist(x_tilde.float(), means).argmin(1)
+    torch.testing.assert_close(colours, mode_colours(means)[nearest])
+    assert colours.equal(colours_z)
+    for axes in panels[3, 1:]:
+        assert points_and_colours(axes)[0].equal(z)
+
+
+def test_inference_figure_counts_what_lies_outside(inference):
+    _, panels, _ = inference
+    x, z_hat = (points_and_colours(axes)[0] for axes in panels[:2, 2])
+    assert not panels[0, 2].texts
+    expected = (z_hat.abs() > 4).any(1).double().mean().item()
+    assert 0.1 < expected < 0.9
+    assert panels[1, 2].texts[0].get_text() == f"{expected:.1%} outside"
+    assert panels[4, 2].texts[0].get_text() == panels[4, 3].texts[0].get_text() == "100.0% outside"
+    torch.testing.assert_close(points_and_colours(panels[3, 3])[1], torch.full((400, 3), 0.6))
+    assert x.equal(z_hat)
+
+
+def test_inference_figure_is_reproducible_and_leaves_the_seed_alone(inference):
+    _, panels, data = inference
+    torch.manual_seed(9)
+    state = torch.get_rng_state()
+    again = inference_figure({"noisy": Game(Affine(2.0), 2, Affine(0.5, noise=0.1))}, data.x, data.labels)
+    assert torch.get_rng_state().equal(state)
+    for before, after in zip(panels[:, 1], again.axes, strict=True):
+        assert points_and_colours(before)[0].equal(points_and_colours(after)[0])
+    other = inference_figure({"noisy": Game(Affine(2.0), 2, Affine(0.5))}, data.x, data.labels, seed=1)
+    assert not points_and_colours(other.axes[3])[0].equal(points_and_colours(panels[3, 0])[0])
+
+
+def test_inference_figure_needs_an_encoder_and_a_plane():
+    x, labels = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+    with pytest.raises(AlikitError, match="cannot encode"):
+        inference_figure({"gan": Game(Affine(1.0), 2)}, x, labels)
+    with pytest.raises(AlikitError, match="those of deep have 3"):
+        inference_figure({"deep": Game(Affine(1.0), 3, Affine(1.0))}, x, labels)

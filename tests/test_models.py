@@ -1,11 +1,12 @@
 """The games: who learns from what, the losses written out by hand, and questions that leave no trace."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from alikit.data import Dataset
 from alikit.errors import AlikitError
@@ -246,6 +247,226 @@ def test_vae_sums_over_all_pixels():
     vae = VAE(encoder, Deterministic(nn.Sequential(linear([[0.0]] * 4, [0.0] * 4), nn.Unflatten(1, (1, 2, 2)))), 1)
     expected = (x.square().sum((1, 2, 3)) / 2 + 4 * math.log(2 * math.pi) / 2).mean()
     torch.testing.assert_close(vae.losses(x)["autoencoder"], expected)
+
+
+# One backward pass for both players, against the textbook: each player's own loss, differentiated by itself.
+
+AGAINST = ("gan", *ADVERSARIAL, "post-hoc")
+SPREAD = (torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0] * 2), torch.tensor([1.0, 0.0, -0.5, -1.0, 0.5] * 2))
+VERDICTS = {  # on q's pairs and on p's
+    "spread": SPREAD,
+    "right": (torch.ones(N), -torch.ones(N)),
+    "wrong": (-torch.ones(N), torch.ones(N)),
+    "all-q": (torch.ones(N), torch.ones(N)),
+    "all-p": (-torch.ones(N), -torch.ones(N)),
+}
+
+
+class Told(nn.Module):
+    """A discriminator whose logits are what it is told, and whose gradients are its own."""
+
+    def __init__(self, discriminator: nn.Module, q_logits: torch.Tensor, p_logits: torch.Tensor):
+        super().__init__()
+        self.discriminator = discriminator
+        self.register_buffer("logits", torch.cat([q_logits, p_logits]))
+
+    def forward(self, *pair):
+        logits = self.discriminator(*pair)
+        return logits - logits.detach() + self.logits
+
+
+def without_batch_norm(name: str):
+    """The game with a discriminator of maxout and dropout, as the package's own for points."""
+    model, inputs = GAMES[name](), X if name == "gan" else X + Z
+    towers = [nn.Identity() for _ in range(1 if name == "gan" else 2)]
+    model.discriminator = Discriminator(towers, mlp([inputs, 8, 8, 1], pieces=3, dropout=0.2))
+    return model
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """Noise that is the same in float64 as in float32, so that the one can be the other's reference."""
+    randn = torch.randn
+    monkeypatch.setattr(
+        torch, "randn", lambda *size, **_: randn(*size, dtype=torch.float).to(torch.get_default_dtype())
+    )
+    monkeypatch.setattr(torch, "randn_like", lambda v: randn(v.shape, dtype=torch.float).to(v.dtype))
+
+
+def textbook(model, x):
+    """Losses and gradients by hand, in float64: for each player one forward and one backward pass, same noise."""
+    model, x, losses, gradients = copy.deepcopy(model).double(), x.double(), {}, {}
+    torch.set_default_dtype(torch.double)
+    try:
+        for player, own in model.players().items():
+            torch.manual_seed(1)
+            q_pair, p_pair = model.pairs(x)
+            masks = torch.get_rng_state()
+            d_q, d_p = model.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).split(N)
+            if player == "discriminator":
+                loss = -(logsigmoid(d_q) + logsigmoid(-d_p)).mean()
+                if model.r1:
+                    torch.set_rng_state(masks)
+                    q_pair = [member.detach().requires_grad_() for member in q_pair]
+                    d_q = model.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True)))[:N]
+                    slopes = torch.autograd.grad(d_q.sum(), q_pair, create_graph=True)
+                    loss = loss + model.r1 / 2 * sum((slope**2).sum() for slope in slopes) / N
+            elif isinstance(model, GAN):
+                loss = -logsigmoid(d_p).mean()
+            else:
+                loss = -(logsigmoid(-d_q) + logsigmoid(d_p)).mean()
+            losses[player], gradients[player] = loss, torch.autograd.grad(loss, own)
+    finally:
+        torch.set_default_dtype(torch.float)
+    return losses, gradients
+
+
+def by_part(model, gradients) -> dict[str, torch.Tensor]:
+    """All numbers of each network's gradient. One parameter's alone may cancel to nothing but rounding."""
+    part_of = {id(p): name.partition(".")[0] for name, p in model.named_parameters()}
+    parts: dict[str, list[torch.Tensor]] = {}
+    for player, own in model.players().items():
+        for parameter, gradient in zip(own, gradients[player], strict=True):
+            assert gradient.shape == parameter.shape
+            parts.setdefault(part_of[id(parameter)], []).append(gradient.detach().double().flatten())
+    return {part: torch.cat(found) for part, found in parts.items()}
+
+
+def assert_textbook(model, x, within: float = 1e-5):
+    expected_losses, expected = textbook(model, x)
+    torch.manual_seed(1)
+    losses, found = model.gradients(x)
+    assert losses.keys() == expected_losses.keys()
+    for player, loss in losses.items():
+        assert loss.item() == pytest.approx(expected_losses[player].item(), rel=1e-5)
+    found, expected = by_part(model, found), by_part(model, expected)
+    for part, gradient in found.items():
+        assert expected[part].norm() > 0
+        assert (gradient - expected[part]).norm() <= within * expected[part].norm(), part
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("r1", [0.0, 0.3])
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("game", AGAINST)
+def test_gradients_are_the_textbook_ones(game, verdict, r1, x):
+    model = without_batch_norm(game)
+    model.r1 = r1
+    model.discriminator = Told(model.discriminator, *(60 * logits for logits in VERDICTS[verdict]))
+    assert_textbook(model, x)
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("largest", [1, 60])
+@pytest.mark.parametrize("game", AGAINST)
+def test_gradients_are_the_textbook_ones_on_a_steep_discriminator(game, largest, x):
+    model = without_batch_norm(game)
+    q_pair, p_pair = model.pairs(x)
+    model.discriminator.joint[-1].weight.data *= largest / torch.cat(model.logits(q_pair, p_pair)).abs().max()
+    assert_textbook(model, x)
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("r1", [0.0, 0.3])
+@every(*AGAINST)
+def test_gradients_are_the_textbook_ones_with_batch_norm(model, r1, x):
+    """Where every logit depends on every pair, and a pair's gradients for the players are no multiples."""
+    model.r1 = r1
+    model.discriminator = Told(model.discriminator, *SPREAD)
+    assert_textbook(model, x)
+
+
+@pytest.mark.usefixtures("same_noise")
+@every("ali", "gan")
+def test_gradients_of_pictures_are_the_textbook_ones(model, x):
+    model.decoder = nn.Sequential(model.decoder, nn.Unflatten(1, (1, 1, X)))
+    if model.encoder is not None:
+        model.encoder = nn.Sequential(nn.Flatten(), model.encoder)
+    model.discriminator.joint = mlp([X + Z if model.encoder is not None else X, 8, 1], pieces=2)
+    assert_textbook(model, x[:, None, None])
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("game", AGAINST)
+def test_gradients_where_the_discriminator_is_surer_than_float32_can_say(game, verdict, x):
+    """At 200 the generator still gets its own. What is below e^-60 of a pair's full weight is as good as nothing."""
+    model = without_batch_norm(game)
+    discriminator = model.discriminator
+    model.discriminator = Told(discriminator, *(200 * logits for logits in VERDICTS[verdict]))
+    expected = by_part(model, textbook(model, x)[1])
+    torch.manual_seed(1)
+    found = by_part(model, model.gradients(x)[1])
+    for part, gradient in found.items():
+        allowed = 1e-5 * expected[part].norm() if expected[part].norm() > 1e-20 else 1e-20
+        assert (gradient - expected[part]).norm() <= allowed, part
+
+    model.discriminator = Told(discriminator, *(1000 * logits for logits in VERDICTS[verdict]))
+    losses, gradients = model.gradients(x)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(gradient.isfinite().all() for own in gradients.values() for gradient in own)
+
+
+@pytest.mark.parametrize(("batch_norm", "passes"), [(False, 1), (True, 2)])
+def test_backward_passes_through_the_discriminator(batch_norm, passes, x):
+    model, seen = ali() if batch_norm else without_batch_norm("ali"), []
+    model.discriminator.joint[-1].register_full_backward_hook(lambda *_: seen.append(1))
+    model.gradients(x)
+    assert len(seen) == passes
+
+
+# The gradient penalty.
+
+
+@pytest.mark.parametrize("game", AGAINST)
+def test_penalty_on_a_linear_discriminator(game, x):
+    """Its slope is its weights everywhere, whichever way z_hat hangs on x."""
+    model = without_batch_norm(game)
+    model.discriminator.joint = nn.Linear(X if game == "gan" else X + Z, 1)
+    losses = []
+    for model.r1 in (0.0, 0.7):
+        torch.manual_seed(1)
+        losses.append(model.losses(x))
+    expected = 0.7 / 2 * model.discriminator.joint.weight.square().sum()
+    torch.testing.assert_close(losses[1]["discriminator"] - losses[0]["discriminator"], expected, atol=1e-6, rtol=1e-5)
+    assert losses[1]["generator"] == losses[0]["generator"]
+
+
+def test_penalty_by_finite_differences(x):
+    """On q's pairs, in x and in z, each by itself."""
+    model = ali("noise")
+    model.discriminator.joint = nn.Sequential(nn.Linear(X + Z, 8), nn.Tanh(), nn.Linear(8, 1))
+    losses = []
+    for model.r1 in (0.0, 0.7):
+        torch.manual_seed(1)
+        losses.append(model.losses(x)["discriminator"].item())
+
+    torch.manual_seed(1)
+    q = torch.cat([x, model.encoder(x)], 1).double()
+    joint = model.discriminator.joint.double()
+    steps = 1e-5 * torch.eye(X + Z, dtype=torch.double)
+    slopes = [(joint(q + step) - joint(q - step)) / 2e-5 for step in steps]
+    expected = 0.7 / 2 * sum(slope.square().mean().item() for slope in slopes)
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("game", AGAINST)
+def test_penalty_is_the_discriminators_alone(game, x):
+    model, gradients = without_batch_norm(game), []
+    for model.r1 in (0.0, 0.7):
+        torch.manual_seed(1)
+        gradients.append(model.gradients(x)[1])
+    assert all(map(torch.equal, gradients[0]["generator"], gradients[1]["generator"]))
+    assert not all(map(torch.equal, gradients[0]["discriminator"], gradients[1]["discriminator"]))
+
+
+@pytest.mark.parametrize("ask", [lambda model, x: model.losses(x), lambda model, x: model.gradients(x)])
+@pytest.mark.parametrize("game", ["gan", "ali"])
+def test_the_batch_is_left_as_it_was(game, ask, x):
+    model, before = without_batch_norm(game), x.clone()
+    model.r1 = 0.7
+    ask(model, x)
+    assert torch.equal(x, before) and not x.requires_grad and x.grad is None
 
 
 # What is frozen stays as it was.

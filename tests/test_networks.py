@@ -42,8 +42,27 @@ def _seed():
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 3, 2)])
 def test_maxout(shape):
     features = torch.randn(shape)
-    expected = features.numpy().reshape(7, 2, 3, *shape[2:]).max(2)
+    expected = features.numpy().reshape(7, 3, 2, *shape[2:]).max(1)
     np.testing.assert_array_equal(Maxout(3)(features).numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 6, 2, 2)])
+def test_maxout_gradients(shape):
+    """First and second, against finite differences; and the first, to the last bit, against the library's maximum."""
+    features = torch.randn(shape, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(Maxout(3), features)
+    assert torch.autograd.gradgradcheck(Maxout(3), features)
+    ours, library = Maxout(3)(features), features.unflatten(1, (3, 2)).max(1).values
+    weights = torch.randn_like(ours)
+    assert torch.equal(*(torch.autograd.grad(largest, features, weights)[0] for largest in (ours, library)))
+
+
+def test_maxout_in_channels_last():
+    features = torch.randn(2, 6, 3, 4, requires_grad=True)
+    last = features.detach().to(memory_format=torch.channels_last).requires_grad_()
+    for v in (features, last):
+        Maxout(3)(v).square().sum().backward()
+    assert torch.equal(Maxout(3)(features), Maxout(3)(last)) and torch.equal(features.grad, last.grad)
 
 
 def test_mlp_is_what_it_says():
@@ -55,7 +74,7 @@ def test_mlp_is_what_it_says():
 def test_maxout_mlp_is_what_it_says():
     first, _, last = net = mlp([3, 5, 2], pieces=4)
     x = torch.randn(6, 3)
-    hidden = (x @ first.weight.T + first.bias).detach().numpy().reshape(6, 5, 4).max(2)
+    hidden = (x @ first.weight.T + first.bias).detach().numpy().reshape(6, 4, 5).max(1)
     torch.testing.assert_close(net(x), torch.from_numpy(hidden) @ last.weight.T + last.bias)
 
 

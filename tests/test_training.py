@@ -65,9 +65,11 @@ def equal(a, b) -> bool:
 # One step.
 
 
-def test_both_players_step_from_the_same_point(points):
+@pytest.mark.parametrize("r1", [0.0, 0.5])
+def test_both_players_step_from_the_same_point(points, r1):
     """Against two Adams by hand, each with gradients from a pass of its own at the old parameters."""
     model = ali()
+    model.r1 = r1
     twin = copy.deepcopy(model)
     trainer = Trainer(model, points, batch_size=10, lr=0.01, betas=(0.5, 0.999), seed=3)
     adams = {
@@ -92,6 +94,24 @@ def test_both_players_step_from_the_same_point(points):
             adam.step()
         for ours, by_hand in zip(model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(ours, by_hand, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_a_discriminator_that_is_sure_does_not_break_the_run(points, size):
+    """Logits of hundreds, where e^logit is no number, right or wrong."""
+    model = ali()
+    torch.nn.init.constant_(model.discriminator.joint[-1].weight, size)
+    x = points.x[:10]
+    assert model.discriminator(x, model.encode(x)).abs().max() > 500
+    Trainer(model, points, batch_size=10, lr=0.01).run(steps=20)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_training_leaves_the_data_alone(points):
+    model, before = ali(), points.x.clone()
+    model.r1 = 0.5
+    Trainer(model, points, batch_size=10).run(steps=3)
+    assert torch.equal(points.x, before) and not points.x.requires_grad
 
 
 def test_losses_that_are_handed_back_hold_no_graph(points):

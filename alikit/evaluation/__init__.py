@@ -3,5 +3,6 @@
 from .coverage import Coverage, coverage
 from .fidelity import Reconstruction, reconstruction
 from .latent import Latent, latent
+from .measured import found_modes, measured
 
-__all__ = ["Coverage", "Latent", "Reconstruction", "coverage", "latent", "reconstruction"]
+__all__ = ["Coverage", "Latent", "Reconstruction", "coverage", "found_modes", "latent", "measured", "reconstruction"]

@@ -22,7 +22,8 @@ class Latent:
     identity_strict  as drawn, and the reconstruction also lies within 3 standard deviations of that mode's mean
     prior_distance   `energy_distance` of the codes to as many draws from the prior: 0 if q(z) is the prior, and
                      infinite if any code is not finite
-    prior_floor      the same between two independent sets of prior draws: what 0 looks like with this many points
+    prior_floor      the same between two independent sets of prior draws: what 0 looks like with this many points.
+                     Chance alone moves it by a factor of two either way
     purity           share of a code's 10 nearest other codes that come from the same mode, averaged over the codes;
                      by chance 1/25 for the paper's 25 modes of equal weight
     """
@@ -90,11 +91,8 @@ def _kept(mixture: GridMixture, x_hat: Tensor, z_hat: Tensor, labels: Tensor) ->
 
 
 def _purity(z_hat: Tensor, labels: Tensor) -> float:
-    # In chance order, for equally near codes are found in the order in which they stand, which may be by mode.
-    order = torch.randperm(len(labels))
-    z_hat, labels = z_hat.cpu().double()[order], labels[order]
-    finite = z_hat.isfinite().all(1)
-    z_hat, own = z_hat[finite], labels[finite]
+    finite = z_hat.isfinite().all(1).cpu()
+    z_hat, own = z_hat.cpu()[finite], labels[finite]
     if len(own) < 2:
         return 0.0
     found = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(own) - 1)).fit(z_hat.numpy())
