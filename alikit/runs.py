@@ -116,7 +116,7 @@ def metrics(folder: Path) -> list[dict]:
 
 def save(folder: Path, state: dict) -> None:
     """Writes the weights and a checkpoint of `Trainer.state()`."""
-    average = state["average"] or {}
+    average = state.get("average") or {}
     of_result = {name[7:]: tensor for name, tensor in average.items() if name.startswith("module.")} or state["model"]
     weights = {name: tensor.cpu().contiguous() for name, tensor in of_result.items()}
     write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
@@ -130,7 +130,7 @@ def checkpoint(folder: Path) -> dict:
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in ("step", "model", "optimisers", "random", "average")}
+        return {"average": None, **state} | {name: state[name] for name in ("step", "model", "optimisers", "random")}
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
 

@@ -35,62 +35,58 @@ COLUMNS = {
     "GAN + post-hoc inference": "post-hoc",
     "VAE": "vae",
 }
-OF_ENCODERS = (
-    "strict_modes",
-    "within_3std",
-    "reconstruction_drawn",
-    "identity_drawn",
-    "identity_mean",
-    "identity_strict",
-    "prior_distance",
-    "prior_floor",
-    "purity",
-)
+OF_ENCODERS = {
+    "strict_modes": "strict modes",
+    "within_3std": "within 3 sigma",
+    "reconstruction_drawn": "squared error",
+    "identity_drawn": "mode kept",
+    "identity_strict": "kept, within 3 sigma",
+    "prior_distance": "distance of q(z) from the prior",
+    "purity": "purity of the latent plane",
+}
 
 
-def lines(study: str) -> list[dict]:
+def lines(study: str = "") -> list[dict]:
     """The finished runs of a study, [] where it has not been run."""
     file = HOME / study / "runs.jsonl"
     return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
 
 
-def summary(values: list[float]) -> dict:
+def of_arm(found: list[dict], arm: str) -> list[dict]:
+    return [line for line in found if line["arm"] == arm]
+
+
+def summary(values) -> dict:
     """Mean, standard deviation, extremes, and the 95 % interval of the mean (Student's t)."""
     values = np.asarray(values, float)
-    spread = values.std(ddof=1) if len(values) > 1 else float("nan")
-    half = stats.t.ppf(0.975, len(values) - 1) * spread / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {
-        "mean": values.mean(),
-        "std": spread,
-        "interval": [values.mean() - half, values.mean() + half],
-        "min": values.min(),
-        "max": values.max(),
-    }
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    found = {"mean": values.mean(), "std": values.std(ddof=1), "low": low, "high": high}
+    return {**{name: round(float(value), 4) for name, value in found.items()}, "min": values.min(), "max": values.max()}
 
 
 def compare(found: list[dict]) -> dict:
-    """ALI against GAN on the same settings and seeds: each arm by itself, and the paired differences."""
-    of = {arm: {line["run"]: line for line in found if line["arm"] == arm} for arm in ("ali", "gan")}
-    both = sorted(of["ali"].keys() & of["gan"].keys())
+    """ALI against GAN on the same settings and seeds: each by itself, and the paired differences."""
+    ali, gan = ({line["run"]: line for line in of_arm(found, arm)} for arm in ("ali", "gan"))
+    pairs = sorted(ali.keys() & gan.keys())
     table = {}
     for measure in MEASURES:
-        ali, gan = (np.array([of[arm][run][measure] for run in both], float) for arm in ("ali", "gan"))
-        gap = ali - gan
+        of_ali, of_gan = (np.array([arm[run][measure] for run in pairs], float) for arm in (ali, gan))
+        gap = of_ali - of_gan
+        p = {"wilcoxon_p": stats.wilcoxon(gap).pvalue, "paired_t_p": stats.ttest_rel(of_ali, of_gan).pvalue}
         table[measure] = {
-            "ali": summary(ali),
-            "gan": summary(gan),
-            "ali minus gan": summary(gap),
-            "wilcoxon_p": float(stats.wilcoxon(gap).pvalue) if gap.any() else 1.0,
-            "paired_t_p": float(stats.ttest_rel(ali, gan).pvalue) if gap.any() else 1.0,
+            "ali": summary(of_ali),
+            "gan": summary(of_gan),
+            "difference": summary(gap),
+            **{name: round(float(value), 4) for name, value in p.items()},
         }
-    diverged = {arm: sum(of[arm][run]["diverged"] for run in both) for arm in of}
-    return {"pairs": len(both), "diverged": diverged, "measures": table}
+    diverged = {name: sum(arm[run]["diverged"] for run in pairs) for name, arm in (("ali", ali), ("gan", gan))}
+    return {"pairs": len(pairs), "diverged": diverged, "measures": table}
 
 
 def keep_best(found: list[dict]) -> None:
-    """Copies the run folder of the best-covering run of each arm: most strict modes, then most samples within 3 sigma."""
+    """Copies the best-covering run of each arm: most modes by the strict measure, then most samples within 3 sigma."""
     for arm in ("ali", "gan"):
-        best = max((line for line in found if line["arm"] == arm), key=lambda x: (x["strict_modes"], x["within_3std"]))
-        source, target = HOME / "study" / "runs" / f"{arm}-{best['run']:03d}", HOME / f"best-{arm}"
+        best = max(of_arm(found, arm), key=lambda line: (line["strict_modes"], line["within_3std"]))
+        target = HOME / f"best-{arm}"
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint.pt"))
+        shutil.copytree(HOME / "runs" / f"{arm}-{best['run']:03d}", target)
