@@ -81,6 +81,13 @@ STUDIES = {
         runs=10,
         draw=at_random,
     ),
+    "mixture-solved": Study(
+        "the recipe that solves the grid, on fresh seeds",
+        {"ali": ("mixture-ali", {}), "ali-noise": ("mixture-ali-noise", {})},
+        steps=30_000,
+        runs=20,
+        first_seed=1000,
+    ),
 }
 
 
