@@ -31,6 +31,7 @@ from .evaluation import Coverage, measured
 from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES, Recipe
+from .studies import STUDIES
 from .training import Progress, Trainer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -52,10 +53,13 @@ def about() -> None:
 
 @app.command()
 def recipes() -> None:
-    """List the named experiments and the data they can take."""
+    """List the named experiments, the data they can take, and the studies."""
     width = max(map(len, RECIPES)) + 2
     for name, recipe in RECIPES.items():
         typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data or 'folder:PATH'}, {recipe.steps} steps]")
+    typer.echo()
+    for name, study in STUDIES.items():
+        typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
     typer.echo(f"\ndata: {', '.join(SOURCES)}, or folder:PATH for class folders of your own pictures")
 
 
@@ -69,12 +73,17 @@ def train(
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder to make; runs/RECIPE-seedN by default.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples a step; the recipe's own by default.", min=2)] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", min=1e-9, max=1)] = None,
+    beta1: Annotated[float | None, typer.Option(help="Adam's beta1.", min=0, max=0.9999)] = None,
+    weight_std: Annotated[float | None, typer.Option(help="Spread of the first weights.", min=1e-9, max=10)] = None,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Train a recipe into a new run folder."""
     row = _recipe(recipe)
+    betas = None if beta1 is None else (beta1, row.betas[1])
+    changes = {"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std}
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
     if (data or row.data) is None:
@@ -90,7 +99,7 @@ def train(
         "skip_corrupt": skip_corrupt,
         "seed": seed,
         **runs.trained_with(row),
-        "batch_size": batch or row.batch_size,
+        **{name: value for name, value in changes.items() if value is not None},
         "steps": steps or row.steps,
         "decoder": str(decoder) if decoder else None,
         "command": _command(),
@@ -180,15 +189,15 @@ def study_(
 ) -> None:
     """Run every arm of a study many times. Killed and started again, it goes on; several machines may share a store."""
     try:
-        from . import study as studies
+        from .workers import run_study
     except ModuleNotFoundError as error:
         raise AlikitError(f"a study needs {error.name}: pip install 'alikit[study]'") from None
-    if name not in studies.STUDIES:
-        raise AlikitError(f"no study called {name!r}: there are {', '.join(studies.STUDIES)}")
-    row = studies.STUDIES[name]
+    if name not in STUDIES:
+        raise AlikitError(f"no study called {name!r}: there are {', '.join(STUDIES)}")
+    row = STUDIES[name]
     number, steps, out = number or row.runs, steps or row.steps, out or Path("runs") / f"study-{name}"
     total = number * len(row.arms)
-    bar = tqdm(total=total * steps, unit=" steps", smoothing=0.05)
+    bar = tqdm(total=total * steps, unit=" steps", smoothing=0.05, delay=1)
     started = False
 
     def watch(done: int, finished: int) -> None:
@@ -201,7 +210,7 @@ def study_(
 
     try:
         with bar:
-            lines = studies.run(name, out, number, steps, workers, threads, store, watch)
+            lines = run_study(name, out, number, steps, workers, threads, store, watch)
     except KeyboardInterrupt:
         typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
         raise typer.Exit(130) from None

@@ -1,24 +1,21 @@
-"""Studies: several recipes side by side, each run many times, by workers that may be killed and started again.
+"""How a study is run: by workers that may be killed and started again, on one machine or several.
 
-    lines = run("mixture", Path("runs/mixture"), number=10, steps=30_000, workers=2)
+    lines = run_study("mixture", Path("runs/mixture"), number=10, steps=30_000, workers=2)
 
 Optuna keeps the books, in a database that several processes, or machines, can share. A study's folder holds
 
     runs.jsonl     every finished run, a line each; written anew as they come, and read back at the next start
     study.db       the books (SQLite), where no other store is named
     runs/ARM-NNN/  the run folder of each run, with a checkpoint that a killed worker's successor goes on from
-
-To add a study, add a row to STUDIES.
 """
 
 import json
 import multiprocessing
-import random
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -31,6 +28,7 @@ from .data import load
 from .errors import AlikitError, Diverged
 from .evaluation import found_modes, measured
 from .recipes import RECIPES
+from .studies import STUDIES, Study
 from .training import Progress
 
 FORMAT = 1
@@ -39,56 +37,6 @@ HEARTBEAT, GRACE = 10, 40  # seconds between a worker's signs of life, and until
 FAILED = (TrialState.FAIL, TrialState.PRUNED)
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-def as_they_are(run: int) -> dict:
-    """No settings drawn: the runs differ in their seeds alone."""
-    return {}
-
-
-def at_random(run: int) -> dict:
-    """The random settings of one run, the same for every arm (paper section 4.5, which does not state its ranges).
-
-    lr          log-uniform in 1e-5 … 1e-3, a factor of ten either way of the published 1e-4
-    beta1       uniform in 0 … 0.9, which holds both readings of the published 0.8
-    weight_std  log-uniform in 0.004 … 0.1, a factor of five either way of the published 0.02
-    """
-    draw = random.Random(run)
-    lr, beta1, std = 10 ** draw.uniform(-5, -3), draw.uniform(0, 0.9), 0.02 * 5 ** draw.uniform(-1, 1)
-    return {"lr": float(f"{lr:.4g}"), "betas": (round(beta1, 4), 0.999), "weight_std": float(f"{std:.4g}")}
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is compared: `arms`, each a recipe's name and what is changed in it; and the settings drawn for each run.
-
-    Run k has seed first_seed + k in every arm. `steps` is the length of a run.
-    """
-
-    summary: str
-    arms: dict[str, tuple[str, dict]]
-    steps: int
-    runs: int
-    draw: Callable[[int], dict] = as_they_are
-    first_seed: int = 0
-
-
-STUDIES = {
-    "mixture": Study(
-        "ALI against GAN on 25 Gaussians, random settings (paper section 4.5)",
-        {"ali": ("mixture-ali-paper", {}), "gan": ("mixture-gan-paper", {})},
-        steps=30_000,
-        runs=10,
-        draw=at_random,
-    ),
-    "mixture-solved": Study(
-        "the recipe that solves the grid, on fresh seeds",
-        {"ali": ("mixture-ali", {}), "ali-noise": ("mixture-ali-noise", {})},
-        steps=30_000,
-        runs=20,
-        first_seed=1000,
-    ),
-}
 
 
 def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: Callable[[dict], None]) -> dict:
@@ -146,7 +94,7 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     }
 
 
-def run(
+def run_study(
     name: str,
     out: Path,
     number: int,
