@@ -60,7 +60,7 @@ STUDIES = {
     ),
     "mixture-solved": Study(
         "the recipe that solves the grid, on fresh seeds",
-        {"ali": ("mixture-ali", {}), "ali-noise": ("mixture-ali-noise", {})},
+        {"ali": ("mixture-ali", {})},
         steps=30_000,
         runs=20,
         first_seed=1000,
