@@ -235,6 +235,7 @@ RECIPES = {
     "mixture-vae": Recipe("VAE on 25 Gaussians: ALI's decoder, a Gaussian encoder", "vae", **_toy),
     "mixture-ali": Recipe("ALI on 25 Gaussians, solved", "ali", encoder="deterministic", **_solved),
     "mixture-ali-noise": Recipe("the same with the paper's encoder, noise beside x", "ali", encoder="noise", **_solved),
+    "mixture-gan": Recipe("a GAN with the same settings", "gan", encoder=None, **_solved),
     "digits": Recipe("ALI on small handwritten digits", "ali", **_digits),
     "digits-bigan": Recipe("the same with a deterministic encoder (BiGAN)", "ali", encoder="deterministic", **_digits),
     "digits-gan": Recipe("the same decoder, no encoder", "gan", encoder=None, **_digits),

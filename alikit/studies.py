@@ -76,6 +76,7 @@ STUDIES = {
             "weight-std-0.05": ("mixture-ali", {"weight_std": 0.05}),
             "batch-400": ("mixture-ali", {"batch_size": 400}),
             "noise-encoder": ("mixture-ali-noise", {}),
+            "gan": ("mixture-gan", {}),
         },
         steps=10_000,
         runs=3,
