@@ -203,7 +203,7 @@ def study_(
     def watch(done: int, finished: int) -> None:
         nonlocal started
         if not started:
-            bar.initial = bar.n = done  # of an earlier start: no part of the pace
+            bar.initial = bar.n = bar.last_print_n = done  # of an earlier start: no part of the pace
             started = True
         bar.set_postfix_str(f"{finished} of {total} runs done", refresh=False)
         bar.update(done - bar.n)

@@ -10,23 +10,28 @@ Optuna keeps the books, in a database that several processes, or machines, can s
 """
 
 import json
+import math
 import multiprocessing
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import runs
 from .data import load
 from .errors import AlikitError, Diverged
-from .evaluation import found_modes, measured
+from .evaluation import Coverage, found_modes, measured
 from .recipes import RECIPES
 from .studies import STUDIES, Study
 from .training import Progress
@@ -35,8 +40,16 @@ FORMAT = 1
 REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
 HEARTBEAT, GRACE = 10, 40  # seconds between a worker's signs of life, and until one without is given up
 FAILED = (TrialState.FAIL, TrialState.PRUNED)
+STORE_ERRORS = (SQLAlchemyError, optuna.exceptions.OptunaError)  # of a database that is gone or damaged
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class TakenOver(BaseException):
+    """This worker showed no sign of life for so long (a laptop that slept) that its run was given to another one.
+
+    No Exception, for those Optuna books as failures, and this attempt is booked as one already.
+    """
 
 
 def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: Callable[[dict], None]) -> dict:
@@ -44,16 +57,13 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
 
     A folder with a checkpoint of the same run is gone on from. `watch` is told of each measurement along the way.
     """
-    name, changes = study.arms[arm]
-    recipe = replace(RECIPES[name], **changes, **study.draw(run))
-    data, held_out = load(recipe.data)
+    source = RECIPES[study.arms[arm][0]].data
+    data, held_out = load(source)
     settings = {
-        "recipe": name,
-        "data": recipe.data,
+        **_settings(study, arm, run),
+        "data": source,
         "size": None,
         "skip_corrupt": False,
-        "seed": study.first_seed + run,
-        **json.loads(json.dumps(runs.trained_with(recipe))),
         "steps": steps,
         "decoder": None,
         "versions": {"torch": torch.__version__},
@@ -82,7 +92,6 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     except Diverged:
         diverged = True
         measure()
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
     return {
         "arm": arm,
         "run": run,
@@ -92,6 +101,13 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
         **measured(trainer.result, data, held_out),
         "history": history,
     }
+
+
+def _settings(study: Study, arm: str, run: int) -> dict:
+    """What makes a run that run, as JSON gives it back."""
+    name, changes = study.arms[arm]
+    recipe = replace(RECIPES[name], **changes, **study.draw(run))
+    return json.loads(json.dumps({"recipe": name, "seed": study.first_seed + run, **runs.trained_with(recipe)}))
 
 
 def run_study(
@@ -112,12 +128,16 @@ def run_study(
 
     Raises AlikitError where folder or store cannot be used, hold runs of another length, or a worker fails.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    kept = _read(out / "runs.jsonl", STUDIES[name], steps)  # before anything is made for a study it does not fit
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AlikitError(f"cannot write to {out} ({error.strerror}): choose another --out") from None
     attempts = _open(name, out, steps, store)
-    _read_back(attempts, out, STUDIES[name], steps)
     wanted = [f"{arm}-{run:03d}" for run in range(number) for arm in STUDIES[name].arms]
     crew: list[multiprocessing.Process] = []
     try:
+        _read_back(attempts, kept)
         while missing := set(wanted) - _export(attempts, out).keys():
             _plan(attempts, missing)
             while len(crew) < min(workers, len(missing)):
@@ -125,72 +145,116 @@ def run_study(
                 worker = multiprocessing.get_context("spawn").Process(
                     target=_work, args=(name, out, steps, threads, store)
                 )
-                worker.start()
-                crew.append(worker)
+                # Ignored from the first on: Ctrl-C reaches a worker too, which would end in the midst of its imports.
+                ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                try:
+                    worker.start()
+                    crew.append(worker)
+                finally:
+                    signal.signal(signal.SIGINT, ours)
             time.sleep(1)
-            if any(worker.exitcode for worker in crew):
-                raise AlikitError(f"a worker stopped, as it says above; finished runs are kept in {out / 'runs.jsonl'}")
+            if ended := [worker.exitcode for worker in crew if worker.exitcode]:
+                why = "as it says above" if max(ended) > 0 else f"killed by signal {-ended[0]}"
+                raise AlikitError(
+                    f"a worker stopped, {why}; finished runs are kept in {out / 'runs.jsonl'}, "
+                    "and the same command goes on"
+                )
             watch(*_progress(attempts, wanted, steps))
+        finished = _export(attempts, out)
+    except (*STORE_ERRORS, json.JSONDecodeError) as error:
+        raise _unusable(store, out, error) from None
     finally:
         for worker in crew:
             worker.terminate()
+        for worker in crew:
+            worker.join(10)
+            worker.kill()  # where it waits for a database that does not answer
             worker.join()
-    finished = _export(attempts, out)
     return [finished[key] for key in wanted]
 
 
 def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
     """The study in its store. A trial there is one attempt at a run, and says in a user attribute at which: its key."""
-    url = store or f"sqlite:///{out / 'study.db'}"
-    waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    url = _url(store, out)
     try:
-        storage = optuna.storages.RDBStorage(url, waits, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+        try:
+            storage = _storage(url)
+        except SQLAlchemyError:
+            time.sleep(1)  # of several that start at once all but one fail to make the tables, and now they are there
+            storage = _storage(url)
         attempts = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         found, ours = attempts.user_attrs, {"format": FORMAT, "steps": steps}
-        for attribute, value in ours.items() if not found else ():
-            attempts.set_user_attr(attribute, value)
+        if found.get("format", FORMAT) == FORMAT:
+            for attribute in ours.keys() - found.keys():  # it is new, or whoever made it was stopped at that
+                attempts.set_user_attr(attribute, ours[attribute])
+            found = attempts.user_attrs
     # What SQLAlchemy and Optuna raise for a file that is no database, and for one that another version of them wrote.
-    except (SQLAlchemyError, RuntimeError, AssertionError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AlikitError(
-            f"cannot use the study store {url} ({reason}): move it away, "
-            f"and finished runs are read back from {out / 'runs.jsonl'}; or name another with --store"
-        ) from None
-    if found and found.get("format") != FORMAT:
+    except (*STORE_ERRORS, RuntimeError, AssertionError, ImportError, ValueError, LookupError) as error:
+        raise _unusable(store, out, error) from None
+    if found["format"] != FORMAT:
         raise AlikitError(f"the study store {url} is from another version of alikit: use that one, or another --out")
-    if found and found["steps"] != steps:
+    if found["steps"] != steps:
         raise AlikitError(
             f"the runs in {url} have {found['steps']} steps: add --steps {found['steps']}, or another --out"
         )
     return attempts
 
 
-def _read_back(attempts: optuna.Study, out: Path, study: Study, steps: int) -> None:
-    """Tells the store of finished runs that it does not know yet."""
-    file = out / "runs.jsonl"
-    known = _finished(attempts)
-    for number, text in enumerate(file.read_text().splitlines() if file.exists() else (), 1):
+def _url(store: str | None, out: Path) -> str:
+    return store or f"sqlite:///{out / 'study.db'}"
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    sqlite = url.startswith("sqlite")
+    waits = {"connect_args": {"timeout": 60}} if sqlite else {}
+    storage = optuna.storages.RDBStorage(url, waits, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+    if sqlite:
+        # Optuna locks rows, which SQLite cannot do: two workers that look at once would take the same trial.
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return storage
+
+
+def _unusable(store: str | None, out: Path, error: Exception) -> AlikitError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return AlikitError(
+        f"cannot use the study store {_url(store, out)} ({reason}): move it away, "
+        f"and finished runs are read back from {out / 'runs.jsonl'}; or name another with --store"
+    )
+
+
+def _read(file: Path, study: Study, steps: int) -> dict[str, dict]:
+    """The lines of a runs.jsonl by key, where all are of this study."""
+    lines = {}
+    for number, text in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
         try:
             line = json.loads(text)
-            key, value = f"{line['arm']}-{line['run']:03d}", float(line["within_3std"])
-            if line["arm"] not in study.arms:
-                raise KeyError
-            if line["steps"] != steps:
-                raise AlikitError(
-                    f"the runs in {file} have {line['steps']} steps: add --steps {line['steps']}, or another --out"
-                )
-        except AlikitError:
-            raise
-        except (ValueError, TypeError, KeyError):
-            raise AlikitError(f"{file}, line {number}: no run of this study; mend or remove that line") from None
-        if key not in known:
-            attempts.add_trial(optuna.trial.create_trial(value=value, user_attrs={"key": key, "line": line}))
+            key, length = f"{line['arm']}-{line['run']:03d}", line["steps"]
+            numbers = [line[field.name] for field in fields(Coverage)]
+            fits = _settings(study, line["arm"], line["run"]).items() <= line.items() and line["diverged"] in (0, 1)
+            if not (fits and all(map(math.isfinite, numbers))):
+                raise ValueError
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            raise AlikitError(
+                f"{file}, line {number}: no run of this study as it is now; mend or remove that line"
+            ) from None
+        if length != steps:
+            raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")
+        lines.setdefault(key, line)
+    return lines
+
+
+def _read_back(attempts: optuna.Study, kept: dict[str, dict]) -> None:
+    """Tells the store of finished runs that it does not know yet."""
+    for key in kept.keys() - _finished(attempts).keys():
+        value, line = kept[key]["within_3std"], kept[key]
+        attempts.add_trial(optuna.trial.create_trial(value=value, user_attrs={"key": key, "line": line}))
 
 
 def _finished(attempts: optuna.Study) -> dict[str, dict]:
     """The line of every finished run by its key; the first to finish counts."""
     done = attempts.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {trial.user_attrs["key"]: trial.user_attrs["line"] for trial in reversed(done)}
+    done.sort(key=lambda trial: trial.datetime_complete, reverse=True)
+    return {trial.user_attrs["key"]: trial.user_attrs["line"] for trial in done}
 
 
 def _export(attempts: optuna.Study, out: Path) -> dict[str, dict]:
@@ -205,14 +269,19 @@ def _export(attempts: optuna.Study, out: Path) -> dict[str, dict]:
 
 
 def _owners(attempts: optuna.Study) -> dict[str, FrozenTrial]:
-    """Of each run's attempts that did not fail, the first: the one that counts. Trials are numbered by the store."""
+    """Of each run's attempts that did not fail, the one that counts: one that finished, or else the first."""
     live = [trial for trial in attempts.get_trials(deepcopy=False) if trial.state not in FAILED]
-    return {trial.user_attrs["key"]: trial for trial in reversed(live) if "key" in trial.user_attrs}
+    live.sort(key=lambda trial: (trial.state == TrialState.COMPLETE, -trial.number))  # the last of a key is kept below
+    return {trial.user_attrs["key"]: trial for trial in live if "key" in trial.user_attrs}
 
 
 def _plan(attempts: optuna.Study, missing: set[str]) -> None:
     """Queues every missing run that nobody is at. Two machines may queue the same one; see `_attempt`."""
     optuna.storages.fail_stale_trials(attempts)
+    for trial in attempts.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # Killed between taking it from the queue and the first sign of life, which makes it none of the stale ones.
+        if "begun" not in trial.user_attrs and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE):
+            attempts.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     for key in sorted(missing - _owners(attempts).keys(), key=lambda key: key.rsplit("-")[::-1]):
         attempts.enqueue_trial({}, user_attrs={"key": key})
 
@@ -227,34 +296,43 @@ def _progress(attempts: optuna.Study, wanted: list[str], steps: int) -> tuple[in
 
 def _work(name: str, out: Path, steps: int, threads: int, store: str | None) -> None:
     """A worker: attempts one run after the other until it is stopped, or whoever started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this worker, who then ends it:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the run goes back to the queue at once
     torch.set_num_threads(threads)
     try:
         attempts = _open(name, out, steps, store)
         while multiprocessing.parent_process().is_alive():
             if attempts.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                attempts.optimize(lambda trial: _attempt(trial, name, out, steps), n_trials=1)
+                with suppress(TakenOver):
+                    attempts.optimize(lambda trial: _attempt(trial, name, out, steps), n_trials=1)
             time.sleep(0.5)
     except KeyboardInterrupt:
         sys.exit(130)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        # This worker showed no sign of life for so long (a laptop that slept) that another one took over.
-        sys.exit("alikit: a run was given to another worker meanwhile: start again to go on")
+    except STORE_ERRORS as error:
+        sys.exit(f"alikit: {_unusable(store, out, error)}")
     except (AlikitError, OSError) as error:
         sys.exit(f"alikit: {error}")
 
 
 def _attempt(trial: optuna.Trial, name: str, out: Path, steps: int) -> float:
     """One run, if this trial is the one that counts for it. A key queued twice is a later number, and passed over."""
-    key = trial.user_attrs.get("key")  # none where another worker took the last in the queue just now
-    if key is None or _owners(trial.study)[key].number != trial.number:
-        raise optuna.TrialPruned
+    key = trial.user_attrs.get("key", "-")  # none where another worker took the last in the queue just now
     arm, run = key.rsplit("-", 1)
+    # An arm may also have been taken out of the study since its runs were queued.
+    if arm not in STUDIES[name].arms or _owners(trial.study)[key].number != trial.number:
+        raise optuna.TrialPruned
+    trial.set_user_attr("begun", True)
 
     def watch(line: dict) -> None:
         trial.report(line["within_3std"], line["step"])
         if not multiprocessing.parent_process().is_alive():
             raise KeyboardInterrupt
 
-    line = one_run(STUDIES[name], arm, int(run), steps, out / "runs" / key, watch)
-    trial.set_user_attr("line", line)
+    folder = out / "runs" / key
+    try:
+        line = one_run(STUDIES[name], arm, int(run), steps, folder, watch)
+        trial.set_user_attr("line", line)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        raise TakenOver from None
+    (folder / "checkpoint.pt").unlink(missing_ok=True)  # only now, for measuring takes a while and may be killed too
     return line["within_3std"]

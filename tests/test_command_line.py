@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from alikit import load_model, runs
 from alikit.__main__ import main
 from alikit.recipes import RECIPES
+from alikit.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTRAINED = {
@@ -142,6 +143,26 @@ def test_without_a_name_the_run_goes_to_runs(alikit):
     assert runs.settings(Path("runs/digits-gan-seed5"))["batch_size"] == 10
 
 
+def test_a_run_may_change_its_recipe(alikit):
+    changes = "--batch 10 --lr 0.002 --beta1 0.3 --weight-std 0.5"
+    assert alikit(f"train mixture-gan-paper --steps 2 {changes} --out changed").status == 0
+    settings = runs.settings(Path("changed"))
+    changed = {"batch_size": 10, "lr": 0.002, "betas": [0.3, 0.999], "weight_std": 0.5}
+    assert changed.items() <= settings.items()
+    weights = torch.cat([w.flatten() for w in load_file("changed/weights.safetensors").values() if w.ndim == 2])
+    assert weights.std().item() == pytest.approx(0.5, rel=0.05)
+
+    assert alikit("resume changed --steps 4").status == 0
+    assert changed.items() <= runs.settings(Path("changed")).items()
+
+
+def test_without_a_change_the_recipe_decides(alikit):
+    assert alikit("train mixture-gan-paper --steps 1 --batch 10 --out run").status == 0
+    recipe = RECIPES["mixture-gan-paper"]
+    kept = {"lr": recipe.lr, "betas": list(recipe.betas), "weight_std": recipe.weight_std, "averaging": 0.0, "r1": 0.0}
+    assert kept.items() <= runs.settings(Path("run")).items()
+
+
 # Sampling, reconstructing, measuring.
 
 
@@ -187,12 +208,24 @@ def test_evaluate_points(alikit, gan):
     assert found.keys() == {"modes", "within_3std", "strict_modes", "kl_uniform"}
 
 
+def test_evaluate_points_with_an_encoder(alikit):
+    """Averaged weights are what is measured at the end, kept, and measured again."""
+    assert alikit("train mixture-ali --steps 20 --batch 10 --out run").status == 0
+    found = json.loads(alikit("evaluate run").out)
+    last = runs.metrics(Path("run"))[-1]
+    assert {"step": 20, **found} == last
+    of_points, of_codes = {"modes", "within_3std", "strict_modes", "kl_uniform"}, {"purity", "prior_distance"}
+    assert of_points | of_codes | {"reconstruction_drawn", "identity_strict", "prior_floor"} <= found.keys()
+
+
 def test_recipes_lists_all(alikit):
     finished = alikit("recipes")
     lines = {line.split()[0]: line for line in finished.out.splitlines() if line}
     assert finished.status == 0
     for name, recipe in RECIPES.items():
         assert recipe.summary in lines[name] and (recipe.data or "folder:PATH") in lines[name]
+    for name, study in STUDIES.items():
+        assert study.summary in lines[name] and f"{study.runs} x {study.steps} steps" in lines[name]
 
 
 @pytest.mark.parametrize("line", ["", "--help", "train --help"])
@@ -240,6 +273,12 @@ LONG = "x" * 300
         ("train digits --seed 99999999999999999999 --out run", "'--seed'"),
         ("train digits --batch 1 --out run", "'--batch'"),
         ("train digits --batch 1501 --out run", "1501 does not fit 1500 examples"),
+        ("train digits --lr 0 --out run", "'--lr'"),
+        ("train digits --lr nan --out run", "'--lr'"),
+        ("train digits --lr 2 --out run", "'--lr'"),
+        ("train digits --beta1 1 --out run", "'--beta1'"),
+        ("train digits --beta1 -0.1 --out run", "'--beta1'"),
+        ("train digits --weight-std 0 --out run", "'--weight-std'"),
         ("train digits --nonsense --out run", "--nonsense.*alikit train --help"),
         ("train", "Missing argument.*alikit train --help"),
         ("trian digits", "trian.*alikit --help"),
@@ -276,12 +315,30 @@ LONG = "x" * 300
         ("resume {gan_without_checkpoint}", "holds no checkpoint"),
         ("resume {digits}", "has its 20 steps: name a larger number with --steps"),
         ("resume {digits} --steps 20", "has its 20 steps"),
+        ("study", "Missing argument.*alikit study --help"),
+        ("study mixtures --out run", "no study called 'mixtures': there are mixture, "),
+        ("study mixture --runs 0 --out run", "'--runs'.*alikit study --help"),
+        ("study mixture --runs -2 --out run", "'--runs'"),
+        ("study mixture --steps 0 --out run", "'--steps'"),
+        ("study mixture --steps -5 --out run", "'--steps'"),
+        ("study mixture --steps 1e3 --out run", "'--steps'"),
+        ("study mixture --workers 0 --out run", "'--workers'"),
+        ("study mixture --threads 0 --out run", "'--threads'"),
+        ("study mixture --out file", "cannot write to file .*: choose another --out"),
+        ("study mixture --out file/run", "cannot write to file/run .*: choose another --out"),
+        ("study mixture --out noise", "noise/runs.jsonl, line 1: no run of this study"),
+        (
+            "study mixture --out noisy-store",
+            r"cannot use the study store sqlite:///noisy-store/study.db \(.*not a database",
+        ),
     ],
 )
 def test_mistakes(alikit, paint, tmp_path, digits, gan, line, says):
     paint("mixed/a.png", size=(8, 8)), paint("mixed/b.png", size=(9, 9))
     (tmp_path / "empty").mkdir(), (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").touch(), (tmp_path / "file").touch()
+    (tmp_path / "noise").mkdir(), (tmp_path / "noise" / "runs.jsonl").write_bytes(b"\xff" * 99)
+    (tmp_path / "noisy-store").mkdir(), (tmp_path / "noisy-store" / "study.db").write_bytes(b"\xff" * 9999)
     started = tmp_path / "started"
     runs.create(started, UNTRAINED)
     before = files(tmp_path), files(digits), files(gan)
@@ -289,6 +346,26 @@ def test_mistakes(alikit, paint, tmp_path, digits, gan, line, says):
     assert finished.status == 2 and finished.out == ""
     assert re.fullmatch(f"alikit: .*{says}.*\n", finished.err), finished.err
     assert (files(tmp_path), files(digits), files(gan)) == before
+
+
+def test_a_study(alikit):
+    """From nothing, with one worker; then a summary of what is there. What befalls it is in test_workers.py."""
+    finished = alikit("study mixture --runs 1 --steps 20 --out study")
+    assert finished.status == 0, finished.err
+    ali, gan, where = finished.out.splitlines()
+    lines = [json.loads(line) for line in Path("study/runs.jsonl").read_text().splitlines()]
+    for summary, line, arm in zip(map(json.loads, (ali, gan)), lines, ("ali", "gan"), strict=True):
+        means = {name: round(line[name], 3) for name in ("modes", "within_3std", "strict_modes", "kl_uniform")}
+        assert summary == {"arm": arm, "runs": 1, "diverged": 0, **means} and line["steps"] == 20
+    assert where == "every run in study/runs.jsonl"
+    assert {file.name for file in Path("study").iterdir()} == {"runs.jsonl", "study.db", "runs"}
+    weights = {file.name for file in Path("study/runs/ali-000").iterdir()}
+    assert weights == {"settings.json", "metrics.jsonl", "weights.safetensors"}
+    found = json.loads(alikit("evaluate study/runs/ali-000").out)
+    assert found == {name: lines[0][name] for name in found}
+
+    again = alikit("study mixture --runs 1 --steps 20 --out study")
+    assert (again.status, again.out) == (0, finished.out)
 
 
 class Hostile:

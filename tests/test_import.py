@@ -1,4 +1,4 @@
-"""A bare GPU machine has no jupyterlab, ipywidgets or seaborn: the package and its commands work there all the same."""
+"""A bare GPU machine has no jupyterlab, seaborn or optuna: the package and its commands work there all the same."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ABSENT = ("jupyterlab", "ipywidgets", "seaborn", "nbval", "IPython", "pandas")
+ABSENT = ("jupyterlab", "ipywidgets", "seaborn", "nbval", "IPython", "pandas", "optuna", "sqlalchemy")
 WITHOUT = f'''
 import sys
 
@@ -53,7 +53,14 @@ def test_import():
 def test_recipes():
     finished = run(COMMAND, "recipes")
     assert finished.returncode == 0, finished.stderr
-    assert "digits" in finished.stdout
+    assert "digits" in finished.stdout and "mixture-solved" in finished.stdout
+
+
+def test_a_study_says_what_it_needs(tmp_path):
+    finished = run(COMMAND, "study", "mixture", "--out", tmp_path / "study")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == "alikit: a study needs optuna: pip install 'alikit[study]'\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_train(tmp_path):

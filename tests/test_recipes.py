@@ -1,5 +1,7 @@
 """Named experiments: each builds, plays a step, and has the networks it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,6 @@ from alikit.errors import AlikitError
 from alikit.models import ALI, GAN, VAE, InverseMapping
 from alikit.networks import Deterministic, Frozen, Gaussian, NoiseInput
 from alikit.recipes import LAPTOP, RECIPES, TOY
-from alikit.training import Trainer
 
 SHAPES = {"mixture": (2,), "digits": (1, 8, 8), "house-numbers": (3, 32, 32), None: (3, 32, 32)}
 
@@ -32,7 +33,7 @@ def test_every_recipe_plays(name):
     data = examples(recipe)
     model = recipe.build(data.shape, data.mean())
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    losses = Trainer(model, data, batch_size=4, lr=recipe.lr, betas=recipe.betas).one_step()
+    losses = replace(recipe, batch_size=4).trainer(model, data).one_step()
     assert all(loss.isfinite() for loss in losses.values())
     after = model.state_dict()
     for own in model.players().values():
@@ -58,6 +59,9 @@ def test_a_recipe_says_where_its_data_comes_from(name):
         ("mixture-inverse", InverseMapping, NoiseInput),
         ("mixture-post-hoc", ALI, NoiseInput),
         ("mixture-vae", VAE, Gaussian),
+        ("mixture-ali", ALI, Deterministic),
+        ("mixture-ali-noise", ALI, NoiseInput),
+        ("mixture-gan", GAN, type(None)),
         ("digits", ALI, Gaussian),
         ("digits-bigan", ALI, Deterministic),
         ("cifar10-small", ALI, Gaussian),
@@ -66,6 +70,24 @@ def test_a_recipe_says_where_its_data_comes_from(name):
 def test_games_and_encoders(name, game, encoder):
     model = RECIPES[name].build(SHAPES[RECIPES[name].data])
     assert type(model) is game and type(model.encoder) is encoder
+
+
+@pytest.mark.parametrize("name", ["mixture-ali", "mixture-ali-noise", "mixture-gan"])
+def test_what_solves_the_grid_reaches_the_trainer(name):
+    recipe = replace(RECIPES[name], batch_size=4)
+    model = recipe.build((2,))
+    trainer = recipe.trainer(model, examples(recipe))
+    assert (model.r1, trainer.decay, trainer.lr) == (recipe.r1, recipe.decay, recipe.lr) and recipe.r1 > 0
+    assert trainer.result is not model and trainer.decay
+    assert all(tuple(adam.param_groups[0]["betas"]) == recipe.betas for adam in trainer.optimisers.values())
+
+
+def test_half_sizes():
+    """Encoder 2-200-200-2, decoder 2-200-200-200-200-2, discriminator 4-200-200-200-1 of 2 pieces."""
+    model, norm = RECIPES["mixture-ali"].build((2,)), 2 * 200
+    assert size(model.encoder) == (2 * 200 + norm) + (200 * 200 + norm) + (200 * 2 + 2)
+    assert size(model.decoder) == (2 * 200 + norm) + 3 * (200 * 200 + norm) + (200 * 2 + 2)
+    assert size(model.discriminator) == (4 * 400 + 400) + 2 * (200 * 400 + 400) + 201
 
 
 def test_seed_decides_the_weights():

@@ -205,6 +205,60 @@ def test_the_hostile_pickle_would_have_run_code(tmp_path):
     assert (tmp_path / "trace").exists()
 
 
+# Averaged weights, and what a run may change in its recipe.
+
+
+def test_averaged_weights_are_the_model_and_training_goes_on_from_the_others(tmp_path):
+    settings = {**SETTINGS, "recipe": "mixture-ali", "data": "mixture", "x_shape": (2,), "averaging": 0.9, "lr": 0.01}
+    runs.create(tmp_path / "run", settings)
+    data = Dataset("mixture", torch.randn(200, 2))
+    trainer = runs.trainer(settings, data)
+    trainer.run(steps=3)
+    runs.save(tmp_path / "run", trainer.state())
+    loaded, averaged = runs.load_model(tmp_path / "run").state_dict(), trainer.result.state_dict()
+    assert all(torch.equal(loaded[name], averaged[name]) for name in averaged)
+    assert any(not torch.equal(loaded[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+    again = runs.trainer(settings, data)
+    again.resume(runs.checkpoint(tmp_path / "run"))
+    for one in (trainer, again):
+        torch.manual_seed(1)
+        one.run(steps=6)
+    for one, other in ((trainer.model, again.model), (trainer.result, again.result)):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+
+
+def test_settings_decide_over_the_recipe():
+    changes = {"lr": 0.02, "betas": [0.3, 0.9], "decay": True, "weight_std": 0.5, "r1": 0.7, "averaging": 0.5}
+    settings = {**SETTINGS, "recipe": "mixture-ali-paper", "seed": 3, "batch_size": 7, **changes}
+    trainer = runs.trainer(settings, Dataset("mixture", torch.randn(200, 2)))
+    for adam in trainer.optimisers.values():
+        assert adam.param_groups[0]["lr"] == 0.02 and tuple(adam.param_groups[0]["betas"]) == (0.3, 0.9)
+    assert (trainer.batch_size, trainer.decay, trainer.seed, trainer.model.r1) == (7, True, 3, 0.7)
+    weights = torch.cat([p.flatten() for name, p in trainer.model.named_parameters() if p.ndim == 2])
+    assert weights.std().item() == pytest.approx(0.5, rel=0.02)
+    trainer.run(steps=2)
+    assert trainer.result is not trainer.model
+
+
+def test_settings_that_are_silent_leave_the_recipe_as_it_is():
+    """Those of runs from before there was a choice."""
+    silent = {name: SETTINGS[name] for name in SETTINGS if name not in runs.TRAINED_WITH}
+    trainer = runs.trainer({**silent, "recipe": "mixture-ali"}, Dataset("mixture", torch.randn(200, 2)))
+    recipe = RECIPES["mixture-ali"]
+    assert (trainer.lr, trainer.model.r1, trainer.batch_size) == (recipe.lr, recipe.r1, recipe.batch_size)
+    assert trainer.result is not trainer.model
+
+
+def test_what_a_run_keeps_is_json():
+    for recipe in RECIPES.values():
+        kept = runs.trained_with(recipe)
+        assert kept.keys() == set(runs.TRAINED_WITH) and json.loads(json.dumps(kept)) == {
+            **kept,
+            "betas": list(recipe.betas),
+        }
+
+
 # Whole or not at all.
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from alikit.data import Dataset
-from alikit.errors import AlikitError
+from alikit.errors import AlikitError, Diverged
 from alikit.models import ALI, VAE, Game
 from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
 from alikit.training import Progress, Trainer, epoch_order
@@ -151,6 +151,41 @@ def test_decay_falls_in_the_second_half(points):
     assert falling == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
 
 
+# Averaged weights.
+
+
+def test_averages_by_hand(points):
+    """The weights after the first step, and from then on 0.9 of what was and 0.1 of what is; batch norm's too."""
+    trainer = Trainer(ali(), points, batch_size=10, lr=0.01, averaging=0.9)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(6):
+        trainer.one_step()
+        for name, tensor in trainer.model.state_dict().items():
+            if tensor.is_floating_point():
+                now = tensor.double()
+                expected[name] = 0.9 * expected[name] + 0.1 * now if step else now
+    found = trainer.result.state_dict()
+    assert found.keys() == trainer.model.state_dict().keys() and any("running_mean" in name for name in expected)
+    for name, average in expected.items():
+        torch.testing.assert_close(found[name].double(), average, atol=1e-6, rtol=1e-5)
+        assert not torch.equal(found[name], trainer.model.state_dict()[name])
+
+
+def test_without_averaging_the_result_is_the_model(points):
+    trainer = Trainer(ali(), points, batch_size=10)
+    assert trainer.result is trainer.model and trainer.state()["average"] is None
+
+
+def test_averaging_does_not_change_training(points):
+    finals = []
+    for averaging in (0.0, 0.9):
+        trainer = Trainer(ali(), points, batch_size=10, averaging=averaging)
+        torch.manual_seed(1)
+        trainer.run(steps=6)
+        finals.append(trainer.state())
+    assert equal(finals[0]["model"], finals[1]["model"]) and equal(finals[0]["random"], finals[1]["random"])
+
+
 # The order of examples.
 
 
@@ -229,7 +264,7 @@ def test_looking_does_not_change_the_run(points):
 def test_numbers_that_are_none_stop_the_run(points):
     watched = []
     trainer = Trainer(ali(), Dataset("broken", points.x / 0), batch_size=10)
-    with pytest.raises(AlikitError, match="no longer numbers at step 5"):
+    with pytest.raises(Diverged, match="no longer numbers at step 5: try a smaller learning rate"):
         trainer.run(steps=100, every=5, watch=watched.append)
     assert not watched
 
@@ -237,22 +272,24 @@ def test_numbers_that_are_none_stop_the_run(points):
 # Stopping and going on.
 
 
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
 @pytest.mark.parametrize("stop", [7, 10])  # in the middle of an epoch of 5 steps, and at its end
-def test_a_resumed_run_is_the_same_to_the_last_bit(points, stop):
-    whole = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+def test_a_resumed_run_is_the_same_to_the_last_bit(points, stop, averaging):
+    whole = Trainer(ali(), points, batch_size=10, lr=0.01, averaging=averaging, seed=4)
     torch.manual_seed(1)
     whole.run(steps=13)
 
-    first = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+    first = Trainer(ali(), points, batch_size=10, lr=0.01, averaging=averaging, seed=4)
     torch.manual_seed(1)
     first.run(steps=stop)
     state = copy.deepcopy(first.state())
 
     torch.manual_seed(99)
-    second = Trainer(ali(), points, batch_size=10, lr=0.01, seed=4)
+    second = Trainer(ali(), points, batch_size=10, lr=0.01, averaging=averaging, seed=4)
     second.resume(state)
     second.run(steps=13)
     assert second.step == 13 and equal(whole.state(), second.state())
+    assert equal(whole.result.state_dict(), second.result.state_dict())
 
 
 def test_the_seed_decides_the_order(points):
