@@ -210,7 +210,7 @@ def test_killed_in_every_way_it_finishes_as_if_nothing_had_happened(undisturbed,
     assert "RUNNING" not in states(store)
 
     seen = []
-    lines = run_study("mixture", out, 2, STEPS, workers=2, watch=lambda steps, runs: seen.append((steps, runs)))
+    lines = run_study("mixture", out, 2, STEPS, watch=lambda steps, runs: seen.append((steps, runs)))
     assert [key(line) for line in lines] == WANTED
     assert [without_times(line) for line in lines] == [without_times(undisturbed[key]) for key in WANTED]
     assert [strict(line) for line in (out / "runs.jsonl").read_text().splitlines()] == lines
