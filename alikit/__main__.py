@@ -271,8 +271,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
         bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
         if progress.step % (10 * every) == 0 or progress.step == steps:
+            runs.save(out, trainer.state())  # first, for drawing sets the random state
             _draw(trainer.result, parts[1], out, progress.step)
-            runs.save(out, trainer.state())
 
     try:
         with bar:

@@ -25,7 +25,7 @@ from pathlib import Path
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import runs
@@ -192,16 +192,26 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
     except (*STORE_ERRORS, RuntimeError, AssertionError, ImportError, ValueError, LookupError) as error:
         raise _unusable(store, out, error) from None
     if found["format"] != FORMAT:
-        raise AlikitError(f"the study store {url} is from another version of alikit: use that one, or another --out")
+        raise AlikitError(
+            f"the study store {_shown(url)} is from another version of alikit: use that one, or another --out"
+        )
     if found["steps"] != steps:
         raise AlikitError(
-            f"the runs in {url} have {found['steps']} steps: add --steps {found['steps']}, or another --out"
+            f"the runs in {_shown(url)} have {found['steps']} steps: add --steps {found['steps']}, or another --out"
         )
     return attempts
 
 
 def _url(store: str | None, out: Path) -> str:
     return store or f"sqlite:///{out / 'study.db'}"
+
+
+def _shown(url: str) -> str:
+    """The address without its password, where it is one."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
@@ -217,7 +227,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 def _unusable(store: str | None, out: Path, error: Exception) -> AlikitError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return AlikitError(
-        f"cannot use the study store {_url(store, out)} ({reason}): move it away, "
+        f"cannot use the study store {_shown(_url(store, out))} ({reason}): move it away, "
         f"and finished runs are read back from {out / 'runs.jsonl'}; or name another with --store"
     )
 

@@ -423,6 +423,15 @@ def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(alikit):
     assert runs.metrics(Path("my run"))[-1] == runs.metrics(Path("whole"))[-1]
 
 
+def test_resume_is_as_if_it_had_not_stopped(alikit):
+    assert alikit("train mixture-gan-paper --steps 40 --out straight").status == 0
+    assert alikit("train mixture-gan-paper --steps 20 --out stopped").status == 0
+    assert alikit("resume stopped --steps 40").status == 0
+    straight, stopped = (load_file(f"{run}/weights.safetensors") for run in ("straight", "stopped"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, stopped[name]), name
+
+
 def test_resume_goes_further(alikit, digits):
     shutil.copytree(digits, "run")
     assert alikit("resume run --steps 25").status == 0

@@ -593,3 +593,9 @@ def test_an_out_that_cannot_be_written(tmp_path):
         run_study("mixture", tmp_path / "locked" / "study", 1, STEPS)
     with pytest.raises(AlikitError, match="locked"):
         run_study("mixture", tmp_path / "locked", 1, STEPS)
+
+
+def test_no_password_is_shown(tmp_path):
+    with pytest.raises(AlikitError) as refusal:
+        run_study("mixture", tmp_path / "study", 1, STEPS, store="postgresql://somebody:secret@localhost/studies")
+    assert "somebody" in str(refusal.value) and "secret" not in str(refusal.value)
