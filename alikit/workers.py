@@ -207,9 +207,9 @@ def _url(store: str | None, out: Path) -> str:
 
 
 def _shown(url: str) -> str:
-    """The address without its password, where it is one."""
+    """The address without a password."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        return make_url(url).render_as_string(hide_password=True) if "@" in url else url
     except SQLAlchemyError:
         return url
 
