@@ -3,8 +3,8 @@
     python tools/mixture_report.py --keep-best      first copy the best-covering ALI and GAN out of the study's runs/
     python tools/mixture_report.py
 
-Reads runs.jsonl of each study there and the run folders beside them. Every number of the README comes from here; what
-has not been run yet is named in it.
+Reads runs.jsonl of each study there and the run folders beside them. Every number of the README comes from here. The
+study of ALI against GAN and the encoders must have been run; of the other studies the page says which were not.
 """
 
 import argparse
@@ -220,7 +220,7 @@ $encoders
 
     alikit study mixture-solved --out results/mixture/solved
 
-`mixture-ali`: no reconstruction term. Seeds 1000 and up were used for nothing else.
+`mixture-ali`: no reconstruction term. Seed 1000 was looked at before the recipe was settled, the later ones were not.
 
 $solved
 
