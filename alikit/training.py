@@ -92,7 +92,9 @@ class Trainer:
         losses, gradients = self.model.gradients(self._batch())
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
-                parameter.grad = gradient
+                # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
+                same = gradient.stride() == parameter.stride()
+                parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         for optimiser in self.optimisers.values():
             optimiser.step()
         if self._average:

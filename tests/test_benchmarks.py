@@ -12,7 +12,7 @@ import torch
 
 import alikit
 from alikit.__main__ import main
-from alikit.networks import Maxout
+from alikit.networks import Maxout, Thin
 from alikit.recipes import RECIPES
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "step.py"
@@ -74,8 +74,9 @@ def test_players_take_turns():
 
 def test_the_textbook_has_no_part_of_ours():
     model, textbook, _ = start("mixture-ali-paper")
-    assert any(isinstance(layer, Maxout) for layer in model.modules())
-    assert not any(isinstance(layer, Maxout) for layer in textbook.model.modules())
+    for ours in (Maxout, Thin):
+        assert any(isinstance(layer, ours) for layer in model.modules())
+        assert not any(isinstance(layer, ours) for layer in textbook.model.modules())
     assert not {id(p) for p in model.parameters()} & {id(p) for p in textbook.model.parameters()}
     features = torch.randn(4, 6, 3)
     assert torch.equal(bench.LibraryMaxout(3)(features), Maxout(3)(features))

@@ -17,6 +17,7 @@ from alikit.networks import (
     Maxout,
     NoiseInput,
     Pixels,
+    Thin,
     conv_stack,
     initialise,
     mlp,
@@ -76,6 +77,16 @@ def test_maxout_mlp_is_what_it_says():
     x = torch.randn(6, 3)
     hidden = (x @ first.weight.T + first.bias).detach().numpy().reshape(6, 4, 5).max(1)
     torch.testing.assert_close(net(x), torch.from_numpy(hidden) @ last.weight.T + last.bias)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_thin_is_the_librarys_linear_layer(bias):
+    thin, library = Thin(3, 50, bias=bias), nn.Linear(3, 50, bias=bias)
+    library.load_state_dict(thin.state_dict())
+    v, towards = torch.randn(20, 3, requires_grad=True), torch.randn(20, 50)
+    torch.testing.assert_close(thin(v), library(v))
+    found, expected = (torch.autograd.grad(f(v), [v, *f.parameters()], towards) for f in (thin, library))
+    torch.testing.assert_close(found, expected)
 
 
 def test_batch_norm_moves_by_a_twentieth():
