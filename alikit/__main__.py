@@ -9,6 +9,7 @@ alikit bench step mixture-ali-paper
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import json
 import logging
@@ -186,10 +187,20 @@ def study_(
     workers: Annotated[int, typer.Option(help="Processes to start.", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each.", min=1)] = 1,
     store: Annotated[str | None, typer.Option(help="Database URL; a file in the study's folder by default.")] = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="All runs of an arm as one computation, for a GPU; no store.")
+    ] = False,
 ) -> None:
     """Run every arm of a study many times. Killed and started again, it goes on; several machines may share a store."""
+    if side_by_side and (store or workers > 1 or threads > 1):
+        raise AlikitError("side by side there are no workers and no store: leave --workers, --threads and --store out")
     try:
-        from .workers import run_study
+        if side_by_side:
+            from .side_by_side import run_side_by_side as run
+        else:
+            from .workers import run_study
+
+            run = functools.partial(run_study, workers=workers, threads=threads, store=store)
     except ModuleNotFoundError as error:
         raise AlikitError(f"a study needs {error.name}: pip install 'alikit[study]'") from None
     if name not in STUDIES:
@@ -210,7 +221,7 @@ def study_(
 
     try:
         with bar:
-            lines = run_study(name, out, number, steps, workers, threads, store, watch)
+            lines = run(name, out, number, steps, watch=watch)
     except KeyboardInterrupt:
         typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
         raise typer.Exit(130) from None

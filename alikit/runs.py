@@ -118,9 +118,14 @@ def save(folder: Path, state: dict) -> None:
     """Writes the weights and a checkpoint of `Trainer.state()`."""
     average = state.get("average") or {}
     of_result = {name[7:]: tensor for name, tensor in average.items() if name.startswith("module.")} or state["model"]
-    weights = {name: tensor.cpu().contiguous() for name, tensor in of_result.items()}
-    write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
+    save_weights(folder, of_result)
     write_whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
+
+
+def save_weights(folder: Path, state: dict) -> None:
+    """Writes a model's `state_dict()` as its weights."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
 
 
 def checkpoint(folder: Path) -> dict:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
+
 
 def as_they_are(run: int) -> dict:
     """No settings drawn: the runs differ in their seeds alone."""

@@ -10,7 +10,6 @@ Optuna keeps the books, in a database that several processes, or machines, can s
 """
 
 import json
-import math
 import multiprocessing
 import signal
 import sys
@@ -18,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,16 +26,15 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import runs
+from . import lines, runs
 from .data import load
 from .errors import AlikitError, Diverged
-from .evaluation import Coverage, found_modes, measured
+from .evaluation import found_modes
 from .recipes import RECIPES
-from .studies import STUDIES, Study
+from .studies import MEASURED_EVERY, REPORTS, STUDIES, Study
 from .training import Progress
 
 FORMAT = 1
-REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
 HEARTBEAT, GRACE = 10, 40  # seconds between a worker's signs of life, and until one without is given up
 FAILED = (TrialState.FAIL, TrialState.PRUNED)
 STORE_ERRORS = (SQLAlchemyError, optuna.exceptions.OptunaError)  # of a database that is gone or damaged
@@ -57,19 +54,9 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
 
     A folder with a checkpoint of the same run is gone on from. `watch` is told of each measurement along the way.
     """
-    source = RECIPES[study.arms[arm][0]].data
-    data, held_out = load(source)
-    settings = {
-        **_settings(study, arm, run),
-        "data": source,
-        "size": None,
-        "skip_corrupt": False,
-        "steps": steps,
-        "decoder": None,
-        "versions": {"torch": torch.__version__},
-        "x_shape": list(data.shape),
-    }
-    trainer = runs.trainer(settings, data)
+    parts = load(RECIPES[study.arms[arm][0]].data)
+    settings = lines.settings_of(study, arm, run, steps, parts[0].shape)
+    trainer = runs.trainer(settings, parts[0])
     history: list[dict] = []
     if (folder / "checkpoint.pt").exists() and runs.settings(folder).items() >= settings.items():
         trainer.resume(runs.checkpoint(folder))
@@ -92,22 +79,7 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     except Diverged:
         diverged = True
         measure()
-    return {
-        "arm": arm,
-        "run": run,
-        **{name: settings[name] for name in ("recipe", "seed", "steps", *runs.TRAINED_WITH)},
-        "diverged": diverged,
-        "seconds": history[-1]["seconds"],
-        **measured(trainer.result, data, held_out),
-        "history": history,
-    }
-
-
-def _settings(study: Study, arm: str, run: int) -> dict:
-    """What makes a run that run, as JSON gives it back."""
-    name, changes = study.arms[arm]
-    recipe = replace(RECIPES[name], **changes, **study.draw(run))
-    return json.loads(json.dumps({"recipe": name, "seed": study.first_seed + run, **runs.trained_with(recipe)}))
+    return lines.line_of(arm, run, settings, diverged, history, trainer.result, parts)
 
 
 def run_study(
@@ -128,13 +100,13 @@ def run_study(
 
     Raises AlikitError where folder or store cannot be used, hold runs of another length, or a worker fails.
     """
-    kept = _read(out / "runs.jsonl", STUDIES[name], steps)  # before anything is made for a study it does not fit
+    kept = lines.read(out / "runs.jsonl", STUDIES[name], steps)  # before anything is made for a study it does not fit
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AlikitError(f"cannot write to {out} ({error.strerror}): choose another --out") from None
     attempts = _open(name, out, steps, store)
-    wanted = [f"{arm}-{run:03d}" for run in range(number) for arm in STUDIES[name].arms]
+    wanted = [lines.key_of(arm, run) for run in range(number) for arm in STUDIES[name].arms]
     crew: list[multiprocessing.Process] = []
     try:
         _read_back(attempts, kept)
@@ -232,27 +204,6 @@ def _unusable(store: str | None, out: Path, error: Exception) -> AlikitError:
     )
 
 
-def _read(file: Path, study: Study, steps: int) -> dict[str, dict]:
-    """The lines of a runs.jsonl by key, where all are of this study."""
-    lines = {}
-    for number, text in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
-        try:
-            line = json.loads(text)
-            key, length = f"{line['arm']}-{line['run']:03d}", line["steps"]
-            numbers = [line[field.name] for field in fields(Coverage)]
-            fits = _settings(study, line["arm"], line["run"]).items() <= line.items() and line["diverged"] in (0, 1)
-            if not (fits and all(map(math.isfinite, numbers))):
-                raise ValueError
-        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
-            raise AlikitError(
-                f"{file}, line {number}: no run of this study as it is now; mend or remove that line"
-            ) from None
-        if length != steps:
-            raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")
-        lines.setdefault(key, line)
-    return lines
-
-
 def _read_back(attempts: optuna.Study, kept: dict[str, dict]) -> None:
     """Tells the store of finished runs that it does not know yet."""
     for key in kept.keys() - _finished(attempts).keys():
@@ -269,13 +220,7 @@ def _finished(attempts: optuna.Study) -> dict[str, dict]:
 
 def _export(attempts: optuna.Study, out: Path) -> dict[str, dict]:
     """Writes runs.jsonl anew where it lacks a finished run; returns all of them in order."""
-    finished = _finished(attempts)
-    ordered = dict(sorted(finished.items(), key=lambda item: (item[1]["run"], item[1]["arm"])))
-    text = "".join(json.dumps(line) + "\n" for line in ordered.values())
-    file = out / "runs.jsonl"
-    if text and (not file.exists() or file.read_text() != text):
-        runs.write_whole(file, lambda place: place.write_text(text))
-    return ordered
+    return lines.write(out / "runs.jsonl", _finished(attempts))
 
 
 def _owners(attempts: optuna.Study) -> dict[str, FrozenTrial]:

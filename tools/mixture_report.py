@@ -67,8 +67,8 @@ def by_arm(found: list[dict]) -> dict[str, list[dict]]:
 def summary(values) -> dict[str, float]:
     """Mean, standard deviation, extremes, and the 95 % interval of the mean (Student's t)."""
     values = np.asarray(values, float)
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    found = {"mean": values.mean(), "std": values.std(ddof=1), "low": low, "high": high}
+    mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    found = {"mean": mean, "std": values.std(ddof=1), "low": mean - half, "high": mean + half}
     found |= {"min": values.min(), "max": values.max()}
     return {name: round(float(value), 4) for name, value in found.items()}
 

@@ -1,0 +1,89 @@
+"""The lines of a study's runs.jsonl, one for each finished run: written by whoever ran it, read back at the next start.
+
+A run's key is ARM-NNN, which is also the name of its run folder.
+"""
+
+import json
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from . import runs
+from .data import Dataset
+from .errors import AlikitError
+from .evaluation import Coverage, measured
+from .models import Game
+from .recipes import RECIPES
+from .studies import Study
+
+
+def key_of(arm: str, run: int) -> str:
+    return f"{arm}-{run:03d}"
+
+
+def what_makes(study: Study, arm: str, run: int) -> dict:
+    """What makes a run that run, as JSON gives it back: recipe, seed, and what it trains with."""
+    name, changes = study.arms[arm]
+    recipe = replace(RECIPES[name], **changes, **study.draw(run))
+    return json.loads(json.dumps({"recipe": name, "seed": study.first_seed + run, **runs.trained_with(recipe)}))
+
+
+def settings_of(study: Study, arm: str, run: int, steps: int, x_shape: tuple[int, ...]) -> dict:
+    """The settings of its run folder."""
+    return {
+        **what_makes(study, arm, run),
+        "data": RECIPES[study.arms[arm][0]].data,
+        "size": None,
+        "skip_corrupt": False,
+        "steps": steps,
+        "decoder": None,
+        "versions": {"torch": torch.__version__},
+        "x_shape": list(x_shape),
+    }
+
+
+def line_of(
+    arm: str, run: int, settings: dict, diverged: bool, history: list[dict], model: Game, parts: tuple[Dataset, Dataset]
+) -> dict:
+    """The line of a finished run: its settings, how it went, and what can be measured of its model."""
+    return {
+        "arm": arm,
+        "run": run,
+        **{name: settings[name] for name in ("recipe", "seed", "steps", *runs.TRAINED_WITH)},
+        "diverged": diverged,
+        "seconds": history[-1]["seconds"],
+        **measured(model, *parts),
+        "history": history,
+    }
+
+
+def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
+    """The lines of a file by key, {} where there is none. AlikitError unless all are runs of this study and length."""
+    lines = {}
+    for number, text in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
+        try:
+            line = json.loads(text)
+            key, length = key_of(line["arm"], line["run"]), line["steps"]
+            numbers = [line[field.name] for field in fields(Coverage)]
+            fits = what_makes(study, line["arm"], line["run"]).items() <= line.items() and line["diverged"] in (0, 1)
+            if not (fits and all(map(math.isfinite, numbers))):
+                raise ValueError
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            raise AlikitError(
+                f"{file}, line {number}: no run of this study as it is now; mend or remove that line"
+            ) from None
+        if length != steps:
+            raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")
+        lines.setdefault(key, line)
+    return lines
+
+
+def write(file: Path, lines: dict[str, dict]) -> dict[str, dict]:
+    """Writes the file anew where it holds something else; returns the lines in its order, by run and arm."""
+    ordered = dict(sorted(lines.items(), key=lambda item: (item[1]["run"], item[1]["arm"])))
+    text = "".join(json.dumps(line) + "\n" for line in ordered.values())
+    if text and (not file.exists() or file.read_text() != text):
+        runs.write_whole(file, lambda place: place.write_text(text))
+    return ordered

@@ -1,0 +1,161 @@
+"""Many runs at once: each is what it would have been alone, and what they leave is what a study's workers leave."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from alikit import runs
+from alikit.data import Dataset
+from alikit.errors import AlikitError
+from alikit.evaluation import found_modes
+from alikit.models import ALI, InverseMapping
+from alikit.networks import Deterministic, Discriminator, Frozen, mlp
+from alikit.side_by_side import SideBySide, run_side_by_side
+from alikit.studies import STUDIES, Study
+from alikit.training import Trainer
+from alikit.workers import run_study
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+STEPS = 10
+SETTINGS = [(0.01, (0.5, 0.999)), (0.001, (0.0, 0.9)), (0.02, (0.9, 0.99))]
+
+
+@pytest.fixture
+def points() -> Dataset:
+    return Dataset("points", torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1)
+
+
+class Calm(ALI):
+    """With the same prior draws each time, so that nothing is left to chance."""
+
+    def prior(self, n):
+        return torch.linspace(-1, 1, 2 * n).view(n, 2)
+
+
+def ali(seed: int) -> Calm:
+    torch.manual_seed(seed)
+    encoder, decoder = (Deterministic(mlp([2, 8, 8, 2], batch_norm=True)) for _ in range(2))
+    return Calm(encoder, decoder, Discriminator([nn.Identity(), nn.Identity()], mlp([4, 8, 8, 1], pieces=3)), 2)
+
+
+class WholeBatches(SideBySide):
+    def batch(self):
+        return self.x.expand(len(self._games), *self.x.shape)
+
+
+def together(games, data, kind=SideBySide, settings=SETTINGS):
+    lr, betas = (torch.tensor(column) for column in zip(*settings, strict=True))
+    return kind(games, data, lr, betas, batch_size=len(data))
+
+
+@pytest.fixture
+def double():
+    """Two ways to the same numbers, whose rounding Adam would enlarge."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_each_run_is_what_it_is_alone(points, double):
+    points = Dataset("points", points.x.double())
+    side = together([ali(seed) for seed in range(3)], points, WholeBatches)
+    side.run(5)
+    for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
+        trainer = Trainer(ali(seed), points, batch_size=len(points), lr=lr, betas=betas)
+        trainer.run(5)  # whole epochs, whose order does not matter to a batch that is the epoch
+        torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
+        assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
+
+
+def test_runs_have_their_own_batches_and_noise(points):
+    side = together([ali(0)] * 2, points, settings=[(0.01, (0.5, 0.999))] * 2)
+    side.run(1)
+    one, other = side.parameters["game.decoder.net.0.weight"]
+    assert not torch.equal(one, other)
+    batches = side.batch()
+    assert batches.shape == (2, 20, 2) and not torch.equal(*batches)
+
+
+def test_what_is_frozen_stays(points):
+    torch.manual_seed(0)
+    games = [
+        InverseMapping(Deterministic(mlp([2, 8, 2])), Frozen(Deterministic(mlp([2, 8, 2], batch_norm=True))), 2)
+        for _ in range(2)
+    ]
+    before = [{name: tensor.clone() for name, tensor in game.state_dict().items()} for game in games]
+    side = together(games, points, settings=SETTINGS[:2])
+    side.run(3)
+    for game, old in zip(side.games(), before, strict=True):
+        same = {name: torch.equal(tensor, old[name]) for name, tensor in game.state_dict().items()}
+        assert all(kept == name.startswith("decoder") for name, kept in same.items())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("side") / "study"
+    told = []
+    run_side_by_side("mixture", out, 2, STEPS, lambda *numbers: told.append(numbers))
+    assert told == [(2 * STEPS, 0), (4 * STEPS, 2)]
+    return out
+
+
+def test_it_leaves_what_workers_leave(folder):
+    """The study engine takes the lines for its own, and runs none of them again."""
+    before = (folder / "runs.jsonl").read_bytes()
+    lines = run_study("mixture", folder, 2, STEPS)
+    assert (folder / "runs.jsonl").read_bytes() == before
+    assert [(line["arm"], line["run"]) for line in lines] == [("ali", 0), ("gan", 0), ("ali", 1), ("gan", 1)]
+    assert all(line["side_by_side"] == 2 and not line["diverged"] for line in lines)
+    for line in lines:
+        key = f"{line['arm']}-{line['run']:03d}"
+        assert runs.settings(folder / "runs" / key)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
+        found = found_modes(runs.load_model(folder / "runs" / key))
+        assert found == {name: line[name] for name in found}
+        assert line["history"][-1]["step"] == STEPS and line["history"][-1]["modes"] == line["modes"]
+
+
+def test_only_what_is_missing_is_run(folder, tmp_path):
+    out = tmp_path / "more"
+    out.mkdir()
+    kept = (folder / "runs.jsonl").read_text().splitlines()
+    (out / "runs.jsonl").write_text("\n".join(kept[:3]) + "\n")  # both of run 0, and ALI's run 1
+    lines = run_side_by_side("mixture", out, 2, STEPS)
+    assert [json.dumps(line) for line in lines[:3]] == kept[:3]
+    assert [place.name for place in (out / "runs").iterdir()] == ["gan-001"] and lines[3]["side_by_side"] == 1
+
+
+def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monkeypatch):
+    lr = {0: 1e-3, 1: 1e30}
+    arms = {"ali": ("mixture-ali-paper", {})}
+    monkeypatch.setitem(STUDIES, "mixture", Study("", arms, STEPS, 2, lambda run: {"lr": lr[run]}))
+    fine, broken = run_side_by_side("mixture", tmp_path, 2, STEPS)
+    assert broken["diverged"] and broken["modes"] == 0 and broken["within_3std"] == 0
+    assert not fine["diverged"] and fine["modes"] > 0 and fine["reconstruction_drawn"] is not None
+    assert "NaN" not in (tmp_path / "runs.jsonl").read_text()
+
+
+def test_arms_with_more_than_plain_adam_are_refused(tmp_path):
+    with pytest.raises(AlikitError, match="penalty, averaging or decay"):
+        run_side_by_side("mixture-solved", tmp_path / "out", 1, STEPS)
+    assert not (tmp_path / "out").exists()
+
+
+def command(*arguments, without=""):
+    """The command line in a Python where a package is not to be had."""
+    code = f"import sys; sys.modules[{without!r}] = None; from alikit.__main__ import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_on_the_command_line_where_no_study_engine_is(tmp_path):
+    at_length = ("study", "mixture", "--runs", 1, "--steps", STEPS, "--out", tmp_path / "out")
+    refused = command(*at_length, without="optuna")
+    assert refused.returncode == 2 and "pip install 'alikit[study]'" in refused.stderr
+    done = command(*at_length, "--side-by-side", without="optuna")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
+    both = command(*at_length, "--side-by-side", "--workers", 2, without="optuna")
+    assert both.returncode == 2 and "leave --workers" in both.stderr
