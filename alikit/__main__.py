@@ -4,6 +4,7 @@ alikit recipes
 alikit train digits --steps 2000 --seed 0 --out runs/digits
 alikit resume runs/digits --steps 4000
 alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
+alikit study mixture --runs 2 --steps 500 --out runs/study
 alikit bench step mixture-ali-paper
 """
 
