@@ -280,13 +280,14 @@ def inverse_mapping(gan: Game, encoder: nn.Module) -> InverseMapping:
 class VAE(Game):
     """Kingma and Welling (2014): maximise E_q[log p(x|z)] - KL(q(z|x) || p(z)), the evidence lower bound.
 
-    p(x|z) is Gaussian around the decoder's output with one learned scale, in the unit of x. `sample` shows the
+    p(x|z) is Gaussian around the decoder's output with one learned scale, which starts at `scale`, in the unit of x.
+    Started far above the data's detail it may call every error normal, and the code is left empty. `sample` shows the
     decoder's output and leaves that Gaussian's noise out, as pictures of VAEs do.
     """
 
-    def __init__(self, encoder: Gaussian, decoder: nn.Module, z_dim: int):
+    def __init__(self, encoder: Gaussian, decoder: nn.Module, z_dim: int, scale: float = 1.0):
         super().__init__(decoder, z_dim, encoder)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"autoencoder": list(self.parameters())}

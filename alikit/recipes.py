@@ -103,6 +103,7 @@ class Recipe:
     weight_std: float | None = None
     r1: float = 0.0  # gradient penalty, see `AdversarialGame`
     averaging: float = 0.0  # of weights, see `Trainer`
+    scale: float = 1.0  # of p(x|z) at the start, see `VAE`
 
     @property
     def needs_decoder(self) -> bool:
@@ -135,7 +136,7 @@ class Recipe:
             for part in parts.values():
                 initialise(part, self.weight_std)
         if self.game == "vae":
-            return VAE(**parts, z_dim=self.z_dim)
+            return VAE(**parts, z_dim=self.z_dim, scale=self.scale)
         if self.game in ("ali", "gan"):
             return {"ali": ALI, "gan": GAN}[self.game](**parts, z_dim=self.z_dim, r1=self.r1)
         decoder = parts.pop("decoder")
@@ -232,7 +233,8 @@ RECIPES = {
     "mixture-gan-paper": Recipe("GAN on 25 Gaussians, published settings", "gan", encoder=None, **_toy),
     "mixture-inverse": Recipe("a GAN's decoder and a learned inverse mapping", "inverse", encoder="noise", **_toy),
     "mixture-post-hoc": Recipe("a GAN's decoder and post-hoc inference", "post-hoc", encoder="noise", **_toy),
-    "mixture-vae": Recipe("VAE on 25 Gaussians: ALI's decoder, a Gaussian encoder", "vae", **_toy),
+    # From a scale of 1, half the way between two modes, its code stays empty.
+    "mixture-vae": Recipe("VAE on 25 Gaussians: ALI's decoder, a Gaussian encoder", "vae", scale=0.1, **_toy),
     "mixture-ali": Recipe("ALI on 25 Gaussians, solved", "ali", encoder="deterministic", **_solved),
     "mixture-ali-noise": Recipe("the same with the paper's encoder, noise beside x", "ali", encoder="noise", **_solved),
     "mixture-gan": Recipe("a GAN with the same settings", "gan", encoder=None, **_solved),

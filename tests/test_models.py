@@ -208,9 +208,8 @@ def linear(weight, bias) -> nn.Linear:
 
 def linear_gaussian_vae() -> VAE:
     """p(x|z) = N(2 z + 1, 0.5^2), q(z|x) = N(0.3 x, 0.6^2)."""
-    vae = VAE(Gaussian(linear([[0.3], [0.0]], [0.0, math.log(0.6)])), Deterministic(linear([[2.0]], [1.0])), z_dim=1)
-    nn.init.constant_(vae.log_scale, math.log(0.5))
-    return vae
+    encoder = Gaussian(linear([[0.3], [0.0]], [0.0, math.log(0.6)]))
+    return VAE(encoder, Deterministic(linear([[2.0]], [1.0])), z_dim=1, scale=0.5)
 
 
 def test_vae_loss_in_closed_form():
