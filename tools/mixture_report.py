@@ -198,8 +198,8 @@ Does learning inference jointly help (paper section 4.5)? Every number here is w
 the lines that the studies left, `runs.jsonl` here and in the folders below; `metrics.json` holds all of it.
 
 Measured with $versions.
-On the CPU of a shared server, one thread a worker; $hours core hours for the studies. "Strict" counts modes that hold at
-least 20 of 10,000 samples within 3 standard deviations (of real data 98.9 % lie there).
+On the CPU of a shared server, one thread a worker; $hours core hours for the studies. "Strict" counts modes that hold
+at least 20 of 10,000 samples within 3 standard deviations (of real data 98.9 % lie there).
 
 ## ALI against GAN on the same random settings
 
@@ -226,8 +226,8 @@ each drawn setting: $ranks.
 $commands
 
 The best-covering ALI and GAN of the study, two encoders for that GAN with its own settings, and a VAE, which plays no
-game that a quick learning rate could upset; each trained once and asked about 10,000 held-out points. The last row is the
-recipe of the next section. The distance between two sets of as many draws of the prior is $floor.
+game that a quick learning rate could upset; each trained once and asked about 10,000 held-out points. The last row is
+the recipe of the next section. The distance between two sets of as many draws of the prior is $floor.
 
 $encoders
 
