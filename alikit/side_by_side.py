@@ -137,9 +137,10 @@ class SideBySide:
 
     def _capture(self) -> None:
         """Records the step, and does not take it."""
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.one_step()
+        self._graph = graph
 
 
 def run_side_by_side(
@@ -158,10 +159,16 @@ def run_side_by_side(
     Raises AlikitError where the folder cannot be used or holds other runs, and for arms with more than plain Adam.
     """
     study = STUDIES[name]
-    finished = lines.read(out / "runs.jsonl", study, steps)
     for arm in study.arms:
+        settings = lines.what_makes(study, arm, 0)
+        if settings["r1"] or settings["averaging"] or settings["decay"]:
+            raise AlikitError(f"{arm} has a penalty, averaging or decay: leave --side-by-side out")
+    finished = lines.read(out / "runs.jsonl", study, steps)
+    wanted = {lines.key_of(arm, run) for run in range(number) for arm in study.arms}
+    for arm in study.arms:
+        before = len(wanted & finished.keys())
 
-        def told(done: int, before: int = len(finished)) -> None:
+        def told(done: int, before: int = before) -> None:
             watch(before * steps + done, before)
 
         if missing := [run for run in range(number) if lines.key_of(arm, run) not in finished]:
@@ -176,8 +183,8 @@ def _one_arm(
     """The lines of the runs of an arm by key; each run's folder gets its weights. `watch` is told the steps of all."""
     parts = load(RECIPES[study.arms[arm][0]].data)
     all_settings = [lines.settings_of(study, arm, run, steps, parts[0].shape) for run in which]
-    if any(settings["r1"] or settings["averaging"] or settings["decay"] for settings in all_settings):
-        raise AlikitError(f"{arm} has a penalty, averaging or decay, which side by side is not for: leave it out")
+    if len({settings["batch_size"] for settings in all_settings}) > 1:
+        raise AlikitError(f"the runs of {arm} differ in their batches: leave --side-by-side out")
     trainers = [runs.trainer(settings, parts[0]) for settings in all_settings]
     together = SideBySide(
         [trainer.model for trainer in trainers],
@@ -194,8 +201,11 @@ def _one_arm(
     begin, every = time.perf_counter(), max(MEASURED_EVERY, steps // REPORTS)
     while together.step < steps:
         together.run(min(steps, together.step + every))
-        for game, history in zip(together.games(), histories, strict=True):
-            seconds = round(time.perf_counter() - begin, 1)
+        games = together.games()
+        if together.device.type == "cuda":
+            torch.cuda.synchronize()  # what was launched is not done yet
+        seconds = round(time.perf_counter() - begin, 1)
+        for game, history in zip(games, histories, strict=True):
             history.append({"step": together.step, "seconds": seconds, **found_modes(game)})
         watch(together.step * len(which))
     found = {}
@@ -203,6 +213,8 @@ def _one_arm(
         which, all_settings, folders, histories, together.games(), strict=True
     ):
         runs.save_weights(folder, game.state_dict())
+        for stale in ("checkpoint.pt", "metrics.jsonl"):  # of a worker that was stopped at this run
+            (folder / stale).unlink(missing_ok=True)
         diverged = not all(tensor.isfinite().all() for tensor in game.state_dict().values())
         line = lines.line_of(arm, run, settings, diverged, history, game, parts)
         found[lines.key_of(arm, run)] = line | {"side_by_side": len(which)}

@@ -47,7 +47,7 @@ def _of_the_library(layer: nn.Module) -> nn.Module:
     if isinstance(layer, Thin):
         linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, layer.weight.device)
         linear.load_state_dict(layer.state_dict())
-        return linear
+        return linear.requires_grad_(layer.weight.requires_grad)  # or a frozen decoder would learn
     return layer
 
 
