@@ -4,6 +4,7 @@ from math import erf, exp, log, pi, sqrt
 
 import pytest
 import torch
+from fixed import Fixed
 from scipy import stats
 from torch import nn
 
@@ -22,17 +23,6 @@ HELD_OUT = GRID.sample(N, seed=5)
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-class Fixed(nn.Module):
-    """A network that computes f. The number it holds tells on which device it is."""
-
-    def __init__(self, f):
-        super().__init__()
-        self.f, self.here = f, nn.Parameter(torch.zeros(1))
-
-    def forward(self, v):
-        return self.f(v)
 
 
 def same(v):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from fixed import Fixed
 
 from alikit.data import Dataset, GridMixture
 from alikit.evaluation import coverage, found_modes, measured
@@ -14,17 +14,6 @@ from alikit.networks import Deterministic
 COVERAGE = {"modes", "within_3std", "strict_modes", "kl_uniform"}
 RECONSTRUCTION = {"reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"}
 LATENT = {"identity_drawn", "identity_mean", "identity_strict", "prior_distance", "prior_floor", "purity"}
-
-
-class Fixed(nn.Module):
-    """A network that computes f. The number it holds tells on which device it is."""
-
-    def __init__(self, f):
-        super().__init__()
-        self.f, self.here = f, nn.Parameter(torch.zeros(1))
-
-    def forward(self, v):
-        return self.f(v)
 
 
 def game(decode=lambda z: 2 * z.round(), encode=lambda x: x / 2) -> Game:
