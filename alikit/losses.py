@@ -2,11 +2,24 @@
 
 `q_logits` and `p_logits` are D's outputs before the sigmoid, shape (N,), any real number: on pairs (x, z_hat) of the
 encoder joint q, and on pairs (x_tilde, z) of the decoder joint p. D(.) = sigmoid(logit) is its belief in "this is q".
-Each function returns a scalar in nats. softplus(-d) is -log D and softplus(d) is -log(1 - D), safe at any logit.
+Losses are scalars in nats. softplus(-d) is -log D and softplus(d) is -log(1 - D), safe at any logit.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
+
+Q, P = 1, -1  # what D may take a pair for
+
+
+def surprise(logits: Tensor, side: int) -> Tensor:
+    """-E[log D's belief in `side`], Q or P: 0 where D is sure that these pairs, (N,) logits, are that side's."""
+    return softplus(-side * logits).mean()
+
+
+def slope_of_surprise(logits: Tensor, side: int) -> Tensor:
+    """The gradient of `surprise` by each logit, (N,): at most 1 / N, and 0 to the last bit for side 0, neither."""
+    return torch.sigmoid(-side * logits) * (-side / len(logits))
 
 
 def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
@@ -19,7 +32,7 @@ def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
 
 def discriminator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
     """-V(D, G): log 4 when D cannot tell the joints apart, 0 when it is always right and sure."""
-    return softplus(-q_logits).mean() + softplus(p_logits).mean()
+    return surprise(q_logits, Q) + surprise(p_logits, P)
 
 
 def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
@@ -27,9 +40,9 @@ def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
 
     For a plain GAN the q term holds nothing of the generator's; `gan_generator_loss` leaves it out.
     """
-    return softplus(q_logits).mean() + softplus(-p_logits).mean()
+    return surprise(q_logits, P) + surprise(p_logits, Q)
 
 
 def gan_generator_loss(p_logits: Tensor) -> Tensor:
     """-E_p[log D]: the non-saturating loss of a decoder that plays alone (Goodfellow et al. 2014, section 3)."""
-    return softplus(-p_logits).mean()
+    return surprise(p_logits, Q)

@@ -7,13 +7,14 @@ frozen inside ALI is post-hoc inference. `VAE` and `InverseMapping` have one pla
 
 import copy
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
-from .losses import discriminator_loss, gan_generator_loss, generator_loss
+from .losses import P, Q, slope_of_surprise, surprise
 from .networks import Frozen, Gaussian
 
 
@@ -36,12 +37,17 @@ class Game(nn.Module):
         """Each player's parameters that learn."""
         raise NotImplementedError
 
-    def gradients(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
-        """The losses on one batch, and the gradient of each player's loss for that player's own parameters."""
+    def gradients(
+        self, x: Tensor, players: dict[str, list[nn.Parameter]] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+        """The losses on one batch, and the gradient of each player's loss for that player's own parameters.
+
+        players  what `players()` gives, from whoever has it at hand: to collect it takes a while
+        """
         losses = self.losses(x)
         return losses, {
             player: torch.autograd.grad(losses[player], own, retain_graph=True)
-            for player, own in self.players().items()
+            for player, own in (players or self.players()).items()
         }
 
     @property
@@ -115,11 +121,15 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
 class AdversarialGame(Game):
     """A discriminator against everything else that learns.
 
-    A game says what the discriminator compares (`pairs`) and what each player pays for its verdicts (`stakes`).
+    A game says what the discriminator compares (`pairs`) and what each player wants it to say (`wants`): what it should
+    take q's pairs for, and what p's; `Q`, `P`, or 0 where that is nothing to the player. A player's loss is the
+    `surprise` of its wishes.
 
     r1  weight gamma of the zero-centred gradient penalty gamma / 2 E_q |grad D|^2 on q's pairs, which the discriminator
         pays for being steep where the data is (R1, Mescheder et al. 2018); 0, as in the paper, for none
     """
+
+    wants: ClassVar[dict[str, tuple[int, int]]]
 
     def __init__(
         self,
@@ -134,10 +144,6 @@ class AdversarialGame(Game):
 
     def pairs(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What D is shown of one batch: q's pair and p's."""
-        raise NotImplementedError
-
-    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
-        """Each player's loss as a function of D's logits alone."""
         raise NotImplementedError
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -167,12 +173,14 @@ class AdversarialGame(Game):
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         q_pair, p_pair = self._shown(x)
         q_logits, p_logits = self.logits(q_pair, p_pair)
-        losses = self.stakes(q_logits, p_logits)
+        losses = self._surprises(q_logits, p_logits)
         if self.r1:
             losses["discriminator"] = losses["discriminator"] + self._steepness(q_logits, q_pair)
         return losses
 
-    def gradients(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+    def gradients(
+        self, x: Tensor, players: dict[str, list[nn.Parameter]] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
         """As for every game, but with one backward pass through D for both players instead of one for each.
 
         What a player's loss asks of a pair's members is dL/dlogit times dlogit/dmember, and the second factor is the
@@ -180,18 +188,21 @@ class AdversarialGame(Game):
         is multiplied by the ratio of the two dL/dlogit. Batch norm in D lets a logit depend on all pairs: then two.
         """
         if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules()):
-            return super().gradients(x)
+            return super().gradients(x, players)
         q_pair, p_pair = self._shown(x)
         q_logits, p_logits = self.logits(q_pair, p_pair)
         verdict = torch.cat([q_logits, p_logits])
-        apart = verdict.detach().requires_grad_()
-        losses = self.stakes(*apart.chunk(2))
-        slope = {player: torch.autograd.grad(loss, apart, retain_graph=True)[0] for player, loss in losses.items()}
+        told = verdict.detach().chunk(2)
+        losses = self._surprises(*told)
+        slope = {
+            player: torch.cat([slope_of_surprise(logits, side) for logits, side in zip(told, sides, strict=True)])
+            for player, sides in self.wants.items()
+        }
         # The ratio is e^|logit| where D is right: kept finite by never seeding less than e^-60 of a pair's full weight,
         # which adds nothing to D's gradient that float32 could see.
         seed = slope["discriminator"].abs().clamp(min=math.exp(-60) / len(x)).copysign(slope["discriminator"])
         ratio = slope["generator"] / seed
-        own = self.players()
+        own = players or self.players()
         own_d, own_g = own["discriminator"], own["generator"]
         extra = [None] * len(own_d)
         if self.r1:
@@ -206,6 +217,13 @@ class AdversarialGame(Game):
         of_d = tuple(g if more is None else g + more for g, more in zip(found, extra, strict=False))
         return losses, {"discriminator": of_d, "generator": found[len(own_d) :]}
 
+    def _surprises(self, *logits: Tensor) -> dict[str, Tensor]:
+        """Each player's loss as a function of D's logits alone, on q's pairs and on p's."""
+        return {
+            player: sum(surprise(told, side) for told, side in zip(logits, sides, strict=True) if side)
+            for player, sides in self.wants.items()
+        }
+
     def _steepness(self, q_logits: Tensor, q_pair: tuple[Tensor, ...]) -> Tensor:
         """The R1 penalty. A logit's gradient is its own pair's alone, so their sum gives all at once."""
         slopes = torch.autograd.grad(q_logits.sum(), q_pair, create_graph=True)
@@ -215,12 +233,11 @@ class AdversarialGame(Game):
 class GAN(AdversarialGame):
     """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014)."""
 
+    wants: ClassVar = {"discriminator": (Q, P), "generator": (0, Q)}
+
     def pairs(self, x: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
         """One batch of data and one of samples: (x,) of q and (x_tilde,) of p."""
         return (x,), (self.decoder(self.prior(len(x))),)
-
-    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
-        return {"discriminator": discriminator_loss(q_logits, p_logits), "generator": gan_generator_loss(p_logits)}
 
 
 class ALI(AdversarialGame):
@@ -230,6 +247,8 @@ class ALI(AdversarialGame):
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
     """
 
+    wants: ClassVar = {"discriminator": (Q, P), "generator": (P, Q)}
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
         super().__init__(decoder, discriminator, z_dim, encoder, r1)
 
@@ -238,12 +257,6 @@ class ALI(AdversarialGame):
         z_hat = self.encoder(x)
         z = self.prior(len(x))
         return (x, z_hat), (self.decoder(z), z)
-
-    def stakes(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
-        return {
-            "discriminator": discriminator_loss(q_logits, p_logits),
-            "generator": generator_loss(q_logits, p_logits),
-        }
 
 
 def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:

@@ -19,9 +19,7 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
-        largest = features[:, 0]
-        for piece in features.unbind(1)[1:]:
-            largest = torch.maximum(largest, piece)
+        largest = features.amax(1)
         ctx.save_for_backward(features, largest)
         return largest
 

@@ -135,7 +135,7 @@ def checkpoint(folder: Path) -> dict:
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return {"average": None, **state} | {name: state[name] for name in ("step", "model", "optimisers", "random")}
+        return {"average": None, **state} | {name: state[name] for name in ("step", "model", "optimiser", "random")}
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
 

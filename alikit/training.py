@@ -49,7 +49,7 @@ def _whole_step() -> Iterator[None]:
 
 
 class Trainer:
-    """A model, its data, and one Adam for each player.
+    """A model, its data, and Adam for all its players at once.
 
     batch_size  examples a step; lr, betas  Adam's, the same for every player (paper: 1e-4, (0.5, 0.999))
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
@@ -77,7 +77,7 @@ class Trainer:
         self.model, self.data = model, data.to(model.device)
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.players = model.players()
-        self.optimisers = {player: torch.optim.Adam(own, lr, betas, fused=True) for player, own in self.players.items()}
+        self.optimiser = torch.optim.Adam([{"params": own} for own in self.players.values()], lr, betas, fused=True)
         average = get_ema_multi_avg_fn(averaging)
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
@@ -89,14 +89,13 @@ class Trainer:
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
-        losses, gradients = self.model.gradients(self._batch())
+        losses, gradients = self.model.gradients(self._batch(), self.players)
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
                 # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
                 same = gradient.stride() == parameter.stride()
                 parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
-        for optimiser in self.optimisers.values():
-            optimiser.step()
+        self.optimiser.step()
         if self._average:
             self._average.update_parameters(self.model)
         self.step += 1
@@ -130,8 +129,8 @@ class Trainer:
         return reports
 
     def _slow_down(self, steps: int) -> None:
-        for optimiser in self.optimisers.values():
-            optimiser.param_groups[0]["lr"] = self.lr * min(1.0, 2 * (1 - self.step / steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * min(1.0, 2 * (1 - self.step / steps))
 
     def _batch(self) -> Tensor:
         """The examples of the step to come; the odd rest of an epoch is left out."""
@@ -141,11 +140,11 @@ class Trainer:
         return self.data.floats(self._order[position * self.batch_size : (position + 1) * self.batch_size])
 
     def state(self) -> dict:
-        """All that the rest of the run depends on, besides the data: weights, optimisers, random state, step."""
+        """All that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimisers": {player: optimiser.state_dict() for player, optimiser in self.optimisers.items()},
+            "optimiser": self.optimiser.state_dict(),
             "random": torch.get_rng_state(),
             "average": self._average and self._average.state_dict(),
         }
@@ -154,8 +153,7 @@ class Trainer:
         """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU)."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
-        for player, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][player])
+        self.optimiser.load_state_dict(state["optimiser"])
         if self._average:
             self._average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])

@@ -7,7 +7,16 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from alikit.losses import discriminator_loss, gan_generator_loss, generator_loss, value
+from alikit.losses import (
+    P,
+    Q,
+    discriminator_loss,
+    gan_generator_loss,
+    generator_loss,
+    slope_of_surprise,
+    surprise,
+    value,
+)
 
 PAIRED = (value, discriminator_loss, generator_loss)
 
@@ -27,6 +36,17 @@ def logits(*numbers: float) -> torch.Tensor:
 )
 def test_by_hand(loss, expected):
     assert loss(logits(log(3), 0), logits(-log(3), 0)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("side", [Q, P])
+def test_slope_of_surprise(side):
+    told = torch.tensor([-200, -60, -3, -1e-3, 0, 0.5, 3, 60, 200], requires_grad=True)
+    (expected,) = torch.autograd.grad(surprise(told, side), told)
+    torch.testing.assert_close(slope_of_surprise(told.detach(), side), expected, rtol=1e-6, atol=0)
+
+
+def test_neither_side_has_no_slope():
+    assert not slope_of_surprise(torch.tensor([-200.0, 0, 3]), 0).any()
 
 
 def test_gan_generator_by_hand():

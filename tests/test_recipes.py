@@ -79,7 +79,7 @@ def test_what_solves_the_grid_reaches_the_trainer(name):
     trainer = recipe.trainer(model, examples(recipe))
     assert (model.r1, trainer.decay, trainer.lr) == (recipe.r1, recipe.decay, recipe.lr) and recipe.r1 > 0
     assert trainer.result is not model and trainer.decay
-    assert all(tuple(adam.param_groups[0]["betas"]) == recipe.betas for adam in trainer.optimisers.values())
+    assert all(tuple(group["betas"]) == recipe.betas for group in trainer.optimiser.param_groups)
 
 
 def test_half_sizes():

@@ -232,8 +232,8 @@ def test_settings_decide_over_the_recipe():
     changes = {"lr": 0.02, "betas": [0.3, 0.9], "decay": True, "weight_std": 0.5, "r1": 0.7, "averaging": 0.5}
     settings = {**SETTINGS, "recipe": "mixture-ali-paper", "seed": 3, "batch_size": 7, **changes}
     trainer = runs.trainer(settings, Dataset("mixture", torch.randn(200, 2)))
-    for adam in trainer.optimisers.values():
-        assert adam.param_groups[0]["lr"] == 0.02 and tuple(adam.param_groups[0]["betas"]) == (0.3, 0.9)
+    for group in trainer.optimiser.param_groups:
+        assert group["lr"] == 0.02 and tuple(group["betas"]) == (0.3, 0.9)
     assert (trainer.batch_size, trainer.decay, trainer.seed, trainer.model.r1) == (7, True, 3, 0.7)
     weights = torch.cat([p.flatten() for name, p in trainer.model.named_parameters() if p.ndim == 2])
     assert weights.std().item() == pytest.approx(0.5, rel=0.02)

@@ -110,7 +110,7 @@ def test_a_discriminator_that_is_sure_does_not_break_the_run(points, size):
 def test_a_gradient_that_lies_otherwise_in_memory_is_taken_as_it_should(points):
     # Fused Adam goes through memory and would take the gradient's first number for another weight's.
     class Turned(VAE):
-        def gradients(self, x):
+        def gradients(self, x, players=None):
             losses, found = super().gradients(x)
             return losses, {player: tuple(self.turned(g) for g in own) for player, own in found.items()}
 
@@ -161,7 +161,7 @@ def test_decay_falls_in_the_second_half(points):
     rates, one_step = [], trainer.one_step
 
     def watched_step():
-        rates.append({group["lr"] for adam in trainer.optimisers.values() for group in adam.param_groups})
+        rates.append({group["lr"] for group in trainer.optimiser.param_groups})
         return one_step()
 
     trainer.one_step = watched_step
