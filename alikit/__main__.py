@@ -283,14 +283,14 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
         bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
         if progress.step % (10 * every) == 0 or progress.step == steps:
-            runs.save(out, trainer.state())  # first, for drawing sets the random state
+            runs.save(out, trainer)  # first, for drawing sets the random state
             _draw(trainer.result, parts[1], out, progress.step)
 
     try:
         with bar:
             trainer.run(steps, every, watch)
     except KeyboardInterrupt:
-        runs.save(out, trainer.state())
+        runs.save(out, trainer)
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None

@@ -2,7 +2,7 @@
 
     settings.json                recipe, data, seed, steps, command, versions: enough to do it again
     metrics.jsonl                a line a report: step, losses, images per second; the last line the evaluation
-    weights.safetensors          the model, with averaged weights where the recipe averages them
+    weights.safetensors          the model: `Trainer.result`
     checkpoint.pt                what `alikit resume` goes on from
     samples-NNNNNNN.png          samples, from the same z each time; reconstructions-NNNNNNN.png beside them
 
@@ -46,7 +46,7 @@ NEEDED = {
 
 
 # What a recipe trains with, and a run may change; kept in its settings.
-TRAINED_WITH = ("batch_size", "lr", "betas", "decay", "weight_std", "r1", "averaging")
+TRAINED_WITH = ("batch_size", "lr", "betas", "decay", "weight_std", "r1", "averaging", "precise_bn")
 
 
 def trained_with(recipe: Recipe) -> dict:
@@ -114,12 +114,10 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def save(folder: Path, state: dict) -> None:
-    """Writes the weights and a checkpoint of `Trainer.state()`."""
-    average = state.get("average") or {}
-    of_result = {name[7:]: tensor for name, tensor in average.items() if name.startswith("module.")} or state["model"]
-    save_weights(folder, of_result)
-    write_whole(folder / "checkpoint.pt", lambda file: torch.save(state, file))
+def save(folder: Path, trainer: Trainer) -> None:
+    """Writes the weights of the trainer's result and a checkpoint."""
+    save_weights(folder, trainer.result.state_dict())
+    write_whole(folder / "checkpoint.pt", lambda file: torch.save(trainer.state(), file))
 
 
 def save_weights(folder: Path, state: dict) -> None:

@@ -65,6 +65,13 @@ STUDIES = {
         {"ali": ("mixture-ali", {})},
         steps=30_000,
         runs=20,
+        first_seed=2000,
+    ),
+    "mixture-running-bn": Study(
+        "the recipe that solves the grid as it first was, with batch norm's running statistics",
+        {"ali": ("mixture-ali", {"precise_bn": False})},
+        steps=30_000,
+        runs=21,
         first_seed=1000,
     ),
     "mixture-ablation": Study(
@@ -73,6 +80,7 @@ STUDIES = {
             "recipe": ("mixture-ali", {}),
             "no-r1": ("mixture-ali", {"r1": 0.0}),
             "no-averaging": ("mixture-ali", {"averaging": 0.0}),
+            "running-bn": ("mixture-ali", {"precise_bn": False}),
             "no-decay": ("mixture-ali", {"decay": False}),
             "beta1-0.5": ("mixture-ali", {"betas": (0.5, 0.999)}),
             "weight-std-0.05": ("mixture-ali", {"weight_std": 0.05}),

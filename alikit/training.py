@@ -1,5 +1,6 @@
 """The loop: one for every game. Several players, one forward pass, all step together."""
 
+import copy
 import math
 import signal
 import threading
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from .data import Dataset
 from .errors import AlikitError, Diverged
 from .models import Game
+from .networks import Frozen
+
+EXAMPLES, AT_ONCE = 10_000, 2**21  # behind precise statistics: at most so many, and so many numbers in one batch
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Trainer:
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
                 the rate depends on the share of steps done, so going on to more steps afterwards lifts it again
     averaging   weight of the past, 0.999 say, in an exponential moving average of the weights, which `result` then has
+    precise_bn  let batch norm in `result` count its statistics anew, with the weights it has, over large batches (Wu
+                and Johnson 2021), instead of keeping the running ones: those are from other weights, and let a network
+                of k layers draw everything about k / (2 batch_size) too small
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data.
@@ -70,12 +77,14 @@ class Trainer:
         betas: tuple[float, float] = (0.5, 0.999),
         decay: bool = False,
         averaging: float = 0.0,
+        precise_bn: bool = False,
         seed: int = 0,
     ):
         if not 1 < batch_size <= len(data):
             raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: --batch N, 2 to {len(data)}")
         self.model, self.data = model, data.to(model.device)
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
+        self.precise_bn = precise_bn
         self.players = model.players()
         self.optimiser = torch.optim.Adam([{"params": own} for own in self.players.values()], lr, betas, fused=True)
         average = get_ema_multi_avg_fn(averaging)
@@ -84,8 +93,12 @@ class Trainer:
 
     @property
     def result(self) -> Game:
-        """The model to sample and ask: with averaged weights where they are averaged, the trained one otherwise."""
-        return self._average.module if self._average else self.model
+        """The model to sample and ask: the averaged one where weights are averaged, or else the one in training.
+
+        With `precise_bn` a copy, made anew whenever it is asked for; equal as long as no step is taken.
+        """
+        model = self._average.module if self._average else self.model
+        return self._with_precise_statistics(model) if self.precise_bn else model
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
@@ -127,6 +140,17 @@ class Trainer:
                 with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
                     watch(reports[-1])
         return reports
+
+    def _with_precise_statistics(self, model: Game) -> Game:
+        model, number = copy.deepcopy(model), min(EXAMPLES, len(self.data))
+        batches = math.ceil(number * math.prod(self.data.shape) / AT_ONCE)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            x, z = self.data.floats(epoch_order(len(self.data), 0, self.seed)[:number]), model.prior(number)
+            for conditional, inputs in ((model.encoder, x), (model.decoder, z)):
+                if conditional is not None and not isinstance(conditional, Frozen):
+                    update_bn(inputs.tensor_split(batches), conditional)
+        return model
 
     def _slow_down(self, steps: int) -> None:
         for group in self.optimiser.param_groups:

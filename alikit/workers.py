@@ -70,7 +70,7 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
         history.append(line)
         if progress:
             runs.log(folder, line)  # first, so that no checkpoint is ahead of the log
-            runs.save(folder, trainer.state())
+            runs.save(folder, trainer)
         watch(line)
 
     diverged = False

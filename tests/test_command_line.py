@@ -80,7 +80,7 @@ def gan(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "gan"
     model = RECIPES["mixture-gan-paper"].build((2,))
     runs.create(folder, UNTRAINED)
-    runs.save(folder, {"model": model.state_dict()})
+    runs.save_weights(folder, model.state_dict())
     return folder
 
 

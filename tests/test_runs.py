@@ -35,7 +35,7 @@ def trainer() -> Trainer:
 def run(tmp_path, trainer) -> Path:
     """A run folder after two steps."""
     runs.create(tmp_path / "run", SETTINGS)
-    runs.save(tmp_path / "run", trainer.state())
+    runs.save(tmp_path / "run", trainer)
     return tmp_path / "run"
 
 
@@ -214,7 +214,7 @@ def test_averaged_weights_are_the_model_and_training_goes_on_from_the_others(tmp
     data = Dataset("mixture", torch.randn(200, 2))
     trainer = runs.trainer(settings, data)
     trainer.run(steps=3)
-    runs.save(tmp_path / "run", trainer.state())
+    runs.save(tmp_path / "run", trainer)
     loaded, averaged = runs.load_model(tmp_path / "run").state_dict(), trainer.result.state_dict()
     assert all(torch.equal(loaded[name], averaged[name]) for name in averaged)
     assert any(not torch.equal(loaded[name], tensor) for name, tensor in trainer.model.state_dict().items())
@@ -273,7 +273,7 @@ def test_a_full_disk_leaves_the_old_file(run, trainer, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     trainer.run(steps=3)
     with pytest.raises(OSError, match="No space left"):
-        runs.save(run, trainer.state())
+        runs.save(run, trainer)
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_points(tmp_path):
     runs.create(tmp_path / "run", {**SETTINGS, "recipe": "mixture-vae", "x_shape": (2,)})
     trainer = Trainer(RECIPES["mixture-vae"].build((2,)), Dataset("points", torch.randn(200, 2)))
     trainer.run(steps=1)
-    runs.save(tmp_path / "run", trainer.state())
+    runs.save(tmp_path / "run", trainer)
     assert torch.equal(runs.load_model(tmp_path / "run").log_scale, trainer.model.log_scale)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from alikit.data import Dataset
 from alikit.errors import AlikitError, Diverged
-from alikit.models import ALI, VAE, Game
+from alikit.models import ALI, VAE, Game, post_hoc_inference
 from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
 from alikit.training import Progress, Trainer, epoch_order
 
@@ -203,6 +203,71 @@ def test_averaging_does_not_change_training(points):
         trainer.run(steps=6)
         finals.append(trainer.state())
     assert equal(finals[0]["model"], finals[1]["model"]) and equal(finals[0]["random"], finals[1]["random"])
+
+
+# Precise statistics of batch norm.
+
+
+@pytest.fixture
+def plenty() -> Dataset:
+    return Dataset("points", torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1)
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_precise_statistics_by_hand(plenty, averaging):
+    """Those of the first layer: the encoder's over all the data, the decoder's over as many codes."""
+    trainer = Trainer(ali(), plenty, batch_size=10, lr=0.01, averaging=averaging, precise_bn=True)
+    trainer.run(steps=20)
+    plain = trainer._average.module if averaging else trainer.model
+    for part, inputs, within in (("encoder", plenty.x, 1e-4), ("decoder", torch.randn(100_000, Z), 0.15)):
+        linear, found = getattr(plain, part).net[0], getattr(trainer.result, part).net[1]
+        features = linear(inputs).detach()
+        torch.testing.assert_close(found.running_mean, features.mean(0), atol=within, rtol=within)
+        torch.testing.assert_close(found.running_var, features.var(0), atol=within, rtol=within)
+        assert not torch.allclose(getattr(plain, part).net[1].running_var, features.var(0), rtol=0.15)
+
+
+def test_precise_statistics_take_out_the_shrinking(plenty):
+    """With the statistics of a large batch the result decodes as it did in training, only without the noise."""
+    trainer = Trainer(ali(), plenty, batch_size=10, precise_bn=True)
+    trainer.run(steps=20)
+    z = torch.randn(3000, Z)
+    model = copy.deepcopy(trainer.model).train()
+    torch.testing.assert_close(trainer.result.decode(z), model.decoder(z).detach(), rtol=0.05, atol=0.05)
+
+
+def test_precise_statistics_change_neither_training_nor_weights(plenty):
+    finals = []
+    for precise_bn in (False, True):
+        trainer = Trainer(ali(), plenty, batch_size=10, averaging=0.9, precise_bn=precise_bn)
+        torch.manual_seed(1)
+        trainer.run(steps=6, every=2, watch=lambda _, trainer=trainer: trainer.result)
+        finals.append((trainer.state(), dict(trainer.result.named_parameters()), trainer.result.training))
+    assert equal(*finals)
+
+
+def test_precise_statistics_are_the_same_when_asked_again(plenty):
+    trainer = Trainer(ali(), plenty, batch_size=10, precise_bn=True, seed=5)
+    trainer.run(steps=3)
+    before = torch.get_rng_state()
+    assert equal(trainer.result.state_dict(), trainer.result.state_dict())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_precise_statistics_leave_a_frozen_decoder_alone(plenty):
+    gan = ali()
+    model = post_hoc_inference(gan, copy.deepcopy(gan.encoder), copy.deepcopy(gan.discriminator))
+    trainer = Trainer(model, plenty, batch_size=10, precise_bn=True)
+    trainer.run(steps=3)
+    assert equal(trainer.result.decoder.state_dict(), model.decoder.state_dict())
+    assert not equal(trainer.result.encoder.state_dict(), model.encoder.state_dict())
+
+
+def test_precise_statistics_of_what_has_no_batch_norm_and_of_few_examples(points):
+    trainer = Trainer(ali(batch_norm=False), points, batch_size=10, precise_bn=True)
+    trainer.run(steps=3)
+    assert equal(trainer.result.state_dict(), trainer.model.state_dict())
+    assert Trainer(ali(), points, batch_size=10, precise_bn=True).result.encoder.net[1].num_batches_tracked == 1
 
 
 # The order of examples.
