@@ -59,6 +59,11 @@ def line_of(
     }
 
 
+def fits(line: dict, study: Study) -> bool:
+    """Whether a line is of a run of this study as it is now."""
+    return line["arm"] in study.arms and what_makes(study, line["arm"], line["run"]).items() <= line.items()
+
+
 def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
     """The lines of a file by key, {} where there is none. AlikitError unless all are runs of this study and length."""
     lines = {}
@@ -67,8 +72,7 @@ def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
             line = json.loads(text)
             key, length = key_of(line["arm"], line["run"]), line["steps"]
             numbers = [line[field.name] for field in fields(Coverage)]
-            fits = what_makes(study, line["arm"], line["run"]).items() <= line.items() and line["diverged"] in (0, 1)
-            if not (fits and all(map(math.isfinite, numbers))):
+            if not (fits(line, study) and line["diverged"] in (0, 1) and all(map(math.isfinite, numbers))):
                 raise ValueError
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
             raise AlikitError(

@@ -13,12 +13,12 @@ Q, P = 1, -1  # what D may take a pair for
 
 
 def surprise(logits: Tensor, side: int) -> Tensor:
-    """-E[log D's belief in `side`], Q or P: 0 where D is sure that these pairs, (N,) logits, are that side's."""
+    """-E[log D's belief in `side`], Q or P: from 0, where D is sure that these pairs, (N,), are that side's."""
     return softplus(-side * logits).mean()
 
 
 def slope_of_surprise(logits: Tensor, side: int) -> Tensor:
-    """The gradient of `surprise` by each logit, (N,): at most 1 / N, and 0 to the last bit for side 0, neither."""
+    """The gradient of `surprise` by each logit, (N,): -1 / N to 0 for Q, 0 to 1 / N for P, 0 for side 0."""
     return torch.sigmoid(-side * logits) * (-side / len(logits))
 
 

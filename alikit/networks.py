@@ -15,7 +15,7 @@ BATCH_NORM_MOMENTUM = 0.05
 
 
 class _Largest(torch.autograd.Function):
-    """The maximum over dimension 1. The library's own also looks up where it was, which took six times as long."""
+    """The maximum over dimension 1. The library's `max` also looks up where it was, which takes many times as long."""
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:

@@ -216,7 +216,7 @@ LAPTOP = Pictures(
 _toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
 # Ours: what solves the grid, see results/mixture. R1 keeps D from tearing the joints apart, beta1 = 0 and the decay let
 # the players come to rest, averaged weights take out the noise that is left, precise statistics of batch norm a bias:
-# with running ones the outer modes are drawn two standard deviations too far in.
+# with running ones the outer modes are drawn a standard deviation or more too far in.
 _solved = {
     "data": "mixture",
     "networks": HALF,

@@ -133,9 +133,12 @@ def checkpoint(folder: Path) -> dict:
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return {"average": None, **state} | {name: state[name] for name in ("step", "model", "optimiser", "random")}
+        state = {"average": None, **state} | {name: state[name] for name in ("step", "model", "random")}
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
+    if "optimiser" not in state:  # but one for each player, which was so before
+        raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
+    return state
 
 
 def load_model(folder: str | Path) -> Game:

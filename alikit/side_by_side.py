@@ -161,8 +161,8 @@ def run_side_by_side(
     study = STUDIES[name]
     for arm in study.arms:
         settings = lines.what_makes(study, arm, 0)
-        if any(settings[name] for name in ("r1", "averaging", "precise_bn", "decay")):
-            raise AlikitError(f"{arm} has a penalty, averaging or decay: leave --side-by-side out")
+        if more := [setting for setting in ("r1", "averaging", "precise_bn", "decay") if settings[setting]]:
+            raise AlikitError(f"{arm} trains with {', '.join(more)}: leave --side-by-side out")
     finished = lines.read(out / "runs.jsonl", study, steps)
     wanted = {lines.key_of(arm, run) for run in range(number) for arm in study.arms}
     for arm in study.arms:

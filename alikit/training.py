@@ -15,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from .data import Dataset
 from .errors import AlikitError, Diverged
-from .models import Game
+from .models import AdversarialGame, Game
 from .networks import Frozen
 
-EXAMPLES, AT_ONCE = 10_000, 2**21  # behind precise statistics: at most so many, and so many numbers in one batch
+EXAMPLES, AT_ONCE = 10_000, 2**21  # behind precise statistics: at most so many, and about so many numbers in a batch
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Trainer:
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
                 the rate depends on the share of steps done, so going on to more steps afterwards lifts it again
     averaging   weight of the past, 0.999 say, in an exponential moving average of the weights, which `result` then has
-    precise_bn  let batch norm in `result` count its statistics anew, with the weights it has, over large batches (Wu
-                and Johnson 2021), instead of keeping the running ones: those are from other weights, and let a network
-                of k layers draw everything about k / (2 batch_size) too small
+    precise_bn  let batch norm in the encoder and decoder of `result` count its statistics anew, with the weights they
+                have, over large batches (Wu and Johnson 2021), instead of keeping the running ones: those are from
+                other weights, and k layers of them draw samples up to about (k - 1) / (2 batch_size) too close together
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
-    Raises AlikitError where the batch is larger than the data.
+    Raises AlikitError where the batch is larger than the data, and for precise_bn in a game without a discriminator.
     """
 
     def __init__(
@@ -82,9 +82,11 @@ class Trainer:
     ):
         if not 1 < batch_size <= len(data):
             raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: --batch N, 2 to {len(data)}")
+        if precise_bn and not isinstance(model, AdversarialGame):  # the others' networks are fed with something else
+            raise AlikitError("precise_bn is for games with a discriminator: leave it out")
         self.model, self.data = model, data.to(model.device)
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
-        self.precise_bn = precise_bn
+        self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
         self.players = model.players()
         self.optimiser = torch.optim.Adam([{"params": own} for own in self.players.values()], lr, betas, fused=True)
         average = get_ema_multi_avg_fn(averaging)
@@ -95,10 +97,14 @@ class Trainer:
     def result(self) -> Game:
         """The model to sample and ask: the averaged one where weights are averaged, or else the one in training.
 
-        With `precise_bn` a copy, made anew whenever it is asked for; equal as long as no step is taken.
+        With `precise_bn` a copy, made when it is first asked for after a step.
         """
         model = self._average.module if self._average else self.model
-        return self._with_precise_statistics(model) if self.precise_bn else model
+        if not self.precise_bn:
+            return model
+        if self._precise[0] != self.step:
+            self._precise = self.step, self._with_precise_statistics(model)
+        return self._precise[1]
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
@@ -143,13 +149,14 @@ class Trainer:
 
     def _with_precise_statistics(self, model: Game) -> Game:
         model, number = copy.deepcopy(model), min(EXAMPLES, len(self.data))
-        batches = math.ceil(number * math.prod(self.data.shape) / AT_ONCE)
+        batches = min(math.ceil(number * math.prod(self.data.shape) / AT_ONCE), number // 2)
+        order = epoch_order(len(self.data), 0, self.seed)[:number].tensor_split(batches)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            x, z = self.data.floats(epoch_order(len(self.data), 0, self.seed)[:number]), model.prior(number)
-            for conditional, inputs in ((model.encoder, x), (model.decoder, z)):
+            z = model.prior(number).tensor_split(batches)
+            for conditional, inputs in ((model.encoder, map(self.data.floats, order)), (model.decoder, z)):
                 if conditional is not None and not isinstance(conditional, Frozen):
-                    update_bn(inputs.tensor_split(batches), conditional)
+                    update_bn(inputs, conditional)
         return model
 
     def _slow_down(self, steps: int) -> None:
@@ -175,7 +182,7 @@ class Trainer:
 
     def resume(self, state: dict) -> None:
         """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU)."""
-        self.step = state["step"]
+        self.step, self._precise = state["step"], (-1, self.model)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self._average:

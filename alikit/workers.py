@@ -61,6 +61,8 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     if (folder / "checkpoint.pt").exists() and runs.settings(folder).items() >= settings.items():
         trainer.resume(runs.checkpoint(folder))
         history = list({line["step"]: line for line in runs.metrics(folder) if line["step"] <= trainer.step}.values())
+    else:
+        (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run with other settings
     runs.write_settings(folder, {"format": runs.FORMAT, **settings})
     before, begin = (history[-1]["seconds"] if history else 0.0), time.perf_counter()
 
@@ -160,6 +162,7 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
             for attribute in ours.keys() - found.keys():  # it is new, or whoever made it was stopped at that
                 attempts.set_user_attr(attribute, ours[attribute])
             found = attempts.user_attrs
+        before = [key for key, line in _finished(attempts).items() if not lines.fits(line, STUDIES[name])]
     # What SQLAlchemy and Optuna raise for a file that is no database, and for one that another version of them wrote.
     except (*STORE_ERRORS, RuntimeError, AssertionError, ImportError, ValueError, LookupError) as error:
         raise _unusable(store, out, error) from None
@@ -170,6 +173,10 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
     if found["steps"] != steps:
         raise AlikitError(
             f"the runs in {_shown(url)} have {found['steps']} steps: add --steps {found['steps']}, or another --out"
+        )
+    if before:
+        raise AlikitError(
+            f"the study store {_shown(url)} holds {before[0]} as this study had it before: use another --out or --store"
         )
     return attempts
 

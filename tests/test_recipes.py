@@ -78,7 +78,7 @@ def test_what_solves_the_grid_reaches_the_trainer(name):
     model = recipe.build((2,))
     trainer = recipe.trainer(model, examples(recipe))
     assert (model.r1, trainer.decay, trainer.lr) == (recipe.r1, recipe.decay, recipe.lr) and recipe.r1 > 0
-    assert trainer.result is not model and trainer.decay
+    assert trainer.result is not model and trainer.decay and trainer.precise_bn
     assert all(tuple(group["betas"]) == recipe.betas for group in trainer.optimiser.param_groups)
 
 

@@ -171,6 +171,12 @@ def test_a_checkpoint_goes_through_a_file(run, trainer):
         assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
+def test_a_checkpoint_with_an_adam_for_each_player(run):
+    torch.save({"step": 3, "model": {}, "optimisers": {}, "random": torch.get_rng_state()}, run / "checkpoint.pt")
+    with pytest.raises(AlikitError, match=r"checkpoint\.pt is from another version of alikit"):
+        runs.checkpoint(run)
+
+
 def test_no_checkpoint(tmp_path):
     with pytest.raises(AlikitError, match="holds no checkpoint"):
         runs.checkpoint(tmp_path)
@@ -228,13 +234,27 @@ def test_averaged_weights_are_the_model_and_training_goes_on_from_the_others(tmp
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
 
 
+def test_precise_statistics_are_saved(tmp_path):
+    settings = {**SETTINGS, "recipe": "mixture-ali", "x_shape": (2,), "averaging": 0.0}
+    runs.create(tmp_path / "run", settings)
+    trainer = runs.trainer(settings, Dataset("mixture", torch.randn(200, 2)))
+    trainer.run(steps=3)
+    runs.save(tmp_path / "run", trainer)
+    saved, trained = runs.load_model(tmp_path / "run").state_dict(), trainer.model.state_dict()
+    for name, tensor in saved.items():
+        counted = "running" in name or "tracked" in name
+        assert counted != torch.equal(tensor, trained[name]), name
+
+
 def test_settings_decide_over_the_recipe():
     changes = {"lr": 0.02, "betas": [0.3, 0.9], "decay": True, "weight_std": 0.5, "r1": 0.7, "averaging": 0.5}
+    changes |= {"precise_bn": True}
     settings = {**SETTINGS, "recipe": "mixture-ali-paper", "seed": 3, "batch_size": 7, **changes}
     trainer = runs.trainer(settings, Dataset("mixture", torch.randn(200, 2)))
     for group in trainer.optimiser.param_groups:
         assert group["lr"] == 0.02 and tuple(group["betas"]) == (0.3, 0.9)
     assert (trainer.batch_size, trainer.decay, trainer.seed, trainer.model.r1) == (7, True, 3, 0.7)
+    assert trainer.precise_bn
     weights = torch.cat([p.flatten() for name, p in trainer.model.named_parameters() if p.ndim == 2])
     assert weights.std().item() == pytest.approx(0.5, rel=0.02)
     trainer.run(steps=2)
@@ -247,6 +267,7 @@ def test_settings_that_are_silent_leave_the_recipe_as_it_is():
     trainer = runs.trainer({**silent, "recipe": "mixture-ali"}, Dataset("mixture", torch.randn(200, 2)))
     recipe = RECIPES["mixture-ali"]
     assert (trainer.lr, trainer.model.r1, trainer.batch_size) == (recipe.lr, recipe.r1, recipe.batch_size)
+    assert trainer.precise_bn == recipe.precise_bn == True  # noqa: E712
     assert trainer.result is not trainer.model
 
 

@@ -139,9 +139,11 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
     assert "NaN" not in (tmp_path / "runs.jsonl").read_text()
 
 
-def test_arms_with_more_than_plain_adam_are_refused(tmp_path):
-    with pytest.raises(AlikitError, match="penalty, averaging or decay"):
-        run_side_by_side("mixture-solved", tmp_path / "out", 1, STEPS)
+@pytest.mark.parametrize("more", [{"r1": 0.1}, {"averaging": 0.9}, {"precise_bn": True}, {"decay": True}])
+def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch, more):
+    monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", more)}, STEPS, 1))
+    with pytest.raises(AlikitError, match=f"ali trains with {next(iter(more))}: leave --side-by-side out"):
+        run_side_by_side("mixture", tmp_path / "out", 1, STEPS)
     assert not (tmp_path / "out").exists()
 
 

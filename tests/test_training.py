@@ -7,10 +7,11 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from alikit.data import Dataset
 from alikit.errors import AlikitError, Diverged
-from alikit.models import ALI, VAE, Game, post_hoc_inference
+from alikit.models import ALI, GAN, VAE, Game, post_hoc_inference
 from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
 from alikit.training import Progress, Trainer, epoch_order
 
@@ -228,12 +229,19 @@ def test_precise_statistics_by_hand(plenty, averaging):
 
 
 def test_precise_statistics_take_out_the_shrinking(plenty):
-    """With the statistics of a large batch the result decodes as it did in training, only without the noise."""
-    trainer = Trainer(ali(), plenty, batch_size=10, precise_bn=True)
-    trainer.run(steps=20)
-    z = torch.randn(3000, Z)
-    model = copy.deepcopy(trainer.model).train()
-    torch.testing.assert_close(trainer.result.decode(z), model.decoder(z).detach(), rtol=0.05, atol=0.05)
+    """A batch of 10 that has variance 1 has 10/9 without bias, which the next layer's running statistics take in.
+
+    So each layer but the first divides by up to the root of that too much; the result draws as training on all data.
+    """
+    model = ali()
+    model.decoder = Deterministic(mlp([Z, 64, 64, 64, 64, 2], batch_norm=True))
+    trainer = Trainer(model, plenty, batch_size=10, precise_bn=True)
+    z, shrunken = torch.randn(3000, Z), copy.deepcopy(model)
+    update_bn(z.split(10), shrunken.decoder)
+    whole = copy.deepcopy(model).train().decoder(z).std(0)
+    torch.testing.assert_close(trainer.result.decode(z).std(0), whole, rtol=0.04, atol=0)
+    shrink = shrunken.decode(z).std(0).mean() / whole.mean()
+    assert 0.9**1.5 - 0.02 < shrink < 0.94
 
 
 def test_precise_statistics_change_neither_training_nor_weights(plenty):
@@ -249,9 +257,33 @@ def test_precise_statistics_change_neither_training_nor_weights(plenty):
 def test_precise_statistics_are_the_same_when_asked_again(plenty):
     trainer = Trainer(ali(), plenty, batch_size=10, precise_bn=True, seed=5)
     trainer.run(steps=3)
+    again = Trainer(ali(), plenty, batch_size=10, precise_bn=True, seed=5)
+    again.resume(copy.deepcopy(trainer.state()))
     before = torch.get_rng_state()
-    assert equal(trainer.result.state_dict(), trainer.result.state_dict())
+    assert trainer.result is trainer.result and equal(trainer.result.state_dict(), again.result.state_dict())
     assert torch.equal(torch.get_rng_state(), before)
+    last = trainer.result
+    trainer.run(steps=4)
+    assert not equal(trainer.result.state_dict(), last.state_dict())
+
+
+def test_precise_statistics_in_several_batches(plenty, monkeypatch):
+    """Of the first 2,000 examples of the first epoch, 500 numbers at once; a GAN has codes alone."""
+    monkeypatch.setattr("alikit.training.EXAMPLES", 2000)
+    monkeypatch.setattr("alikit.training.AT_ONCE", 500)
+    trainer = Trainer(ali(), plenty, batch_size=10, precise_bn=True, seed=6)
+    linear, norm = trainer.model.encoder.net[0], trainer.result.encoder.net[1]
+    seen = linear(plenty.x[epoch_order(3000, 0, 6)[:2000]]).detach()
+    assert norm.num_batches_tracked == trainer.result.decoder.net[1].num_batches_tracked == 8
+    torch.testing.assert_close(norm.running_mean, seen.mean(0), atol=1e-5, rtol=1e-5)
+    game = GAN(ali().decoder, Discriminator([nn.Identity()], mlp([2, 8, 1])), Z)
+    assert Trainer(game, plenty, batch_size=10, precise_bn=True).result.decoder.net[1].num_batches_tracked == 8
+
+
+def test_precise_statistics_are_for_games_with_a_discriminator(points):
+    vae = VAE(Gaussian(mlp([2, 16, 2 * Z])), Deterministic(mlp([Z, 16, 2])), Z)
+    with pytest.raises(AlikitError, match="precise_bn is for games with a discriminator"):
+        Trainer(vae, points, batch_size=10, precise_bn=True)
 
 
 def test_precise_statistics_leave_a_frozen_decoder_alone(plenty):

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -506,6 +507,14 @@ def test_a_store_of_another_version(kept, sql, says):
     with sqlite3.connect(kept / "study.db") as database:
         database.execute(sql)
     refused(kept, says)
+
+
+def test_a_store_with_runs_of_the_study_as_it_was(kept, monkeypatch):
+    """They would be written over the lines of those that are wanted now."""
+    (kept / "runs.jsonl").unlink()
+    monkeypatch.setitem(STUDIES, "mixture", replace(STUDIES["mixture"], first_seed=1000))
+    refused(kept, r"study\.db holds ali-000 as this study had it before: use another --out or --store")
+    assert not (kept / "runs.jsonl").exists()
 
 
 def test_runs_of_another_length(kept):
