@@ -61,7 +61,7 @@ class Trainer:
     averaging   weight of the past, 0.999 say, in an exponential moving average of the weights, which `result` then has
     precise_bn  let batch norm in the encoder and decoder of `result` count its statistics anew, with the weights they
                 have, over large batches (Wu and Johnson 2021), instead of keeping the running ones: those are from
-                other weights, and k layers of them draw samples up to about (k - 1) / (2 batch_size) too close together
+                other weights, and k layers of them draw samples about (k - 1) / (2 batch_size) too close together
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data, and for precise_bn in a game without a discriminator.

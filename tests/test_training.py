@@ -231,7 +231,7 @@ def test_precise_statistics_by_hand(plenty, averaging):
 def test_precise_statistics_take_out_the_shrinking(plenty):
     """A batch of 10 that has variance 1 has 10/9 without bias, which the next layer's running statistics take in.
 
-    So each layer but the first divides by up to the root of that too much; the result draws as training on all data.
+    So each layer but the first divides by about the root of that too much; the result draws as training on all data.
     """
     model = ali()
     model.decoder = Deterministic(mlp([Z, 64, 64, 64, 64, 2], batch_norm=True))

@@ -259,8 +259,8 @@ $solved
 
 The recipe as it first was, sampled with batch norm's running statistics, on other seeds. Seed 1000 was looked at while
 it was chosen, the later ones were not. A batch of 100 that is scaled to variance 1 has 100/99 when counted without
-bias, and the next layer's running statistics take that in, so that in sampling each layer but the first divides by up
-to half a percent too much. The outer modes are then drawn too far in, and in seed 1019, kept in `failed-ali`, so far
+bias, and the next layer's running statistics take that in, so that in sampling each layer but the first divides by
+about half a percent too much. The outer modes are then drawn too far in, and in seed 1019, kept in `failed-ali`, so far
 that one is lost. `precise_bn` counts the statistics anew, over 10,000 examples; notebook 02 does it for that run.
 
 $running_bn
