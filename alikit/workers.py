@@ -176,7 +176,8 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
         )
     if before:
         raise AlikitError(
-            f"the study store {_shown(url)} holds {min(before)} as this study had it before: use another --out or --store"
+            f"the study store {_shown(url)} holds {min(before)} as this study had it before: "
+            "use another --out or --store"
         )
     return attempts
 
