@@ -30,7 +30,8 @@ from alikit.workers import one_run, run_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat of storage")
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 200
+STEPS = 400  # seconds of work, so that whoever is to be killed half way is not done before
+MEASURED = list(range(100, STEPS + 1, 100))
 WANTED = ["ali-000", "gan-000", "ali-001", "gan-001"]
 MEASURES = {"modes": 25, "within_3std": 0.5, "strict_modes": 20, "kl_uniform": 0.1}
 
@@ -406,10 +407,10 @@ def test_a_line_says_all(undisturbed):
     drawn = STUDIES["mixture"].draw(1)
     settings |= {"lr": drawn["lr"], "betas": list(drawn["betas"]), "weight_std": drawn["weight_std"]}
     assert (settings | {"decay": False, "r1": 0.0, "averaging": 0.0, "diverged": False}).items() <= line.items()
-    assert [found["step"] for found in line["history"]] == [100, 200]
+    assert [found["step"] for found in line["history"]] == MEASURED
     assert all(found.keys() == {"step", "seconds", *MEASURES} for found in line["history"])
     assert {name: line[name] for name in MEASURES} == {name: line["history"][-1][name] for name in MEASURES}
-    assert 0 < line["history"][0]["seconds"] < line["history"][1]["seconds"] == line["seconds"]
+    assert 0 < line["history"][0]["seconds"] < line["history"][-1]["seconds"] == line["seconds"]
     assert 0 <= line["identity_drawn"] <= 1 and "identity_drawn" not in undisturbed["gan-001"]
     assert strict(json.dumps(line)) == line
 
@@ -453,10 +454,10 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({**settings, "versions": {"torch": "0.1"}}))
     steps = []
     one_run(study, "gan", 0, STEPS, tmp_path, lambda found: steps.append(found["step"]))
-    assert steps == [100, 200]
+    assert steps == MEASURED
     steps.clear()
     line = one_run(study, "gan", 0, STEPS, tmp_path, lambda found: steps.append(found["step"]))
-    assert steps == [] and [found["step"] for found in line["history"]] == [100, 200]
+    assert steps == [] and [found["step"] for found in line["history"]] == MEASURED
 
 
 # Bad input: one line, and everything stays as it was.
@@ -518,13 +519,13 @@ def test_a_store_with_runs_of_the_study_as_it_was(kept, monkeypatch):
 
 
 def test_runs_of_another_length(kept):
-    refused(kept, "have 200 steps: add --steps 200, or another --out", steps=300)
+    refused(kept, f"have {STEPS} steps: add --steps {STEPS}, or another --out", steps=300)
     (kept / "runs.jsonl").unlink()  # the store knows it too
-    refused(kept, r"study\.db have 200 steps: add --steps 200, or another --out", steps=300)
+    refused(kept, rf"study\.db have {STEPS} steps: add --steps {STEPS}, or another --out", steps=300)
 
 
 def test_a_wrong_number_of_steps_leaves_no_store_that_insists_on_it(finished):
-    refused(finished, "add --steps 200", steps=300)
+    refused(finished, f"add --steps {STEPS}", steps=300)
     assert len(run_study("mixture", finished, 2, STEPS)) == 4
 
 
