@@ -129,8 +129,8 @@ def resume(
     if trainer.step >= steps:
         raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
     if more:
-        command = f"{settings['command']}; {_command()}"
-        runs.write_settings(run, {**settings, "steps": steps, "command": command})
+        commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
+        runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
     _run(trainer, parts, run, steps)
 
 
@@ -169,9 +169,16 @@ def reconstruct_(
 def evaluate(run: RunFolder) -> None:
     """Measure a trained model on held-out data; prints one JSON line.
 
-    Of points: the modes found, see alikit.evaluation.coverage. With an encoder: the mean squared error of
-    reconstructions from a drawn code, from the encoder's mean, and of the mean example in their place; and of points
-    what alikit.evaluation.latent finds out about the codes.
+    Of 10,000 points drawn: modes (the paper's measure), strict_modes (with at least 20 samples within 3 standard
+    deviations), within_3std (share of samples, 0..1), kl_uniform (nats; 0 if the modes weigh the same).
+
+    With an encoder: the mean squared error of one value after reconstruction from a drawn code (reconstruction_drawn),
+    from the encoder's mean (_mean), and of the mean example in its place (_baseline).
+
+    With an encoder of points: the share of held-out points given back in their own mode from a drawn code
+    (identity_drawn), from the mean (_mean), within 3 standard deviations (_strict); prior_distance, the energy
+    distance of the codes from the prior, and prior_floor, that of the prior from itself; purity, the share of a code's
+    10 nearest that come from its mode.
     """
     settings, model = runs.settings(run), runs.load_model(run)
     _say(measured(model, *load(settings["data"], settings["size"], settings["skip_corrupt"])))
@@ -241,7 +248,12 @@ def step(
     threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.1, max=3600)] = 20.0,
 ) -> None:
-    """Our training step beside the textbook's, alternating; prints one JSON line. See benchmarks/step.py."""
+    """Our training step beside the textbook's, alternating in float32; prints one JSON line.
+
+    ours, textbook, textbook_with_loader: steps a second. ratio, ratio_with_loader: ours over the textbook's, so above
+    1 ours is quicker. gflop_a_step: counted; gflops: of ours, a second; matmul_gflops: of a large matrix product;
+    share_of_matmul: of that rate, ours. Each is a median with its quartiles. See benchmarks/step.py.
+    """
     row = _recipe(recipe)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cpu", "cuda"):

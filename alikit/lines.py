@@ -76,7 +76,8 @@ def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
                 raise ValueError
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
             raise AlikitError(
-                f"{file}, line {number}: no run of this study as it is now; mend or remove that line"
+                f"{file}, line {number}: no run of this study as it is now (cut off, or of another study): "
+                "remove that line, or use another --out"
             ) from None
         if length != steps:
             raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")

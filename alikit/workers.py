@@ -206,9 +206,10 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 
 def _unusable(store: str | None, out: Path, error: Exception) -> AlikitError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    way = "name another with --store, such as sqlite:///studies.db," if store else "move it away,"
     return AlikitError(
-        f"cannot use the study store {_shown(_url(store, out))} ({reason}): move it away, "
-        f"and finished runs are read back from {out / 'runs.jsonl'}; or name another with --store"
+        f"cannot use the study store {_shown(_url(store, out))} ({reason}): {way} "
+        f"and finished runs are read back from {out / 'runs.jsonl'}"
     )
 
 
@@ -250,11 +251,12 @@ def _plan(attempts: optuna.Study, missing: set[str]) -> None:
 
 
 def _progress(attempts: optuna.Study, wanted: list[str], steps: int) -> tuple[int, int]:
-    owners = [trial for key, trial in _owners(attempts).items() if key in wanted]
-    finished = sum(trial.state == TrialState.COMPLETE for trial in owners)
-    return finished * steps + sum(
-        trial.last_step or 0 for trial in owners if trial.state == TrialState.RUNNING
-    ), finished
+    """Steps done and runs finished. An attempt that was cut off counts: the next goes on from its checkpoint."""
+    done, finished = dict.fromkeys(wanted, 0), _finished(attempts).keys() & set(wanted)
+    for trial in attempts.get_trials(deepcopy=False):
+        if (key := trial.user_attrs.get("key")) in done:
+            done[key] = max(done[key], steps if key in finished else trial.last_step or 0)
+    return sum(done.values()), len(finished)
 
 
 def _work(name: str, out: Path, steps: int, threads: int, store: str | None) -> None:

@@ -436,3 +436,12 @@ def test_resume_goes_further(alikit, digits):
     shutil.copytree(digits, "run")
     assert alikit("resume run --steps 25").status == 0
     assert runs.checkpoint(Path("run"))["step"] == 25 and Path("run/samples-0000025.png").exists()
+
+
+def test_resume_goes_further_where_a_study_made_the_run(alikit, digits):
+    """Such a run has no command of its own."""
+    shutil.copytree(digits, "run")
+    settings = json.loads(Path("run/settings.json").read_text())
+    Path("run/settings.json").write_text(json.dumps({key: settings[key] for key in settings if key != "command"}))
+    assert alikit("resume run --steps 25").status == 0
+    assert "resume run --steps 25" in runs.settings(Path("run"))["command"]

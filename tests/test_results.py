@@ -72,7 +72,7 @@ def test_diverged_runs_are_counted(tool):
 
 
 def test_the_report_holds_every_recorded_run(tool, report):
-    for name, folder in tool.STUDIES.items():
+    for name, folder in tool.FOLDERS.items():
         assert report["studies"][name] == tool.lines(folder)
     assert report["comparison"] == tool.compare(report["studies"]["mixture"])
 

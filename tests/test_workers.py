@@ -369,6 +369,9 @@ def test_progress_counts_steps_of_what_runs_and_what_is_finished(queue, play):
     queue.ask().report(0.5, 120)
     assert workers._progress(queue, WANTED[:2], STEPS) == (STEPS + 120, 1)
     assert workers._progress(queue, WANTED[1:2], STEPS) == (120, 0)
+    queue.tell(1, state=TrialState.FAIL)  # killed: its checkpoint is still there
+    workers._plan(queue, {"gan-000", "gan-001"})
+    assert workers._progress(queue, WANTED[:2], STEPS) == (STEPS + 120, 1)
 
 
 def test_workers_that_look_at_the_same_moment_take_different_runs(tmp_path):
@@ -548,7 +551,7 @@ def test_who_made_the_store_was_stopped_at_that(kept):
 def test_a_store_that_cannot_be_reached(tmp_path, monkeypatch, store):
     monkeypatch.chdir(tmp_path)
     shown = re.escape(store.replace("word", "***"))  # no password in a message
-    refused(tmp_path / "out", f"cannot use the study store {shown} .*or name another with --store", store=store)
+    refused(tmp_path / "out", f"cannot use the study store {shown} .*: name another with --store", store=store)
 
 
 def changed(**values):
@@ -584,7 +587,7 @@ def changed(**values):
 def test_lines_that_are_none_of_this_study(finished, undisturbed, damage):
     lines = (finished / "runs.jsonl").read_bytes().splitlines(keepends=True)
     (finished / "runs.jsonl").write_bytes(b"".join([*lines[:2], damage(undisturbed["ali-001"]) + b"\n", lines[3]]))
-    refused(finished, r"runs\.jsonl, line 3: no run of this study as it is now; mend or remove that line")
+    refused(finished, r"runs\.jsonl, line 3: no run of this study .*: remove that line, or use another --out")
 
 
 def test_an_out_that_is_a_file(tmp_path):

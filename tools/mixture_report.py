@@ -24,9 +24,10 @@ from scipy import stats
 import alikit
 from alikit.evaluation import measured
 from alikit.figures import inference_figure
+from alikit.studies import STUDIES
 
 HOME = Path(__file__).resolve().parents[1] / "results" / "mixture"
-STUDIES = {
+FOLDERS = {
     "mixture": "",
     "mixture-published": "published",
     "mixture-solved": "solved",
@@ -176,26 +177,28 @@ def readme(report: dict) -> str:
         commands="\n".join(f"    {command}" for command in report["commands"]),
         encoders=table(["", *OF_ENCODERS.values()], encoders),
         floor=f"{next(iter(report['encoders'].values()))['prior_floor']:.2g}",
-        solved=of_arms(studies["mixture-solved"]),
-        running_bn=of_arms(studies["mixture-running-bn"]),
-        ablation=of_arms(studies["mixture-ablation"]),
-        published=of_arms(studies["mixture-published"]),
+        solved=of_arms("mixture-solved", studies),
+        running_bn=of_arms("mixture-running-bn", studies),
+        ablation=of_arms("mixture-ablation", studies),
+        published=of_arms("mixture-published", studies),
         versions=", ".join(f"{name} {number}" for name, number in report["versions"].items()),
         hours=f"{sum(line['seconds'] for found in studies.values() for line in found) / 3600:.1f}",
     )
 
 
-def of_arms(found: list[dict]) -> str:
+def of_arms(name: str, studies: dict[str, list[dict]]) -> str:
     """A row for each arm of a study: how many runs, how long, how many cover all, each measure's mean and worst."""
-    if not found:
+    if not studies[name]:
         return "*Not run yet.*"
     head = ["", "runs", "steps", "with all modes", "strict modes", "within 3 sigma", "mode kept"]
     rows = []
-    for arm, runs in by_arm(found).items():
+    found = by_arm(studies[name])
+    for arm in filter(found.get, STUDIES[name].arms):
+        runs = found[arm]
         row = [arm, len(runs), f"{runs[0]['steps']:,}", sum(run["strict_modes"] == 25 for run in runs)]
         for measure in ("strict_modes", "within_3std", "identity_drawn"):
             values = [run[measure] for run in runs if run.get(measure) is not None]
-            row.append(f"{np.mean(values):.4g} (worst {min(values):.4g})" if values else "")
+            row.append(f"{np.mean(values):.4g} (worst {min(values):.4g})" if values else "no encoder")
         rows.append(row)
     return table(head, rows)
 
@@ -235,8 +238,8 @@ $commands
 
 The best-covering ALI and GAN of the study, two encoders for that GAN with its own settings, and a VAE, which plays no
 game that a quick learning rate could upset; each trained once and asked about 10,000 held-out points. The last row is
-the recipe of the next section, and it alone has precise statistics of batch norm. The distance between two sets of as
-many draws of the prior is $floor.
+the best of twenty runs of the recipe of the next section, and it alone has precise statistics of batch norm. The
+distance between two sets of as many draws of the prior is $floor.
 
 $encoders
 
@@ -261,7 +264,8 @@ The recipe as it first was, sampled with batch norm's running statistics, on oth
 it was chosen, the later ones were not. A batch of 100 that is scaled to variance 1 has 100/99 when counted without
 bias, and the next layer's running statistics take that in, so that in sampling each layer but the first divides by
 about half a percent too much. The outer modes are then drawn too far in, and in seed 1019, kept in `failed-ali`, so far
-that one is lost. `precise_bn` counts the statistics anew, over 10,000 examples; notebook 02 does it for that run.
+that one is at the border of being lost: some draws of 10,000 samples have it, the recorded one has not. `precise_bn`
+counts the statistics anew, over 10,000 examples; notebook 02 does it for that run.
 
 $running_bn
 
@@ -269,13 +273,18 @@ $running_bn
 
     alikit study mixture-ablation --out results/mixture/ablation
 
+The recipe, then without R1, without averaged weights, with running statistics, with a constant learning rate, with more
+momentum, with one deviation for the first weights of all layers, with larger batches, with noise in the encoder, and
+without an encoder. A third of the length, so that the recipe itself has not arrived. Notebook 02 reads the table.
+
 $ablation
 
 ### The published single setting
 
     alikit study mixture-published --out results/mixture/published
 
-beta1 was written as 0.8, in a framework whose Adam took 1 - beta; 0.2 is then what was meant.
+One run each, of 30,000 of the paper's 200,000 steps. beta1 was written as 0.8, in a framework whose Adam took 1 - beta;
+most likely 0.2 was meant.
 
 $published
 """)
@@ -296,7 +305,7 @@ def main() -> None:
     models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
     report = {
         "versions": {name: version(name) for name in ("alikit", "torch", "optuna", "scipy")},
-        "studies": {name: lines(folder) for name, folder in STUDIES.items()},
+        "studies": {name: lines(folder) for name, folder in FOLDERS.items()},
         "comparison": compare(lines()),
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
