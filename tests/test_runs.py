@@ -267,7 +267,7 @@ def test_settings_that_are_silent_leave_the_recipe_as_it_is():
     trainer = runs.trainer({**silent, "recipe": "mixture-ali"}, Dataset("mixture", torch.randn(200, 2)))
     recipe = RECIPES["mixture-ali"]
     assert (trainer.lr, trainer.model.r1, trainer.batch_size) == (recipe.lr, recipe.r1, recipe.batch_size)
-    assert trainer.precise_bn == recipe.precise_bn == True  # noqa: E712
+    assert trainer.precise_bn is recipe.precise_bn is True
     assert trainer.result is not trainer.model
 
 
