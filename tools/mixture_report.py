@@ -113,7 +113,7 @@ def compare(found: list[dict]) -> dict:
 
 
 def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
-    """Copies the best run of an arm to the folder `name`: most strict modes, then most samples within 3 sigma."""
+    """Copies the best run of an arm, or with `min` the worst, to the folder `name`: by strict modes, then 3 sigma."""
     run = which(by_arm(lines(study))[arm], key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
     shutil.rmtree(HOME / name, ignore_errors=True)
     shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
