@@ -10,10 +10,11 @@ Every model answers the same questions, see `Game`; every mistake a person can m
 """
 
 from . import evaluation, losses, runs
-from .data import Dataset, GridMixture, digits, house_numbers, image_folder, load
+from .data import Dataset, GridMixture, digits, house_numbers, image_folder, image_table, load
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
 from .recipes import RECIPES, Recipe
+from .records import Recorded, recorded
 from .runs import load_model
 from .training import Progress, Trainer
 
@@ -31,16 +32,19 @@ __all__ = [
     "InverseMapping",
     "Progress",
     "Recipe",
+    "Recorded",
     "Trainer",
     "digits",
     "evaluation",
     "house_numbers",
     "image_folder",
+    "image_table",
     "inverse_mapping",
     "load",
     "load_model",
     "losses",
     "mix",
     "post_hoc_inference",
+    "recorded",
     "runs",
 ]

@@ -14,9 +14,12 @@ import functools
 import importlib.util
 import json
 import logging
+import os
+import platform
 import shlex
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +29,15 @@ from tqdm import tqdm
 
 import alikit
 
-from . import runs
+from . import records, runs
 from .data import SOURCES, Dataset, load
-from .errors import AlikitError
-from .evaluation import Coverage, measured
+from .data.sources import RESIZED
+from .errors import AlikitError, Diverged
+from .evaluation import METRICS, QUICK, Coverage, awake, measured
 from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES, Recipe
+from .report import write_report
 from .studies import STUDIES
 from .training import Progress, Trainer
 
@@ -42,8 +47,16 @@ app.add_typer(bench, name="bench")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
 Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder's pictures to N x N.", metavar="N")]
+Data = Annotated[
+    str | None, typer.Option(help="Where the run's data lies now; where it lay in training by default.", metavar="DATA")
+]
+SaveEvery = Annotated[
+    float, typer.Option(help="Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
+]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 PICTURES = 60  # in a grid
+WATCHED = 200  # held-out examples, and codes, that a line of the log is about
+MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
 COVERAGE = [field.name for field in dataclasses.fields(Coverage)]
 UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
 
@@ -58,7 +71,7 @@ def recipes() -> None:
     """List the named experiments, the data they can take, and the studies."""
     width = max(map(len, RECIPES)) + 2
     for name, recipe in RECIPES.items():
-        typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data or 'folder:PATH'}, {recipe.steps} steps]")
+        typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data}, {recipe.steps} steps]")
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
@@ -68,8 +81,9 @@ def recipes() -> None:
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
-    data: Annotated[str | None, typer.Option(help=f"{', '.join(SOURCES)} or folder:PATH.")] = None,
+    data: Annotated[str | None, typer.Option(help="A name from `alikit recipes`, folder:PATH or table:PATH.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train; the recipe's own by default.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="The same in passes over the data.", min=1)] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of weights, noise and the order of examples.", min=0, max=2**32 - 1)
     ] = 0,
@@ -78,50 +92,71 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", min=1e-9, max=1)] = None,
     beta1: Annotated[float | None, typer.Option(help="Adam's beta1.", min=0, max=0.9999)] = None,
     weight_std: Annotated[float | None, typer.Option(help="Spread of the first weights.", min=1e-9, max=10)] = None,
+    averaging: Annotated[
+        float | None,
+        typer.Option(help="Average the weights, so much of the past a step; 0 for none.", min=0, max=0.99999),
+    ] = None,
+    flips: Annotated[bool | None, typer.Option(help="Mirror half of the pictures.")] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="No bfloat16, also where it is quick.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set where it is missing.")] = False,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
+    save_every: SaveEvery = 60,
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Train a recipe into a new run folder."""
     row = _recipe(recipe)
     betas = None if beta1 is None else (beta1, row.betas[1])
-    changes = {"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std}
+    changes = {
+        **{"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std},
+        **{"averaging": averaging, "flips": flips, "bf16": False if float32 else None},
+    }
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
-    if (data or row.data) is None:
-        raise AlikitError(f"{recipe} has no data of its own: name a folder of pictures with --data folder:PATH")
+    if steps and epochs:
+        raise AlikitError("--steps and --epochs say the same thing: leave one out")
     if row.needs_decoder and decoder is None:
         raise AlikitError(f"{recipe} starts from a finished GAN: name its run folder with --decoder RUN")
     if decoder and not row.needs_decoder:
         raise AlikitError(f"{recipe} trains its own decoder: leave --decoder out")
+    name = data or row.data
+    if size is None and (name.startswith(("folder:", "table:")) or name in RESIZED):
+        size = row.networks.size
+    parts = load(name, size, skip_corrupt, download)
     settings = {
         "recipe": recipe,
-        "data": data or row.data,
+        "data": name,
+        "data_from_run": runs.placed(name, out),
+        "digest": runs.digest(parts),
         "size": size,
         "skip_corrupt": skip_corrupt,
         "seed": seed,
         **runs.trained_with(row),
-        **{name: value for name, value in changes.items() if value is not None},
+        **{setting: value for setting, value in changes.items() if value is not None},
         "steps": steps or row.steps,
         "decoder": str(decoder) if decoder else None,
         "command": _command(),
         "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
+        "x_shape": parts[0].shape,
     }
-    parts = load(settings["data"], size, skip_corrupt)
     trainer = runs.trainer(settings, parts[0])
-    runs.create(out, {**settings, "x_shape": parts[0].shape})
-    _run(trainer, parts, out, settings["steps"])
+    if epochs:
+        settings["steps"] = epochs * trainer.epoch_steps
+    runs.create(out, settings)
+    _run(trainer, parts, out, settings["steps"], save_every)
 
 
 @app.command()
 def resume(
     run: RunFolder,
     steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
+    save_every: SaveEvery = 60,
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
     settings = runs.settings(run)
     state = runs.checkpoint(run)
-    parts = load(settings["data"], settings["size"], settings["skip_corrupt"])
+    parts = _data(run, settings)
+    runs.check_same(settings, parts)
     trainer = runs.trainer(settings, parts[0])
     trainer.resume(state)
     steps = steps or settings["steps"]
@@ -131,7 +166,7 @@ def resume(
     if more:
         commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
         runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
-    _run(trainer, parts, run, steps)
+    _run(trainer, parts, run, steps, save_every)
 
 
 @app.command()
@@ -155,10 +190,11 @@ def reconstruct_(
     number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES // 2,
     seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0, max=2**32 - 1)] = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Decode the encoder's mean instead of a draw.")] = False,
+    data: Data = None,
 ) -> None:
     """Reconstruct held-out data: originals in odd, reconstructions in even columns."""
     settings, model = runs.settings(run), runs.load_model(run)
-    _, held_out = load(settings["data"], settings["size"], settings["skip_corrupt"])
+    _, held_out = _data(run, settings, data)
     torch.manual_seed(seed)
     x = held_out.floats(slice(number))
     runs.save_picture(_picture(beside(x, model.reconstruct(x, sample=not mean))), out)
@@ -166,7 +202,13 @@ def reconstruct_(
 
 
 @app.command()
-def evaluate(run: RunFolder) -> None:
+def evaluate(
+    run: RunFolder,
+    metrics: Annotated[
+        str, typer.Option(help=f"Comma-separated, of {', '.join(METRICS)}.", metavar="NAMES")
+    ] = ",".join(QUICK),
+    data: Data = None,
+) -> None:
     """Measure a trained model on held-out data; prints one JSON line.
 
     Of 10,000 points drawn: modes (the paper's measure), strict_modes (with at least 20 samples within 3 standard
@@ -179,9 +221,43 @@ def evaluate(run: RunFolder) -> None:
     (identity_drawn), from the mean (_mean), within 3 standard deviations (_strict); prior_distance, the energy
     distance of the codes from the prior, and prior_floor, that of the prior from itself; purity, the share of a code's
     10 nearest that come from its mode.
+
+    With an encoder of pictures: how near the codes are to the prior (codes_kl in nats, codes_energy, each with its
+    floor), and whether the encoder is awake (codes_cycle, _spread, _sigma).
+
+    On request: fidelity (Frechet distance, precision and recall in the feature network's features), copying (share of
+    samples nearer to a training picture than to a held-out one; 0.5 is no copying), probe (what a linear classifier
+    reads off the encoder's means).
     """
     settings, model = runs.settings(run), runs.load_model(run)
-    _say(measured(model, *load(settings["data"], settings["size"], settings["skip_corrupt"])))
+    _say(measured(model, *_data(run, settings, data), metrics=tuple(metrics.split(","))))
+
+
+@app.command()
+def record(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; results/NAME OF THE RUN by default.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="What the run was made on; this machine by default.")] = None,
+    data: Data = None,
+) -> None:
+    """Keep what is worth keeping of a finished run on pictures: small weights, metrics, codes and the model's pictures.
+
+    No picture of the data is kept. The metrics are measured anew, of the weights as they are stored; see
+    `alikit evaluate --help`. Takes some minutes.
+    """
+    settings = runs.settings(run)
+    out = out or Path("results") / run.resolve().name
+    found = records.record(run, out, _data(run, settings, data), hardware or _hardware())
+    _say(found)
+    typer.echo(f"recorded in {out}; alikit report {out.parent} lists it")
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")] = Path("results"),
+) -> None:
+    """Write the table of recorded runs into RESULTS/README.md, between its two marks."""
+    typer.echo(f"{write_report(results)} recorded runs in {results / 'README.md'}")
 
 
 @app.command(name="study")
@@ -278,38 +354,74 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Dataset, Dataset]:
+    return load(elsewhere or runs.source(run, settings), settings["size"], settings["skip_corrupt"])
+
+
+def _hardware() -> str:
+    """This machine, in words: its GPU if it has one, or its processors."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
+
+
 def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
 
 
-def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int) -> None:
+def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int, save_every: float) -> None:
     """Trains with a progress bar, logging and drawing as it goes; Ctrl-C saves."""
     every = max(1, min(100, steps // 10))
+    runs.rewind_log(out, trainer.step)
+    drawn = every * max(10, steps // every // 20)  # how often; more of a long run than twenty no one looks at
+    milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES}
+    if trainer.step == 0:
+        runs.save(out, trainer)  # so that there is always something to go on from
+    saved, saved_at = trainer.step, time.monotonic()
+    begun, before = time.monotonic(), max((line.get("seconds", 0) for line in runs.metrics(out)), default=0)
     bar = tqdm(total=steps, initial=trainer.step, unit=" steps", mininterval=0.5)
 
     def watch(progress: Progress) -> None:
-        runs.log(
-            out, {"step": progress.step, "images_per_second": round(progress.images_per_second), **progress.losses}
-        )
+        nonlocal saved, saved_at
+        pace = {
+            "images_per_second": round(progress.images_per_second),
+            "seconds": round(before + time.monotonic() - begun),
+        }
+        line = {"step": progress.step, **pace, **progress.losses}
+        if len(trainer.data.shape) == 3 and trainer.model.encoder is not None:
+            line |= _vital_signs(trainer.result, parts[1])
+        runs.log(out, line)
         bar.update(progress.step - bar.n)
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
         bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
-        if progress.step % (10 * every) == 0 or progress.step == steps:
+        draw = progress.step % drawn == 0 or progress.step in milestones | {steps}
+        if draw or time.monotonic() - saved_at >= save_every:
             runs.save(out, trainer)  # first, for drawing sets the random state
+            saved, saved_at = trainer.step, time.monotonic()
+        if draw:
             _draw(trainer.result, parts[1], out, progress.step)
 
     try:
         with bar:
-            trainer.run(steps, every, watch)
+            trainer.run(steps, every, watch, milestones)
     except KeyboardInterrupt:
         runs.save(out, trainer)
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
+    except Diverged as error:
+        raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
     found = measured(trainer.result, *parts)
     runs.log(out, {"step": steps, **found})
     _say(found)
     typer.echo(f"weights, log and pictures in {out}")
+
+
+def _vital_signs(model: Game, held_out: Dataset) -> dict[str, float]:
+    """`awake` of the same few examples and codes at every report."""
+    z = torch.randn(WATCHED, model.z_dim, generator=torch.Generator().manual_seed(0))
+    x = held_out.floats(slice(WATCHED))
+    return {name: round(value, 4) for name, value in awake(model, x.to(model.device), z.to(model.device)).items()}
 
 
 def _say(found: dict[str, float]) -> None:

@@ -50,6 +50,40 @@ def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
     """`plane` as an image of its own, drawn without a screen."""
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     plane(figure.subplots(), points, colour)
+    return _drawn(figure)
+
+
+def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
+    """A run's log of pictures as an image: the players' losses, and below whether the encoder is awake, by epochs.
+
+    log           lines as `runs.metrics` gives them; those without losses are left out
+    epoch_steps   steps in an epoch
+    """
+    lines = [line for line in log if "generator" in line]
+    epochs = [line["step"] / epoch_steps for line in lines]
+    figure = Figure(figsize=(6.5, 5), dpi=100, layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    for name, colour in (("discriminator", DISCRIMINATOR), ("generator", MODEL)):
+        above.plot(epochs, [line[name] for line in lines], color=colour, linewidth=1, label=name)
+    above.axhline(2 * np.log(2), color="0.6", linewidth=0.8, linestyle=":", label="both, if D can tell nothing")
+    above.set(ylabel="loss in nats", ylim=(0, None))
+    for name, colour, what in (
+        ("cycle", "0.2", "error of z on its way to x and back"),
+        ("spread", ENCODER, "spread of the encoder's means"),
+        ("sigma", DATA, "sigma of q(z|x)"),
+    ):
+        found = [(epoch, line[name]) for epoch, line in zip(epochs, lines, strict=True) if name in line]
+        if found:
+            below.plot(*zip(*found, strict=True), color=colour, linewidth=1, label=what)
+    below.set(xlabel="epochs", ylim=(0, 1.25))
+    for axes in (above, below):
+        axes.legend(fontsize="small", frameon=False, loc="upper right")
+        axes.spines[["top", "right"]].set_visible(False)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    """A figure as an image, without a screen."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -74,33 +74,42 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
 
 @dataclass(frozen=True)
 class Conv:
-    """One row of a layer table: kernel, stride and maps; no padding anywhere. `up` transposes the convolution."""
+    """One row of a layer table: kernel, stride and maps; no padding anywhere. `up` transposes the convolution.
+
+    `maps` is None in a last row, whose width is known only when it is built: Z, the channels, or one logit."""
 
     kernel: int
     stride: int
-    maps: int
+    maps: int | None
     up: bool = False
     batch_norm: bool = True
     activation: str = "leaky"  # "leaky", "maxout" (2 pieces) or "linear"
     dropout: float = 0.0  # on the row's input
+    bias: bool = True  # where there is no batch norm, which takes its place
+
+    def side(self, side: int) -> int:
+        """Pixels a side that come out where so many go in."""
+        return (side - 1) * self.stride + self.kernel if self.up else (side - self.kernel) // self.stride + 1
 
 
-def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float) -> nn.Sequential:
-    """The rows as a module, (N, channels, H, W) -> (N, rows[-1].maps, H', W'). BN takes the place of a bias."""
+def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int | None = None) -> nn.Sequential:
+    """The rows as a module, (N, channels, H, W) -> (N, maps of the last row, H', W'); `outputs` are the maps of a last
+    row that leaves them open."""
     layers: list[nn.Module] = []
     for row in rows:
         if row.dropout:
             layers.append(nn.Dropout(row.dropout))
-        maps = row.maps * (2 if row.activation == "maxout" else 1)
+        maps = row.maps or outputs
         kind = nn.ConvTranspose2d if row.up else nn.Conv2d
-        layers.append(kind(channels, maps, row.kernel, row.stride, bias=not row.batch_norm))
+        wide = maps * (2 if row.activation == "maxout" else 1)
+        layers.append(kind(channels, wide, row.kernel, row.stride, bias=row.bias and not row.batch_norm))
         if row.batch_norm:
-            layers.append(nn.BatchNorm2d(maps, momentum=BATCH_NORM_MOMENTUM))
+            layers.append(nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM))
         if row.activation == "leaky":
             layers.append(nn.LeakyReLU(slope))
         elif row.activation == "maxout":
             layers.append(Maxout(2))
-        channels = row.maps
+        channels = maps
     return nn.Sequential(*layers)
 
 
@@ -131,6 +140,7 @@ def initialise(network: nn.Module, std: float) -> nn.Module:
 
 
 # Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
+# Whatever a network computes in, what it says is float32: under autocast too.
 
 
 class Deterministic(nn.Module):
@@ -141,7 +151,7 @@ class Deterministic(nn.Module):
         self.net = net
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.net(v)
+        return self.net(v).float()
 
     mean = forward
 
@@ -158,7 +168,7 @@ class Gaussian(nn.Module):
 
     def moments(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_sigma, each (N, D, ...)."""
-        mu, log_sigma = self.net(v).chunk(2, dim=1)
+        mu, log_sigma = self.net(v).float().chunk(2, dim=1)
         return mu, log_sigma
 
     def forward(self, v: Tensor) -> Tensor:
@@ -181,10 +191,10 @@ class NoiseInput(nn.Module):
         self.net, self.noise = net, noise
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1))
+        return self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1)).float()
 
     def mean(self, v: Tensor) -> Tensor:
-        return self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1))
+        return self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1)).float()
 
 
 class Frozen(nn.Module):
@@ -217,4 +227,4 @@ class Discriminator(nn.Module):
     def forward(self, *pair: Tensor) -> Tensor:
         """The members, each (N, ...) -> logits (N,): large where the pair looks like one of q's."""
         features = [tower(member).flatten(1) for tower, member in zip(self.towers, pair, strict=True)]
-        return self.joint(torch.cat(features, dim=1)).flatten()
+        return self.joint(torch.cat(features, dim=1)).flatten().float()

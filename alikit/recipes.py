@@ -8,7 +8,7 @@ To add an experiment, add a row at the end of this file.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from .data import Dataset
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, inverse_mapping, post_hoc_inference
 from .networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, Pixels, conv_stack, initialise, mlp
-from .training import Trainer
+from .training import Trainer, has_bf16
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Dense:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Networks for square pictures, as rows of layers. The rows whose width depends on Z or on the channels are added
-    when they are built: the encoder's last (Z, or 2 Z for mu and log sigma), the decoder's and the joint's last."""
+    """Networks for square pictures, as the paper's tables: a tuple of rows for each part. The last row of encoder,
+    decoder and joint leaves its maps open: Z (or 2 Z, for mu and log sigma), the picture's channels, one logit."""
 
     size: int  # pixels a side
-    slope: float
+    slope: float  # of LeakyReLU below 0
     encoder: tuple[Conv, ...]
     decoder: tuple[Conv, ...]
     of_x: tuple[Conv, ...]
@@ -63,11 +63,11 @@ class Pictures:
     joint: tuple[Conv, ...]
 
     def build_encoder(self, kind: str, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
-        head = _linear(2 * z_dim if kind == "gaussian" else z_dim)
-        return nn.Sequential(conv_stack((*self.encoder, head), x_shape[0], self.slope), nn.Flatten())
+        outputs = 2 * z_dim if kind == "gaussian" else z_dim
+        return nn.Sequential(conv_stack(self.encoder, x_shape[0], self.slope, outputs), nn.Flatten())
 
     def build_decoder(self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None) -> nn.Module:
-        stack = conv_stack((*self.decoder, _linear(x_shape[0])), z_dim, self.slope)
+        stack = conv_stack(self.decoder, z_dim, self.slope, x_shape[0])
         return nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), stack, Pixels(x_shape, mean))
 
     def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
@@ -75,23 +75,18 @@ class Pictures:
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
             features += self.of_z[-1].maps
-        joint = conv_stack((*self.joint, _linear(1)), features, self.slope)
+        joint = conv_stack(self.joint, features, self.slope, 1)
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), joint))
-
-
-def _linear(maps: int) -> Conv:
-    return Conv(1, 1, maps, batch_norm=False, activation="linear")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One row of the table below. `z_dim` is Z; `encoder` is "gaussian", "deterministic", "noise" or None (a GAN);
-    `weight_std` the spread of initial weights, None for PyTorch's own; `data` the default source, None if it must be
-    named."""
+    `weight_std` the spread of initial weights, None for PyTorch's own; `data` the default source."""
 
     summary: str
     game: str  # "ali", "gan", "vae", "inverse" or "post-hoc"
-    data: str | None
+    data: str
     networks: Dense | Pictures
     z_dim: int
     encoder: str | None = "gaussian"
@@ -103,7 +98,10 @@ class Recipe:
     weight_std: float | None = None
     r1: float = 0.0  # gradient penalty, see `AdversarialGame`
     averaging: float = 0.0  # of weights, see `Trainer`
+    ramp: bool = False  # of averaging, see `Trainer`
     precise_bn: bool = False  # statistics of batch norm in the result, see `Trainer`
+    flips: bool = False  # of pictures, see `Trainer`
+    bf16: bool = False  # where the machine is quick at it, see `Trainer`
     scale: float = 1.0  # of p(x|z) at the start, see `VAE`
 
     @property
@@ -159,7 +157,10 @@ class Recipe:
             betas=self.betas,
             decay=self.decay,
             averaging=self.averaging,
+            ramp=self.ramp,
             precise_bn=self.precise_bn,
+            flips=self.flips,
+            bf16=self.bf16 and has_bf16(model.device),
             seed=seed,
         )
 
@@ -177,8 +178,27 @@ class Recipe:
             )
 
 
-def _dense(*widths: int, batch_norm: bool = False, dropout: float = 0.2) -> tuple[Conv, ...]:
-    return tuple(Conv(1, 1, maps, batch_norm=batch_norm, dropout=dropout) for maps in widths)
+def _dense(*widths: int, dropout: tuple[float, ...] = (0.2, 0.2), activation: str = "leaky") -> tuple[Conv, ...]:
+    return tuple(
+        Conv(1, 1, maps, batch_norm=False, activation=activation, dropout=share)
+        for maps, share in zip(widths, dropout, strict=True)
+    )
+
+
+def _last(dropout: float = 0.0, bias: bool = True) -> Conv:
+    return Conv(1, 1, None, batch_norm=False, activation="linear", dropout=dropout, bias=bias)
+
+
+def _thin_out(rows: tuple[Conv, ...], dropout: float) -> tuple[Conv, ...]:
+    """An encoder's rows as D(x) has them: dropout on every input, and the first row, which sees pixels, without BN."""
+    return tuple(replace(row, dropout=dropout, batch_norm=i > 0) for i, row in enumerate(rows))
+
+
+def _maxout(rows: tuple[Conv, ...], dropout: tuple[float, ...]) -> tuple[Conv, ...]:
+    return tuple(
+        replace(row, dropout=share, batch_norm=False, activation="maxout")
+        for row, share in zip(rows, dropout, strict=True)
+    )
 
 
 # Paper section 4.5 and its published settings.
@@ -190,26 +210,102 @@ HALF = Dense(encoder=(200, 200), decoder=(200,) * 4, discriminator=(200,) * 3, p
 # Ours, for 8x8 pictures.
 SMALL = Dense(encoder=(256, 256), decoder=(256, 256), discriminator=(256,) * 3, pieces=2, dropout=0.2, size=8)
 
+# The paper's appendix, table by table. A decoder's last row has no bias of its own: `Pixels` has one for each pixel.
+_DOWN_32 = (Conv(5, 1, 32), Conv(4, 2, 64), Conv(4, 1, 128), Conv(4, 2, 256), Conv(4, 1, 512))  # 32 28 13 10 4 1
+_UP_32 = (
+    Conv(4, 1, 256, up=True),
+    Conv(4, 2, 128, up=True),
+    Conv(4, 1, 64, up=True),
+    Conv(4, 2, 32, up=True),
+    Conv(5, 1, 32, up=True),
+    Conv(1, 1, 32),
+    _last(bias=False),
+)
+
+PAPER_CIFAR10 = Pictures(
+    size=32,
+    slope=0.1,
+    encoder=(*_DOWN_32, Conv(1, 1, 512), _last()),
+    decoder=_UP_32,
+    of_x=_maxout(_DOWN_32, (0.2, 0.5, 0.5, 0.5, 0.5)),
+    of_z=_dense(512, 512, dropout=(0.2, 0.5), activation="maxout"),
+    joint=(*_dense(1024, 1024, dropout=(0.5, 0.5), activation="maxout"), _last(0.5)),
+)
+
+PAPER_SVHN = Pictures(
+    size=32,
+    slope=0.01,
+    encoder=(*_DOWN_32, Conv(1, 1, 512), _last()),
+    decoder=_UP_32,
+    of_x=_thin_out(_DOWN_32, 0.2),
+    of_z=_dense(512, 512),
+    joint=(*_dense(1024, 1024), _last(0.2)),
+)
+
+# D(x) as published: the table has batch norm in its first row too, and no dropout.
+_DOWN_64 = (Conv(2, 1, 64), Conv(7, 2, 128), Conv(5, 2, 256), Conv(7, 2, 256), Conv(4, 1, 512))  # 64 63 29 13 4 1
+PAPER_CELEBA = Pictures(
+    size=64,
+    slope=0.02,
+    encoder=(*_DOWN_64, _last()),
+    decoder=(
+        Conv(4, 1, 512, up=True),
+        Conv(7, 2, 256, up=True),
+        Conv(5, 2, 256, up=True),
+        Conv(7, 2, 128, up=True),
+        Conv(2, 1, 64, up=True),
+        _last(bias=False),
+    ),
+    of_x=_thin_out(_DOWN_64, 0.2),
+    of_z=_dense(1024, 1024),
+    joint=(*_dense(2048, 2048), _last(0.2)),
+)
+
+_DOWN_TINY = (  # 64 31 28 13 10 4 1
+    Conv(4, 2, 64),
+    Conv(4, 1, 64),
+    Conv(4, 2, 128),
+    Conv(4, 1, 128),
+    Conv(4, 2, 256),
+    Conv(4, 1, 256),
+)
+PAPER_TINY_IMAGENET = Pictures(
+    size=64,
+    slope=0.01,
+    encoder=(*_DOWN_TINY, Conv(1, 1, 2048), Conv(1, 1, 2048), _last()),
+    decoder=(
+        Conv(1, 1, 2048),
+        Conv(1, 1, 256),
+        Conv(4, 1, 256, up=True),
+        Conv(4, 2, 128, up=True),
+        Conv(4, 1, 128, up=True),
+        Conv(4, 2, 64, up=True),
+        Conv(4, 1, 64, up=True),
+        Conv(4, 2, 64, up=True),
+        _last(bias=False),
+    ),
+    of_x=_thin_out(_DOWN_TINY, 0.2),
+    of_z=_dense(2048, 2048),
+    joint=(*_dense(4096, 4096), _last(0.2)),
+)
+
 # Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back; no padding, as in the paper. Kernels are multiples
 # of their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
+_DOWN_LAPTOP = (Conv(4, 2, 32), Conv(2, 1, 64), Conv(4, 2, 128), Conv(6, 1, 256))
 LAPTOP = Pictures(
     size=32,
     slope=0.1,
-    encoder=(Conv(4, 2, 32), Conv(2, 1, 64), Conv(4, 2, 128), Conv(6, 1, 256)),
+    encoder=(*_DOWN_LAPTOP, _last()),
     decoder=(
         Conv(6, 1, 128, up=True),
         Conv(4, 2, 64, up=True),
         Conv(2, 1, 32, up=True),
         Conv(4, 2, 32, up=True),
+        _last(bias=False),
     ),
-    of_x=(
-        Conv(4, 2, 32, batch_norm=False, dropout=0.2),
-        Conv(2, 1, 64, dropout=0.2),
-        Conv(4, 2, 128, dropout=0.2),
-        Conv(6, 1, 256, dropout=0.2),
-    ),
+    of_x=_thin_out(_DOWN_LAPTOP, 0.2),
     of_z=_dense(256, 256),
-    joint=_dense(512, 512),
+    joint=(*_dense(512, 512), _last()),
 )
 
 # The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
@@ -230,7 +326,20 @@ _solved = {
     "precise_bn": True,
 }
 _digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000, "decay": True}
-_laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "steps": 10_000, "weight_std": 0.02}
+# The paper's runs on pictures, as published: N(0, 0.01) weights, Adam 1e-4 with beta1 0.5.
+_paper = {"game": "ali", "lr": 1e-4, "weight_std": 0.01}
+_house = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "steps": 10_000, "weight_std": 0.02}
+# Ours: what makes the most of some hours of a processor.
+_laptop = {
+    **_house,
+    "game": "ali",
+    "batch_size": 64,
+    "averaging": 0.999,
+    "ramp": True,
+    "decay": True,
+    "flips": True,
+    "bf16": True,
+}
 
 RECIPES = {
     "mixture-ali-paper": Recipe("ALI on 25 Gaussians, published settings", "ali", encoder="noise", **_toy),
@@ -246,8 +355,27 @@ RECIPES = {
     "digits-bigan": Recipe("the same with a deterministic encoder (BiGAN)", "ali", encoder="deterministic", **_digits),
     "digits-gan": Recipe("the same decoder, no encoder", "gan", encoder=None, **_digits),
     "digits-vae": Recipe("VAE with the same encoder and decoder", "vae", **_digits),
-    "house-numbers": Recipe("ALI on rendered house numbers, laptop networks", "ali", "house-numbers", **_laptop),
-    "cifar10-small": Recipe(
-        "ALI on a folder of pictures at 32x32, such as CIFAR-10, laptop networks", "ali", None, **_laptop
+    "house-numbers": Recipe("ALI on rendered house numbers, laptop networks", "ali", "house-numbers", **_house),
+    # Steps are the paper's epochs: 6475 of 45,000 pictures, 100 of 531,131, 123 of 162,770, 125 of 1,281,167.
+    "cifar10": Recipe(
+        "the paper's CIFAR-10", data="cifar10", networks=PAPER_CIFAR10, z_dim=64, steps=2_913_750, **_paper
+    ),
+    "svhn": Recipe("the paper's SVHN", data="svhn-extra", networks=PAPER_SVHN, z_dim=256, steps=531_100, **_paper),
+    "celeba": Recipe("the paper's CelebA", data="celeba", networks=PAPER_CELEBA, z_dim=256, steps=200_121, **_paper),
+    "tiny-imagenet": Recipe(
+        "the paper's Tiny ImageNet",
+        data="tiny-imagenet",
+        networks=PAPER_TINY_IMAGENET,
+        z_dim=256,
+        batch_size=128,
+        steps=1_251_125,
+        **_paper,
+    ),
+    "cifar10-small": Recipe("CIFAR-10, laptop networks", data="cifar10", **_laptop | {"steps": 70_300}),
+    # A mirrored digit is another digit, or none.
+    "svhn-small": Recipe("SVHN, laptop networks", data="svhn", **_laptop | {"steps": 114_400, "flips": False}),
+    "celeba-small": Recipe("CelebA at 32x32, laptop networks", data="celeba", **_laptop | {"steps": 76_290}),
+    "tiny-imagenet-small": Recipe(
+        "Tiny ImageNet at 32x32, laptop networks", data="tiny-imagenet", **_laptop | {"steps": 78_100}
     ),
 }

@@ -1,7 +1,8 @@
 """The run folder: what a training run leaves behind, and how it is opened again.
 
     settings.json                recipe, data, seed, steps, command, versions: enough to do it again
-    metrics.jsonl                a line a report: step, losses, images per second; the last line the evaluation
+    metrics.jsonl                a line a report: step, losses, images per second, and of pictures what `awake` finds;
+                                 the last line the evaluation
     weights.safetensors          the model: `Trainer.result`
     checkpoint.pt                what `alikit resume` goes on from
     samples-NNNNNNN.png          samples, from the same z each time; reconstructions-NNNNNNN.png beside them
@@ -12,6 +13,7 @@ Files are written whole or not at all, and nothing that is loaded here can run c
 import json
 import os
 import pickle
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
+from . import storage
 from .data import Dataset
 from .errors import AlikitError
 from .models import Game
@@ -46,7 +49,19 @@ NEEDED = {
 
 
 # What a recipe trains with, and a run may change; kept in its settings.
-TRAINED_WITH = ("batch_size", "lr", "betas", "decay", "weight_std", "r1", "averaging", "precise_bn")
+TRAINED_WITH = (
+    "batch_size",
+    "lr",
+    "betas",
+    "decay",
+    "weight_std",
+    "r1",
+    "averaging",
+    "ramp",
+    "precise_bn",
+    "flips",
+    "bf16",
+)
 
 
 def trained_with(recipe: Recipe) -> dict:
@@ -62,6 +77,45 @@ def trainer(settings: dict, data: Dataset) -> Trainer:
     torch.manual_seed(settings["seed"])
     model = recipe.build(data.shape, data.mean(), trained)
     return recipe.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
+
+
+def placed(source: str, folder: Path) -> str:
+    """A data source as a run folder keeps it: a relative path is told from the run folder, so that the run finds its
+    data from everywhere, and both may move together."""
+    kind, _, path = source.partition(":")
+    if not _is_relative(kind, path):
+        return source
+    return f"{kind}:{os.path.relpath(os.path.abspath(path), os.path.abspath(folder))}"
+
+
+def source(folder: Path, settings: dict) -> str:
+    """The data source of a run's settings, for `load`."""
+    kind, _, path = settings.get("data_from_run", "").partition(":")
+    if not _is_relative(kind, path):
+        return settings.get("data_from_run") or settings["data"]
+    return f"{kind}:{os.path.relpath(folder / path)}"
+
+
+def _is_relative(kind: str, path: str) -> bool:
+    return bool(path) and kind != "stand-in" and not Path(path).expanduser().is_absolute()
+
+
+def digest(parts: tuple[Dataset, Dataset]) -> list[int]:
+    """What tells a run whether its data is still the same: the number of examples of both parts, and a checksum."""
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part.x.cpu().contiguous().numpy(), checksum)
+    return [*map(len, parts), checksum]
+
+
+def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
+    """Refuses data that is not what the run began with: it would go on, but as another run."""
+    if settings.get("digest") not in (None, digest(parts)):
+        before, now = settings["digest"], digest(parts)
+        what = (
+            f"{before[0]} + {before[1]} examples then, {now[0]} + {now[1]} now" if before[:2] != now[:2] else "changed"
+        )
+        raise AlikitError(f"{settings['data']} is not what this run began with ({what}): train into a new folder")
 
 
 def check_new(folder: Path) -> None:
@@ -110,8 +164,26 @@ def log(folder: Path, line: dict) -> None:
 
 
 def metrics(folder: Path) -> list[dict]:
-    """The metrics log of a run folder, one dict a line."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """The metrics log of a run folder, one dict a line; a last line that was cut off is left out."""
+    file, found = folder / "metrics.jsonl", []
+    lines = file.read_text().splitlines() if file.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise AlikitError(f"{file} is damaged in line {number}: mend or remove that line") from None
+    return found
+
+
+def rewind_log(folder: Path, step: int) -> None:
+    """Takes what was reported after `step` out of the log, evaluations too: it will be reported again."""
+    found = metrics(folder)
+    kept = [line for line in found if line["step"] <= step and "images_per_second" in line]
+    if not found:
+        return
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    write_whole(folder / "metrics.jsonl", lambda file: file.write_text(text))
 
 
 def save(folder: Path, trainer: Trainer) -> None:
@@ -133,7 +205,9 @@ def checkpoint(folder: Path) -> dict:
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        state = {"average": None, **state} | {name: state[name] for name in ("step", "model", "random")}
+        state = {"average": None, "random_cuda": [], **state} | {
+            name: state[name] for name in ("step", "model", "random")
+        }
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
     if "optimiser" not in state:  # but one for each player, which was so before
@@ -142,9 +216,12 @@ def checkpoint(folder: Path) -> dict:
 
 
 def load_model(folder: str | Path) -> Game:
-    """The trained model of a run folder, ready to sample and reconstruct."""
+    """The trained model of a run folder, ready to sample and reconstruct. Of a recorded run, whose discriminator was
+    not kept, the model without it."""
     folder = Path(folder)
     known = settings(folder)
+    if (folder / "decoder.safetensors").is_file():
+        return _load_parts(folder, known)
     model = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
@@ -155,6 +232,14 @@ def load_model(folder: str | Path) -> Game:
             f"{folder / 'weights.safetensors'} does not fit recipe {known['recipe']}: train again"
         ) from None
     return model.eval()
+
+
+def _load_parts(folder: Path, known: dict) -> Game:
+    built = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
+    for name, network in (("encoder", built.encoder), ("decoder", built.decoder)):
+        if network is not None:
+            storage.from_file(network, folder / f"{name}.safetensors")
+    return Game(built.decoder, built.z_dim, built.encoder).eval()
 
 
 def save_picture(picture: Image.Image, file: Path) -> None:
@@ -172,6 +257,8 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:
         write(partial)
+        with open(partial, "rb+") as written:
+            os.fsync(written.fileno())  # on the disk before the name is: a power cut may come between
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

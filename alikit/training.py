@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,6 +30,13 @@ class Progress:
     images_per_second: float
 
 
+def has_bf16(device: torch.device | str) -> bool:
+    """Whether bfloat16 is quick on this device: on a processor that multiplies in it, and on GPUs since Ampere."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
 def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
     """The order in which an epoch (from 0) visits all n examples, (n,). A function of its arguments alone, so a run
     that was stopped goes on with the very batch it would have had."""
@@ -52,6 +59,11 @@ def _whole_step() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
+@torch.no_grad()
+def _all_finite(model: Game) -> bool:
+    return all(weights.isfinite().all() for weights in model.parameters())
+
+
 class Trainer:
     """A model, its data, and Adam for all its players at once.
 
@@ -59,9 +71,14 @@ class Trainer:
     decay       let lr fall in a straight line to 0 over the second half of `run`, so that the players come to rest;
                 the rate depends on the share of steps done, so going on to more steps afterwards lifts it again
     averaging   weight of the past, 0.999 say, in an exponential moving average of the weights, which `result` then has
+    ramp        let that weight grow from 0.1 with the steps n as (1 + n) / (10 + n), so that the average forgets the
+                first weights, which know nothing, within some dozen steps and not within thousands
     precise_bn  let batch norm in the encoder and decoder of `result` count its statistics anew, with the weights they
                 have, over large batches (Wu and Johnson 2021), instead of keeping the running ones: those are from
                 other weights, and k layers of them draw samples about (k - 1) / (2 batch_size) too close together
+    flips       mirror each picture of a batch, left to right, with probability 1/2
+    bf16        let the networks compute in bfloat16 where PyTorch's autocast holds that to be safe; weights, losses
+                and the optimiser stay float32. About twice as fast where the processor has it, see `has_bf16`
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data, and for precise_bn in a game without a discriminator.
@@ -77,19 +94,27 @@ class Trainer:
         betas: tuple[float, float] = (0.5, 0.999),
         decay: bool = False,
         averaging: float = 0.0,
+        ramp: bool = False,
         precise_bn: bool = False,
+        flips: bool = False,
+        bf16: bool = False,
         seed: int = 0,
     ):
         if not 1 < batch_size <= len(data):
             raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: --batch N, 2 to {len(data)}")
         if precise_bn and not isinstance(model, AdversarialGame):  # the others' networks are fed with something else
             raise AlikitError("precise_bn is for games with a discriminator: leave it out")
-        self.model, self.data = model, data.to(model.device)
+        if flips and len(data.shape) != 3:
+            raise AlikitError("points have no left and right: leave flips out")
+        # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
+        self.model = model.to(memory_format=torch.channels_last)
+        self.data = data.to(model.device) if data.fits(model.device) else data
+        self.flips, self.bf16 = flips, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
         self.players = model.players()
         self.optimiser = torch.optim.Adam([{"params": own} for own in self.players.values()], lr, betas, fused=True)
-        average = get_ema_multi_avg_fn(averaging)
+        average = self._ramped(averaging) if ramp else get_ema_multi_avg_fn(averaging)
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -108,7 +133,8 @@ class Trainer:
 
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
-        losses, gradients = self.model.gradients(self._batch(), self.players)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            losses, gradients = self.model.gradients(self._batch(), self.players)
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
                 # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
@@ -120,15 +146,24 @@ class Trainer:
         self.step += 1
         return {player: loss.detach() for player, loss in losses.items()}
 
-    def run(self, steps: int, every: int = 100, watch: Callable[[Progress], None] | None = None) -> list[Progress]:
-        """Trains until `steps` steps are done in all, reporting every `every`; returns the reports.
+    def run(
+        self,
+        steps: int,
+        every: int = 100,
+        watch: Callable[[Progress], None] | None = None,
+        also: Collection[int] = (),
+    ) -> list[Progress]:
+        """Trains until `steps` steps are done in all, reporting every `every` and at the steps `also`; returns the
+        reports.
 
-        Raises Diverged as soon as a report holds a loss that is not a number.
+        Raises Diverged, before it is reported, where a loss or a weight is not a number.
         """
         reports: list[Progress] = []
         self.model.train()
         while self.step < steps:
-            begin, count = time.perf_counter(), min(every - self.step % every, steps - self.step)
+            begin = time.perf_counter()
+            next_report = self.step + every - self.step % every
+            count = min(stop for stop in (next_report, steps, *also) if stop > self.step) - self.step
             total = {player: torch.zeros((), device=self.model.device) for player in self.players}
             for _ in range(count):
                 if self.decay:
@@ -139,13 +174,23 @@ class Trainer:
                     total[player] += loss
             mean = {player: (loss / count).item() for player, loss in total.items()}
             pace = count * self.batch_size / (time.perf_counter() - begin)
-            if not all(math.isfinite(loss) for loss in mean.values()):
+            if not (all(map(math.isfinite, mean.values())) and _all_finite(self.model)):
                 raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
             reports.append(Progress(self.step, mean, pace))
             if watch:
                 with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
                     watch(reports[-1])
         return reports
+
+    def _ramped(self, averaging: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+        def update(average: list[Tensor], current: list[Tensor], _: Tensor) -> None:
+            past = min(averaging, (1 + self.step) / (10 + self.step))
+            if average[0].is_floating_point():
+                torch._foreach_lerp_(average, current, 1 - past)
+            else:  # batch norm counts its batches
+                torch._foreach_copy_(average, current)
+
+        return update
 
     def _with_precise_statistics(self, model: Game) -> Game:
         model, number = copy.deepcopy(model), min(EXAMPLES, len(self.data))
@@ -163,12 +208,22 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr * min(1.0, 2 * (1 - self.step / steps))
 
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in which every example is seen once, but for an odd rest."""
+        return len(self.data) // self.batch_size
+
     def _batch(self) -> Tensor:
         """The examples of the step to come; the odd rest of an epoch is left out."""
-        epoch, position = divmod(self.step, len(self.data) // self.batch_size)
+        epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed)
-        return self.data.floats(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+        x = self.data.floats(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+        x = x.to(self.model.device, non_blocking=True)
+        if self.flips:
+            mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+            x = torch.where(mirrored, x.flip(3), x)
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def state(self) -> dict:
         """All that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""
@@ -177,6 +232,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.model.device.type == "cuda" else [],
             "average": self._average and self._average.state_dict(),
         }
 
@@ -188,3 +244,6 @@ class Trainer:
         if self._average:
             self._average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
+        # From a machine with another number of GPUs, the run goes on with other noise.
+        if len(state["random_cuda"]) == torch.cuda.device_count() and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"])

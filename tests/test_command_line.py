@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import re
 import shlex
 import shutil
@@ -99,7 +100,7 @@ def same_weights(run: Path, other: Path) -> bool:
 
 
 def test_a_run_folder(digits):
-    pictures = {f"{kind}-{step:07d}.png" for kind in ("samples", "reconstructions") for step in (20,)}
+    pictures = {f"{kind}-{step:07d}.png" for kind in ("samples", "reconstructions") for step in (15, 20)}
     expected = {"settings.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt"} | pictures
     assert {file.name for file in digits.iterdir()} == expected
 
@@ -114,9 +115,10 @@ def test_settings_are_enough_to_do_it_again(digits):
 
 def test_log(digits):
     *reports, last = runs.metrics(digits)
-    assert [report["step"] for report in reports] == list(range(2, 21, 2))
-    assert all(report.keys() == {"step", "images_per_second", "discriminator", "generator"} for report in reports)
-    assert last.keys() == {"step", "reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"}
+    assert [report["step"] for report in reports] == sorted([*range(2, 21, 2), 15]), "15 is an epoch"
+    said = {"step", "images_per_second", "seconds", "discriminator", "generator", "cycle", "spread", "sigma"}
+    assert all(report.keys() == said for report in reports)
+    assert {"step", "reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"} <= last.keys()
 
 
 def test_weights_are_a_model(digits):
@@ -244,7 +246,7 @@ def test_a_folder_of_pictures(alikit, paint, tmp_path):
     finished = alikit("train digits --data 'folder:my pets' --size 8 --skip-corrupt --batch 5 --steps 2 --out run")
     assert finished.status == 0
     assert runs.settings(Path("run"))["x_shape"] == [3, 8, 8]
-    assert alikit("reconstruct run --out a.png").out == "1 originals and their reconstructions in a.png\n"
+    assert alikit("reconstruct run --out a.png").out == "2 originals and their reconstructions in a.png\n"
 
 
 def test_inverse_mapping_from_a_finished_gan(alikit, gan):
@@ -284,14 +286,20 @@ LONG = "x" * 300
         ("trian digits", "trian.*alikit --help"),
         ("train digits --data mnist --out run", "no data called 'mnist'"),
         ("train digits --data mixture --out run", "for pictures, not points"),
-        ("train digits --size 8 --out run", "--size is for folders"),
+        ("train digits --size 8 --out run", "--size is for"),
+        ("train digits --steps 10 --epochs 1 --out run", "leave one out"),
+        ("train digits --averaging 1 --out run", "'--averaging'"),
+        ("train digits --save-every -1 --out run", "'--save-every'"),
+        ("train mixture-gan-paper --flips --out run", "points have no left and right"),
         ("train digits --data folder:nowhere --out run", "no folder nowhere"),
         ("train digits --data folder:empty --out run", "no pictures in empty"),
-        ("train digits --data folder:mixed --out run", "2 sizes.*--size N"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
         ("train digits --data folder:broken --skip-corrupt --out run", "all 1 files are damaged"),
         ("train digits --data folder:mixed --size 0 --out run", "at least 1 pixel"),
-        ("train cifar10-small --out run", "--data folder:PATH"),
+        ("train cifar10-small --out run", "--download.*cifar-10-python.tar.gz.*stand-in:cifar10"),
+        ("train svhn --out run", "--download.*extra_32x32.mat.*stand-in:svhn"),
+        ("train celeba --out run", "img_align_celeba.*stand-in:celeba"),
+        ("train tiny-imagenet-small --out run", "tiny-imagenet-200.zip.*stand-in:tiny-imagenet"),
         ("train digits --out file", "file is there already"),
         ("train digits --out file/run", "cannot write to .*file: choose another --out"),
         ("train digits --out mixed", "mixed is there already.*alikit resume mixed"),
@@ -421,6 +429,92 @@ def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(alikit):
     assert alikit("train digits --steps 300 --batch 20 --out whole").status == 0
     assert same_weights(Path("my run"), Path("whole"))
     assert runs.metrics(Path("my run"))[-1] == runs.metrics(Path("whole"))[-1]
+
+
+def reports(run: Path) -> list[dict]:
+    """The log without the pace, which is never twice the same."""
+    return [
+        {name: line[name] for name in line if name not in ("images_per_second", "seconds")}
+        for line in runs.metrics(run)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing stopped: 48 steps of 15 an epoch, reports every 4."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = python_m_alikit(f"{LEFT_ALONE} --out whole", cwd=folder)
+    assert process.wait(timeout=120) == 0
+    return folder / "whole"
+
+
+LEFT_ALONE = "train digits --steps 48 --averaging 0.9 --seed 5 --save-every 0"
+
+
+@pytest.mark.parametrize("lines", [1, 4, 9])
+def test_a_killed_run_ends_with_the_same_files(alikit, whole, lines):
+    """SIGKILL at a random moment after so many reports: in an epoch, at its end, while a checkpoint is written."""
+    killed = python_m_alikit(f"{LEFT_ALONE} --out killed")
+    log, deadline = Path("killed/metrics.jsonl"), time.monotonic() + 120
+    while killed.poll() is None and time.monotonic() < deadline:
+        if log.exists() and log.read_text().count("\n") >= lines:
+            break
+    time.sleep(random.uniform(0, 0.05))
+    killed.kill()
+    assert killed.wait(timeout=60) == -signal.SIGKILL, "it ended before it was killed"
+    step = runs.checkpoint(Path("killed"))["step"]
+    assert step >= 4 * (lines - 2)
+    assert alikit("resume killed").status == 0
+    assert Path("killed/weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes(), step
+    assert reports(Path("killed")) == reports(whole), step
+
+
+def test_a_run_killed_at_once_can_be_gone_on_with(alikit, whole):
+    killed = python_m_alikit(f"{LEFT_ALONE} --out killed")
+    deadline = time.monotonic() + 120
+    while not Path("killed/checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    killed.kill()
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert alikit("resume killed").status == 0 and same_weights(Path("killed"), whole)
+
+
+def test_a_run_is_found_by_its_data_from_anywhere(alikit, paint, tmp_path, monkeypatch):
+    """The path was typed from where the run was made; run and pictures have moved together since."""
+    for number in range(30):
+        paint(f"work/pictures/{number % 2}/{number}.png", size=(8, 8))
+    monkeypatch.chdir(tmp_path / "work")
+    assert alikit("train digits --data folder:pictures --batch 4 --steps 4 --out runs/mine").status == 0
+    assert str(tmp_path) not in Path("runs/mine/settings.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("work").rename("moved")
+    assert alikit("resume moved/runs/mine --steps 6").status == 0
+    assert alikit("reconstruct moved/runs/mine --out a.png").status == 0
+    Path("moved/pictures").rename("elsewhere")
+    assert "no folder" in alikit("evaluate moved/runs/mine").err
+    assert alikit("evaluate moved/runs/mine --data folder:elsewhere").status == 0
+
+
+def test_other_data_is_not_gone_on_with(alikit, paint):
+    for number in range(30):
+        paint(f"pictures/{number % 2}/{number}.png", size=(8, 8))
+    assert alikit("train digits --data folder:pictures --batch 4 --steps 4 --out run").status == 0
+    before = files(Path("run"))
+    paint("pictures/0/new.png", size=(8, 8))
+    finished = alikit("resume run --steps 6")
+    assert finished.status == 2 and "is not what this run began with" in finished.err
+    assert files(Path("run")) == before
+
+
+def test_numbers_that_are_none_leave_the_last_good_checkpoint(alikit):
+    """A learning rate of 1 and weights of 10 overflow after a few steps."""
+    finished = alikit("train digits --lr 1 --weight-std 10 --steps 400 --save-every 0 --out run")
+    assert finished.status == 2
+    says = r"alikit: the losses are no longer numbers at step (\d+): .*; run keeps .* of step (\d+)\n"
+    at, kept = map(int, re.fullmatch(says, finished.err.splitlines(True)[-1]).groups())
+    state = runs.checkpoint(Path("run"))
+    assert state["step"] == kept < at and all(w.isfinite().all() for w in state["model"].values())
+    assert all(tensor.isfinite().all() for tensor in load_file("run/weights.safetensors").values())
 
 
 def test_resume_is_as_if_it_had_not_stopped(alikit):

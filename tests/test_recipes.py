@@ -9,14 +9,28 @@ from torch import nn
 from alikit.data import SOURCES, Dataset, digits
 from alikit.errors import AlikitError
 from alikit.models import ALI, GAN, VAE, InverseMapping
-from alikit.networks import Deterministic, Frozen, Gaussian, NoiseInput
-from alikit.recipes import LAPTOP, RECIPES, TOY
+from alikit.networks import Deterministic, Frozen, Gaussian, Maxout, NoiseInput
+from alikit.recipes import (
+    LAPTOP,
+    PAPER_CELEBA,
+    PAPER_CIFAR10,
+    PAPER_SVHN,
+    PAPER_TINY_IMAGENET,
+    RECIPES,
+    TOY,
+)
+from alikit.training import has_bf16
 
-SHAPES = {"mixture": (2,), "digits": (1, 8, 8), "house-numbers": (3, 32, 32), None: (3, 32, 32)}
+
+def shape_of(recipe) -> tuple[int, ...]:
+    """Of an example that the recipe takes."""
+    if recipe.networks.size is None:
+        return (2,)
+    return (1, 8, 8) if recipe.data == "digits" else (3, recipe.networks.size, recipe.networks.size)
 
 
 def examples(recipe, n=8) -> Dataset:
-    shape = SHAPES[recipe.data]
+    shape = shape_of(recipe)
     generator = torch.Generator().manual_seed(0)
     if len(shape) == 1:
         return Dataset("points", torch.randn(n, *shape, generator=generator))
@@ -47,7 +61,7 @@ def test_every_recipe_plays(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_where_its_data_comes_from(name):
     recipe = RECIPES[name]
-    assert recipe.data is None or recipe.data in SOURCES
+    assert recipe.data in SOURCES
     assert recipe.summary and "\n" not in recipe.summary
 
 
@@ -68,7 +82,7 @@ def test_a_recipe_says_where_its_data_comes_from(name):
     ],
 )
 def test_games_and_encoders(name, game, encoder):
-    model = RECIPES[name].build(SHAPES[RECIPES[name].data])
+    model = RECIPES[name].build(shape_of(RECIPES[name]))
     assert type(model) is game and type(model.encoder) is encoder
 
 
@@ -106,9 +120,9 @@ def test_untrained_decoder_draws_the_mean_picture():
     torch.testing.assert_close(bias.sigmoid(), data.mean().clamp(1 / 256, 255 / 256))
 
 
-@pytest.mark.parametrize(("name", "std"), [("mixture-ali-paper", 0.02), ("cifar10-small", 0.02)])
+@pytest.mark.parametrize(("name", "std"), [("mixture-ali-paper", 0.02), ("cifar10-small", 0.02), ("svhn", 0.01)])
 def test_initial_weights(name, std):
-    model = RECIPES[name].build(SHAPES[RECIPES[name].data])
+    model = RECIPES[name].build(shape_of(RECIPES[name]))
     for part in (model.encoder, model.decoder, model.discriminator):
         layers = [m for m in part.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
         weights = torch.cat([layer.weight.detach().flatten() for layer in layers])
@@ -140,25 +154,149 @@ def test_laptop_sizes():
     assert size(LAPTOP.build_discriminator((3, 32, 32), 64)) == of_x + of_z + joint
     stack = 64 * 128 * 6**2 + 128 * 64 * 4**2 + 64 * 32 * 2**2 + 32 * 32 * 4**2
     norms, pixels = 2 * (128 + 64 + 32 + 32), 3 * 32 * 32
-    assert size(LAPTOP.build_decoder((3, 32, 32), 64, None)) == stack + norms + (32 * 3 + 3) + pixels
+    assert size(LAPTOP.build_decoder((3, 32, 32), 64, None)) == stack + norms + 32 * 3 + pixels
 
 
-def test_laptop_pictures_shrink_to_one_pixel_and_back():
-    x = torch.rand(2, 3, 32, 32)
-    stack, _ = LAPTOP.build_encoder("gaussian", (3, 32, 32), 64)
-    widths = []
+# The paper's tables, appendix A. Kernel x kernel x maps in x maps out; 2 for batch norm; 1 for a bias.
+
+
+def test_paper_cifar10_sizes():
+    down = 5**2 * 3 * 32 + 4**2 * 32 * 64 + 4**2 * 64 * 128 + 4**2 * 128 * 256 + 4**2 * 256 * 512
+    encoder = down + 512 * 512 + 2 * (32 + 64 + 128 + 256 + 512 + 512) + (512 * 128 + 128)
+    assert size(PAPER_CIFAR10.build_encoder("gaussian", (3, 32, 32), 64)) == encoder == 3_118_496
+    up = 4**2 * 64 * 256 + 4**2 * 256 * 128 + 4**2 * 128 * 64 + 4**2 * 64 * 32 + 5**2 * 32 * 32 + 32 * 32
+    decoder = up + 2 * (256 + 128 + 64 + 32 + 32 + 32) + 32 * 3 + 3 * 32 * 32
+    assert size(PAPER_CIFAR10.build_decoder((3, 32, 32), 64, None)) == decoder == 981_152
+    # Maxout: twice the weights, and a bias for each piece.
+    of_x = 2 * down + 2 * (32 + 64 + 128 + 256 + 512)
+    of_z = 2 * (64 * 512 + 512) + 2 * (512 * 512 + 512)
+    joint = 2 * 2 * (1024 * 1024 + 1024) + (1024 + 1)
+    discriminator = PAPER_CIFAR10.build_discriminator((3, 32, 32), 64)
+    assert size(discriminator) == of_x + of_z + joint == 10_368_641
+
+
+def test_paper_svhn_sizes():
+    down = 5**2 * 3 * 32 + 4**2 * 32 * 64 + 4**2 * 64 * 128 + 4**2 * 128 * 256 + 4**2 * 256 * 512
+    encoder = down + 512 * 512 + 2 * (32 + 64 + 128 + 256 + 512 + 512) + (512 * 512 + 512)
+    assert size(PAPER_SVHN.build_encoder("gaussian", (3, 32, 32), 256)) == encoder
+    up = 4**2 * 256 * 256 + 4**2 * 256 * 128 + 4**2 * 128 * 64 + 4**2 * 64 * 32 + 5**2 * 32 * 32 + 32 * 32
+    decoder = up + 2 * (256 + 128 + 64 + 32 + 32 + 32) + 32 * 3 + 3 * 32 * 32
+    assert size(PAPER_SVHN.build_decoder((3, 32, 32), 256, None)) == decoder
+    of_x = down + 32 + 2 * (64 + 128 + 256 + 512)
+    of_z = (256 * 512 + 512) + (512 * 512 + 512)
+    joint = 2 * (1024 * 1024 + 1024) + (1024 + 1)
+    assert size(PAPER_SVHN.build_discriminator((3, 32, 32), 256)) == of_x + of_z + joint
+
+
+def test_paper_celeba_sizes():
+    down = 2**2 * 3 * 64 + 7**2 * 64 * 128 + 5**2 * 128 * 256 + 7**2 * 256 * 256 + 4**2 * 256 * 512
+    encoder = down + 2 * (64 + 128 + 256 + 256 + 512) + (512 * 512 + 512)
+    assert size(PAPER_CELEBA.build_encoder("gaussian", (3, 64, 64), 256)) == encoder
+    up = 4**2 * 256 * 512 + 7**2 * 512 * 256 + 5**2 * 256 * 256 + 7**2 * 256 * 128 + 2**2 * 128 * 64
+    decoder = up + 2 * (512 + 256 + 256 + 128 + 64) + 64 * 3 + 3 * 64 * 64
+    assert size(PAPER_CELEBA.build_decoder((3, 64, 64), 256, None)) == decoder
+    of_x = down + 64 + 2 * (128 + 256 + 256 + 512)
+    of_z = (256 * 1024 + 1024) + (1024 * 1024 + 1024)
+    joint = (1536 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 + 1)
+    assert size(PAPER_CELEBA.build_discriminator((3, 64, 64), 256)) == of_x + of_z + joint
+
+
+def test_paper_tiny_imagenet_sizes():
+    down = 4**2 * (3 * 64 + 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 256 * 256)
+    encoder = down + 256 * 2048 + 2048 * 2048 + 2 * (64 + 64 + 128 + 128 + 256 + 256 + 2048 + 2048)
+    built = PAPER_TINY_IMAGENET.build_encoder("gaussian", (3, 64, 64), 256)
+    assert size(built) == encoder + (2048 * 512 + 512)
+    up = 4**2 * (256 * 256 + 256 * 128 + 128 * 128 + 128 * 64 + 64 * 64 + 64 * 64)
+    decoder = 256 * 2048 + 2048 * 256 + up + 2 * (2048 + 256 + 256 + 128 + 128 + 64 + 64 + 64)
+    assert size(PAPER_TINY_IMAGENET.build_decoder((3, 64, 64), 256, None)) == decoder + 64 * 3 + 3 * 64 * 64
+    of_x = down + 64 + 2 * (64 + 128 + 128 + 256 + 256)
+    of_z = (256 * 2048 + 2048) + (2048 * 2048 + 2048)
+    joint = (2304 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 + 1)
+    assert size(PAPER_TINY_IMAGENET.build_discriminator((3, 64, 64), 256)) == of_x + of_z + joint
+
+
+def widths(stack: nn.Sequential, x: torch.Tensor) -> list[int]:
+    """Pixels a side after each convolution."""
+    found = []
     for layer in stack:
         x = layer(x)
-        if isinstance(layer, nn.Conv2d):
-            widths.append(x.shape[-1])
-    assert widths == [15, 14, 6, 1, 1]
-    _, stack, _ = LAPTOP.build_decoder((3, 32, 32), 64, None)
-    x, widths = torch.randn(2, 64, 1, 1), []
-    for layer in stack:
-        x = layer(x)
-        if isinstance(layer, nn.ConvTranspose2d):
-            widths.append(x.shape[-1])
-    assert widths == [6, 14, 15, 32]
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            found.append(x.shape[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("networks", "down", "up"),
+    [
+        (LAPTOP, [15, 14, 6, 1, 1], [6, 14, 15, 32, 32]),
+        (PAPER_CIFAR10, [28, 13, 10, 4, 1, 1, 1], [4, 10, 13, 28, 32, 32, 32]),
+        (PAPER_SVHN, [28, 13, 10, 4, 1, 1, 1], [4, 10, 13, 28, 32, 32, 32]),
+        (PAPER_CELEBA, [63, 29, 13, 4, 1, 1], [4, 13, 29, 63, 64, 64]),
+        (PAPER_TINY_IMAGENET, [31, 28, 13, 10, 4, 1, 1, 1, 1], [1, 1, 4, 10, 13, 28, 31, 64, 64]),
+    ],
+)
+def test_pictures_shrink_to_one_pixel_and_back(networks, down, up):
+    x = torch.rand(2, 3, networks.size, networks.size)
+    assert widths(networks.build_encoder("gaussian", x.shape[1:], 8)[0], x) == down
+    assert widths(networks.build_decoder(x.shape[1:], 8, None)[1], torch.randn(2, 8, 1, 1)) == up
+    discriminator = networks.build_discriminator(x.shape[1:], 8)
+    assert widths(discriminator.towers[0], x) == down[: len(networks.of_x)] and down[len(networks.of_x) - 1] == 1
+    side, sides = networks.size, []
+    for row in networks.encoder:
+        side = row.side(side)
+        sides.append(side)
+    for row in networks.decoder:
+        side = row.side(side)
+        sides.append(side)
+    assert sides == down + up
+
+
+def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def test_paper_details():
+    """What the tables say besides sizes: dropout in its place, maxout or batch norm in D, the slopes."""
+    cifar10 = PAPER_CIFAR10.build_discriminator((3, 32, 32), 64)
+    assert [layer.p for layer in layers(cifar10.towers[0], nn.Dropout)] == [0.2, 0.5, 0.5, 0.5, 0.5]
+    assert [layer.p for layer in layers(cifar10.towers[1], nn.Dropout)] == [0.2, 0.5]
+    assert [layer.p for layer in layers(cifar10.joint, nn.Dropout)] == [0.5, 0.5, 0.5]
+    assert not layers(cifar10, nn.BatchNorm2d, nn.LeakyReLU) and len(layers(cifar10, Maxout)) == 5 + 2 + 2
+    for networks, slope, rows in ((PAPER_SVHN, 0.01, 5), (PAPER_CELEBA, 0.02, 5), (PAPER_TINY_IMAGENET, 0.01, 6)):
+        shape = (3, networks.size, networks.size)
+        discriminator = networks.build_discriminator(shape, 256)
+        assert [layer.p for layer in layers(discriminator, nn.Dropout)] == [0.2] * (rows + 2 + 3)
+        assert len(layers(discriminator, nn.BatchNorm2d)) == rows - 1 and not layers(discriminator, Maxout)
+        for part in (discriminator, networks.build_encoder("gaussian", shape, 256)):
+            assert {layer.negative_slope for layer in layers(part, nn.LeakyReLU)} == {slope}
+    assert {
+        layer.negative_slope for layer in layers(PAPER_CIFAR10.build_encoder("gaussian", (3, 32, 32), 64), nn.LeakyReLU)
+    } == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "batch", "epochs"),
+    [
+        ("cifar10", 45_000, 100, 6475),
+        ("svhn", 531_131, 100, 100),
+        ("celeba", 162_770, 100, 123),
+        ("tiny-imagenet", 1_281_167, 128, 125),
+    ],
+)
+def test_paper_settings(name, examples, batch, epochs):
+    recipe = RECIPES[name]
+    assert recipe.batch_size == batch and recipe.steps == epochs * (examples // batch)
+    assert (recipe.lr, recipe.betas, recipe.weight_std) == (1e-4, (0.5, 0.999), 0.01)
+    assert not (recipe.averaging or recipe.flips or recipe.decay or recipe.r1 or recipe.bf16)
+    assert recipe.z_dim == (64 if name == "cifar10" else 256)
+
+
+def test_what_ours_adds_reaches_the_trainer():
+    recipe = replace(RECIPES["cifar10-small"], batch_size=4)
+    trainer = recipe.trainer(recipe.build((3, 32, 32)), examples(recipe))
+    assert trainer.flips and trainer.decay and trainer.result is not trainer.model
+    assert trainer.bf16 == has_bf16("cpu")
+    assert not RECIPES["svhn-small"].flips, "a mirrored digit is another"
 
 
 def test_every_pixel_gets_as_many_contributions_as_its_neighbours():

@@ -53,6 +53,43 @@ class Hostile:
         return Path.touch, (self.trace,)
 
 
+# Where its data lies.
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("folder:data/cats", "folder:../../data/cats"),
+        ("table:../faces", "table:../../../faces"),
+        ("cifar10:data", "cifar10:../../data"),
+        ("digits", "digits"),
+        ("stand-in:svhn", "stand-in:svhn"),
+        ("folder:/somewhere/cats", "folder:/somewhere/cats"),
+    ],
+)
+def test_data_is_kept_as_seen_from_the_run(tmp_path, monkeypatch, typed, kept):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / "cats"
+    assert runs.placed(typed, folder) == kept
+    assert runs.source(folder, {"data": "?", "data_from_run": kept}) == typed
+
+
+def test_data_of_a_run_from_before():
+    assert runs.source(Path("runs/cats"), {"data": "folder:data/cats"}) == "folder:data/cats"
+
+
+def test_changed_data_is_noticed():
+    data = digits()
+    parts = data.split(297)
+    settings = {"data": "digits", "digest": runs.digest(parts)}
+    runs.check_same(settings, parts), runs.check_same({"data": "digits"}, parts)
+    with pytest.raises(AlikitError, match=r"1500 \+ 297 examples then, 1400 \+ 297 now"):
+        runs.check_same(settings, (parts[0].select(slice(1400)), parts[1]))
+    parts[1].x[5, 0, 3, 3] ^= 1
+    with pytest.raises(AlikitError, match="changed"):
+        runs.check_same(settings, parts)
+
+
 # Making one.
 
 
@@ -110,6 +147,22 @@ def test_settings_that_cannot_be_used(tmp_path, text, message):
         (tmp_path / "settings.json").write_text(text, errors="surrogateescape")
     with pytest.raises(AlikitError, match=message):
         runs.settings(tmp_path)
+
+
+def test_a_log_is_taken_back_to_a_step(tmp_path):
+    for step in (10, 20, 30):
+        runs.log(tmp_path, {"step": step, "images_per_second": 1, "generator": step / 7})
+    runs.log(tmp_path, {"step": 30, "reconstruction_mean": 0.1})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "gen')  # killed in the middle of a line
+    runs.rewind_log(tmp_path, 20)
+    assert [(line["step"], line["generator"]) for line in runs.metrics(tmp_path)] == [(10, 10 / 7), (20, 20 / 7)]
+
+
+def test_a_log_damaged_in_the_middle(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(AlikitError, match="damaged in line 2"):
+        runs.metrics(tmp_path)
 
 
 def test_log(tmp_path):

@@ -449,3 +449,117 @@ def test_training_in_a_thread():
     thread.start()
     thread.join(timeout=30)
     assert trainer.step == 5
+
+
+# Pictures.
+
+
+class Watched(Recorder):
+    """Remembers, besides, in which type of numbers a product came out."""
+
+    def losses(self, x):
+        self.types = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        return super().losses(x)
+
+
+@pytest.fixture
+def pictures() -> Dataset:
+    """Each brighter to the right, so that a mirrored one is told by its first column."""
+    ramp = torch.arange(4, dtype=torch.uint8).expand(40, 3, 4, 4) * 10
+    return Dataset("pictures", ramp + torch.arange(40, dtype=torch.uint8)[:, None, None, None])
+
+
+def test_flips_mirror_half_of_the_pictures_whole(pictures):
+    torch.manual_seed(0)
+    model = Recorder()
+    Trainer(model, pictures, batch_size=20, flips=True).run(40)
+    x = torch.cat(model.batches)
+    mirrored = x[:, 0, 0, 0] > x[:, 0, 0, 3]
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.07)  # 800 draws: 4 standard deviations
+    upright = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    assert (upright.diff(dim=3) * 255).round().unique().tolist() == [10]
+    seen = (upright[:, 0, 0, 0] * 255).round().sort().values.reshape(40, 20)  # 20 epochs of 40 pictures
+    assert torch.equal(seen, torch.arange(40.0)[:, None].expand(40, 20))
+
+
+def test_without_flips_pictures_come_as_they_are(pictures):
+    model = Recorder()
+    Trainer(model, pictures, batch_size=20).run(2)
+    assert all((x.diff(dim=3) > 0).all() for x in model.batches)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in model.batches)
+
+
+def test_points_are_not_flipped(points):
+    with pytest.raises(AlikitError, match="no left and right"):
+        Trainer(Recorder(), points, batch_size=10, flips=True)
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_bf16_is_for_products(bf16, expected):
+    model = Watched()
+    Trainer(model, count(20), batch_size=10, bf16=bf16).one_step()
+    assert model.types == expected and next(model.parameters()).dtype == torch.float32
+
+
+def test_bf16_trains_nearly_the_same(points):
+    """Weights stay float32, and a step goes the same way: bfloat16 knows 2 to 3 digits."""
+    moved = []
+    for bf16 in (False, True):
+        model = ali(batch_norm=False, dropout=0)
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        torch.manual_seed(1)
+        losses = Trainer(model, points, batch_size=50, lr=0.01, betas=(0.5, 0.999), bf16=bf16).run(20)[-1].losses
+        moved.append((torch.cat([p.detach().flatten() for p in model.parameters()]) - before, losses))
+    (exact, losses), (rough, rough_losses) = moved
+    assert not torch.equal(exact, rough)
+    assert nn.functional.cosine_similarity(exact, rough, dim=0) > 0.99
+    for player, loss in losses.items():
+        assert rough_losses[player] == pytest.approx(loss, rel=0.01)
+
+
+def test_data_too_large_for_the_device_stays_where_it_is(points, monkeypatch):
+    whole = Trainer(ali(), points, batch_size=10, seed=2)
+    monkeypatch.setattr(Dataset, "fits", lambda self, device: False)
+    monkeypatch.setattr(Dataset, "to", lambda self, device: pytest.fail("it was moved"))
+    apart = Trainer(ali(), points, batch_size=10, seed=2)
+    for trainer in (whole, apart):
+        torch.manual_seed(3)
+        trainer.run(7)
+    assert equal(whole.model.state_dict(), apart.model.state_dict())
+
+
+def test_a_ramp_forgets_the_first_weights(points):
+    """By hand: the past weighs (1 + n) / (10 + n) before step n + 1, at most 0.9; the first step is a copy."""
+    trainer = Trainer(ali(), points, batch_size=10, lr=0.01, averaging=0.9, ramp=True)
+    expected, counts = None, []
+    for n in range(100):
+        trainer.one_step()
+        now = {name: value.double() for name, value in trainer.model.state_dict().items()}
+        past = min(0.9, (1 + n) / (10 + n))
+        expected = now if n == 0 else {name: past * expected[name] + (1 - past) * now[name] for name in now}
+        counts.append(trainer.result.state_dict()["encoder.net.1.num_batches_tracked"].item())
+    for name, value in trainer.result.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-4)
+    assert counts == list(range(1, 101))
+
+
+def test_a_weight_that_is_no_number_stops_the_run_before_it_is_reported(points):
+    """The losses of the last step came before it, so they do not show what it did."""
+    model, reports = ali(), []
+    trainer = Trainer(model, points, batch_size=10)
+
+    def spoil(progress):
+        reports.append(progress.step)
+        if progress.step == 4:
+            with torch.no_grad():
+                next(model.decoder.parameters())[0] = float("nan")
+
+    with pytest.raises(Diverged, match="at step 6"):
+        trainer.run(8, every=2, watch=spoil)
+    assert reports == [2, 4]
+
+
+def test_reports_at_other_steps_besides(points):
+    steps = [report.step for report in Trainer(ali(), points, batch_size=10).run(10, every=4, also={5, 6, 40})]
+    assert steps == [4, 5, 6, 8, 10]

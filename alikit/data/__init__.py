@@ -3,7 +3,25 @@
 from .dataset import Dataset
 from .images import image_folder
 from .mixture import GridMixture
+from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
 from .rendered import house_numbers
+from .shapes import coloured_shapes
 from .sources import SOURCES, digits, load
+from .tables import image_table
 
-__all__ = ["SOURCES", "Dataset", "GridMixture", "digits", "house_numbers", "image_folder", "load"]
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "GridMixture",
+    "celeba",
+    "cifar10",
+    "coloured_shapes",
+    "digits",
+    "house_numbers",
+    "image_folder",
+    "image_table",
+    "imagenet",
+    "load",
+    "svhn",
+    "tiny_imagenet",
+]

@@ -15,8 +15,9 @@ class Dataset:
 
     name     what it is called in settings and logs
     x        pictures: (N, C, H, W) uint8 in 0..255; points: (N, D) float32
-    labels   (N,) int64 class of each example, or None
-    classes  the name of each class, in label order
+    labels   (N,) int64 class of each example; or (N, A) uint8, for each of A attributes 1 where the example has it; or
+             None
+    classes  the name of each class in label order, or of each attribute in column order
     factors  further known facts of each example, each a tensor with N rows
     """
 
@@ -65,6 +66,12 @@ class Dataset:
             )
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.select(order[held_out:]), self.select(order[:held_out])
+
+    def fits(self, device: torch.device | str) -> bool:
+        """Whether the examples fill at most half of what is free on a GPU; always true of the processor's memory."""
+        if torch.device(device).type != "cuda":
+            return True
+        return self.x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with its examples on `device`; labels and factors stay where they are."""

@@ -1,28 +1,28 @@
-"""Any folder of pictures, decoded once, kept as uint8 and cached as one file that is safe to load."""
+"""Any folder of pictures, decoded once and kept as uint8."""
 
-import contextlib
-import hashlib
-import json
 import logging
-import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import AlikitError
+from .cache import Known, cached
 from .dataset import Dataset
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
-CACHE = ".alikit-cache"
+READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
 
 log = logging.getLogger("alikit")
+
+Listed = tuple[list[Path], Tensor, list[str]]  # files, their labels in the same order, the names of the classes
+Fit = Callable[[Image.Image], Image.Image]
 
 
 def image_folder(
@@ -37,28 +37,29 @@ def image_folder(
 
     Raises AlikitError for a missing or empty folder, mixed sizes, and unreadable files.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise AlikitError(f"no folder {root}: check the path, or unpack the archive first")
-    if size is not None and size < 1:
-        raise AlikitError(f"cannot make pictures of size {size}: choose at least 1 pixel")
+    return named_folder(root, split, size, skip_corrupt)[0]
+
+
+def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: bool) -> tuple[Dataset, list[str]]:
+    """`image_folder`, and the name of each picture relative to the folder: class/picture."""
+    root = existing(root)
     folder = _split_folder(root, split)
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    files = picture_files(folder)
     if not files:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    cache = _cache_folder(root) / f"{split}-{size or 'as-is'}-{_listing(folder, files)}.safetensors"
-    x, labels, known = _read(cache) or _build(cache, folder, files, size, skip_corrupt)
-    if known["unreadable"] and not skip_corrupt:
-        raise _unreadable(known["unreadable"])
-    if known["unreadable"]:
-        log.warning("left out %d of %d files that are no readable pictures", len(known["unreadable"]), len(files))
-    return Dataset(f"folder:{root.name}", x, labels if known["classes"] else None, tuple(known["classes"]))
+    places = [file.relative_to(folder).parts for file in files]
+    classes = sorted({parts[0] for parts in places if len(parts) > 1})
+    if any(len(parts) == 1 for parts in places):
+        classes = []  # a picture outside every class folder: then there are no classes to speak of
+    order = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([order.get(parts[0], -1) for parts in places])
+    name = f"{split}-{size or 'as-is'}"
+    x, labels, known = read_pictures(
+        root, name, files, lambda: (files, labels, classes), square(size), skip_corrupt, folder
+    )
+    unreadable = set(known["unreadable"])
+    names = [file.relative_to(folder).as_posix() for file in files if str(file) not in unreadable]
+    return Dataset(f"folder:{root.name}", x, labels if classes else None, tuple(classes)), names
 
 
 def has_held_out(root: str | Path) -> str | None:
@@ -66,6 +67,64 @@ def has_held_out(root: str | Path) -> str | None:
     root = Path(root).expanduser()
     names = [name for name in HELD_OUT_NAMES if (root / name).is_dir()]
     return names[0] if names and (root / "train").is_dir() else None
+
+
+def existing(root: str | Path) -> Path:
+    """The folder, if there is one."""
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise AlikitError(f"no folder {root}: check the path, or unpack the archive first")
+    return root
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """All pictures below a folder in the order of their names, hidden ones left out."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def square(size: int | None) -> Fit | None:
+    """Resizes a picture on its shorter side and crops its centre to size x size; None leaves it as it is."""
+    if size is None:
+        return None
+    if size < 1:
+        raise AlikitError(f"cannot make pictures of size {size}: choose at least 1 pixel")
+    return lambda picture: ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+
+
+def read_pictures(
+    root: Path,
+    name: str,
+    sources: Iterable[Path],
+    listed: Callable[[], Listed],
+    fit: Fit | None,
+    skip_corrupt: bool,
+    folder: Path,
+) -> tuple[Tensor, Tensor, Known]:
+    """The listed pictures as x (N, 3, H, W) uint8, their labels, and {"classes": ..., "unreadable": files left out}.
+
+    They are decoded once and then read from the cache `name` until one of `sources` changes; `folder` is what an error
+    calls them. Raises AlikitError for mixed sizes, and for unreadable files unless `skip_corrupt`.
+    """
+
+    def build() -> tuple[Tensor, Tensor, Known]:
+        files, labels, classes = listed()
+        x, readable = _decode_all(files, fit, folder, skip_corrupt)
+        unreadable = [str(file) for file, good in zip(files, readable.tolist(), strict=True) if not good]
+        return x, labels[readable], {"classes": classes, "unreadable": unreadable}
+
+    x, labels, known = cached(root, name, sources, build)
+    if unreadable := known["unreadable"]:
+        if not skip_corrupt:
+            raise _unreadable(unreadable)
+        total = len(x) + len(unreadable)
+        log.warning("left out %d of %d files that are no readable pictures", len(unreadable), total)
+    return x, labels, known
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -76,33 +135,7 @@ def _split_folder(root: Path, split: str) -> Path:
     raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
 
 
-def _cache_folder(root: Path) -> Path:
-    """$ALIKIT_CACHE if set, else beside the pictures, else (a read-only folder) the user's cache directory."""
-    if chosen := os.environ.get("ALIKIT_CACHE"):
-        return Path(chosen)
-    if os.access(root, os.W_OK):
-        return root / CACHE
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alikit"
-
-
-def _listing(folder: Path, files: list[Path]) -> str:
-    """A fingerprint of names, sizes and times: when a picture is added, changed or removed the cache is made anew."""
-    digest = hashlib.sha256(str(folder.resolve()).encode())
-    for file in files:
-        stat = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _read(cache: Path) -> tuple[torch.Tensor, torch.Tensor, dict] | None:
-    try:
-        with safe_open(cache, framework="pt") as stored:
-            return stored.get_tensor("x"), stored.get_tensor("labels"), json.loads(stored.metadata()["alikit"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None  # absent, or damaged: it holds nothing that the pictures do not, so it is made again
-
-
-def _decode(file: Path, size: int | None) -> np.ndarray | None:
+def _decode(file: Path, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
     try:
         with Image.open(file) as picture:
@@ -112,50 +145,43 @@ def _decode(file: Path, size: int | None) -> np.ndarray | None:
             if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
             picture = picture.convert("RGB")
-            if size is not None:
-                picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-            return np.asarray(picture)
+            return np.asarray(fit(picture) if fit else picture)
     except Exception:  # a damaged file can make a decoder raise nearly anything
         return None
 
 
-def _build(cache: Path, folder: Path, files: list[Path], size: int | None, skip_corrupt: bool):
-    """Decodes every file once and writes the cache whole or not at all."""
+def _decode_all(files: list[Path], fit: Fit | None, folder: Path, skip_corrupt: bool) -> tuple[Tensor, Tensor]:
+    """x (readable files, 3, H, W) uint8, and for every file whether it could be read (N,)."""
+    # One array for all, filled in place: a list of a million pictures and then their stack would be twice the memory.
+    x, readable, sizes = None, torch.zeros(len(files), dtype=torch.bool), set()
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda file: _decode(file, size), files, chunksize=64)
-        pictures = list(
-            tqdm(decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None)
+        batches = (files[begin : begin + READ_AT_ONCE] for begin in range(0, len(files), READ_AT_ONCE))
+        decoded = (picture for batch in batches for picture in pool.map(lambda file: _decode(file, fit), batch))
+        bar = tqdm(
+            decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None
         )
-    unreadable = [str(file) for file, picture in zip(files, pictures, strict=True) if picture is None]
-    kept = [(file, picture) for file, picture in zip(files, pictures, strict=True) if picture is not None]
+        filled = 0
+        for at, picture in enumerate(bar):
+            if picture is None:
+                continue
+            readable[at] = True
+            sizes.add(picture.shape[1::-1])
+            if x is None:
+                x = np.empty((len(files), 3, *picture.shape[:2]), np.uint8)
+            if len(sizes) == 1:
+                x[filled] = picture.transpose(2, 0, 1)
+                filled += 1
+    unreadable = [str(file) for file, good in zip(files, readable.tolist(), strict=True) if not good]
     if unreadable and not skip_corrupt:
         raise _unreadable(unreadable)
-    if not kept:
+    if x is None:
         raise AlikitError(f"no readable picture in {folder}: all {len(files)} files are damaged")
-    shapes = sorted({picture.shape[1::-1] for _, picture in kept})
-    if len(shapes) > 1:
-        some = ", ".join(f"{w}x{h}" for w, h in shapes[:3]) + (", ..." if len(shapes) > 3 else "")
+    if len(sizes) > 1:
+        some = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3]) + (", ..." if len(sizes) > 3 else "")
         raise AlikitError(
-            f"pictures in {folder} come in {len(shapes)} sizes ({some}): choose one for all with --size N (size=N)"
+            f"pictures in {folder} come in {len(sizes)} sizes ({some}): choose one for all with --size N (size=N)"
         )
-    places = [file.relative_to(folder).parts for file, _ in kept]
-    classes = sorted({parts[0] for parts in places if len(parts) > 1})
-    if any(len(parts) == 1 for parts in places):
-        classes = []  # a picture outside every class folder: then there are no classes to speak of
-    x = torch.from_numpy(np.stack([picture for _, picture in kept])).permute(0, 3, 1, 2).contiguous()
-    labels = torch.tensor([classes.index(parts[0]) if classes else -1 for parts in places])
-    known = {"classes": classes, "unreadable": unreadable}
-    partial = cache.with_suffix(f".{os.getpid()}.partial")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"x": x, "labels": labels}, partial, metadata={"alikit": json.dumps(known)})
-        os.replace(partial, cache)
-    except (OSError, SafetensorError) as error:
-        log.warning("no cache written (%s): the pictures are decoded again next time", error)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return x, labels, known
+    return torch.from_numpy(x[:filled]), readable
 
 
 def _unreadable(files: list[str]) -> AlikitError:

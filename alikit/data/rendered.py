@@ -9,7 +9,7 @@ As in SVHN, the digit to be read stands in the middle, often with parts of its n
 all that makes up a picture is known, so that a learned z can be asked what it has kept of it.
 """
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib
@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import AlikitError
 from .dataset import Dataset
+from .drawing import CHUNK, Factors, draw, house_colour, photograph, spread
 
 # Files in matplotlib's own font folder, so that they are the same on every machine. Left out are fonts without digits
 # (display, size and symbol fonts), fonts whose digits are another's or nearly so (DejaVuSansMono and its oblique repeat
@@ -46,7 +46,6 @@ FONTS = (
 )
 
 SIZE = 32  # side of a picture in pixels
-CHUNK = 256  # pictures drawn at once: few enough that one chunk's tensors stay in a processor's cache
 
 # A glyph in the atlas is GLYPH texels high on a tile of TILE x TILE. At heights of 18 to 26 pixels, one pixel in the
 # picture is 1.2 to 1.8 texels: below 2, so bilinear sampling skips no texel and thin strokes do not break up.
@@ -76,25 +75,17 @@ def house_numbers(n: int, seed: int = 0) -> Dataset:
     Uneven lighting and sensor noise differ from picture to picture and are not recorded. Torch's global random numbers
     are neither read nor moved. Raises AlikitError for n < 1 or seed < 0, FileNotFoundError if a font is missing.
     """
-    if n < 1:
-        raise AlikitError(f"n must be at least 1 picture, got {n}")
-    if seed < 0:
-        raise AlikitError(f"seed must not be negative, got {seed}")
-    x, chunks = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8), []
-    for start in range(0, n, CHUNK):
-        # The last chunk is drawn whole and then cut: a shorter draw would give other numbers.
-        state = np.random.SeedSequence((seed, start // CHUNK)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(state[0]))
+
+    def chunk(generator: torch.Generator) -> tuple[torch.Tensor, Factors]:
         factors = _draw_factors(generator)
-        x[start : start + CHUNK] = _render(factors, generator)[: n - start]
-        chunks.append(factors)
-    factors = {name: torch.cat([chunk[name] for chunk in chunks])[:n] for name in chunks[0]}
+        return _render(factors, generator), factors
+
+    x, factors = draw(n, seed, chunk)
     return Dataset("house-numbers", x, factors["digit"].clone(), tuple("0123456789"), factors)
 
 
-def _draw_factors(generator: torch.Generator) -> dict[str, torch.Tensor]:
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(CHUNK, *shape, generator=generator)
+def _draw_factors(generator: torch.Generator) -> Factors:
+    uniform = partial(spread, generator)
 
     def digits(*shape: int) -> torch.Tensor:
         return torch.randint(10, (CHUNK, *shape), generator=generator)
@@ -103,7 +94,7 @@ def _draw_factors(generator: torch.Generator) -> dict[str, torch.Tensor]:
     dark = 0.05 + (0.9 - contrast) * uniform(0, 1)
     luma = torch.stack([dark, dark + contrast], dim=1)
     luma = torch.where(uniform(0, 1, 1) < 0.5, luma, luma.flip(1))
-    ink, paper = _colour(luma, generator).unbind(1)
+    ink, paper = house_colour(luma, generator).unbind(1)
     return {
         "digit": digits(),
         "font": torch.randint(len(FONTS), (CHUNK,), generator=generator),
@@ -117,28 +108,13 @@ def _draw_factors(generator: torch.Generator) -> dict[str, torch.Tensor]:
     }
 
 
-def _colour(luma: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Colours (..., 3) of the given luma (...): greyish, and more often orange or blue than green or pink."""
-    spread = torch.randn(*luma.shape, 2, generator=generator)
-    cb = 0.07 * spread[..., 0]
-    cr = -0.8 * cb + 0.03 * spread[..., 1]
-    chroma = torch.stack([1.402 * cr, -0.344136 * cb - 0.714136 * cr, 1.772 * cb], dim=-1)
-    # Clamping would change the luma and with it the contrast; fading the colour towards grey keeps it.
-    room = torch.where(chroma > 0, 1 - luma[..., None], luma[..., None]) / chroma.abs().clamp_min(1e-6)
-    return (luma[..., None] + chroma * room.amin(-1, keepdim=True).clamp_max(1)).clamp(0, 1)
-
-
-def _render(factors: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+def _render(factors: Factors, generator: torch.Generator) -> torch.Tensor:
     mask = _blur(_place(factors), factors["blur"])[:, None]  # (B, 1, 32, 32)
     paper, ink = factors["paper"][:, :, None, None], factors["ink"][:, :, None, None]
-    corners = 1 + 0.2 * (2 * torch.rand(CHUNK, 1, 2, 2, generator=generator) - 1)
-    light = F.interpolate(corners, (SIZE, SIZE), mode="bilinear", align_corners=True)
-    noise = 0.02 * torch.randn(CHUNK, 3, SIZE, SIZE, generator=generator)
-    picture = noise.add_(torch.lerp(paper, ink, mask).mul_(light))  # (B, 3, 32, 32)
-    return picture.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+    return photograph(torch.lerp(paper, ink, mask), generator)
 
 
-def _place(factors: dict[str, torch.Tensor]) -> torch.Tensor:
+def _place(factors: Factors) -> torch.Tensor:
     """Masks (B, 32, 32) in [0, 1]: the digit and its neighbours on one line, in place but still sharp."""
     atlas, all_widths = _atlas()
     left, right = factors["neighbours"].unbind(1)

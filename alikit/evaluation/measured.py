@@ -1,39 +1,82 @@
 """Everything that can be measured of a model, as one flat table: what the command line prints and studies keep."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
 
 from ..data.dataset import Dataset
+from ..errors import AlikitError
 from ..models import Game
+from .codes import codes
+from .copying import copying
 from .coverage import coverage
-from .fidelity import reconstruction
+from .features import feature_network, in_features
+from .fidelity import fidelity, reconstruction
 from .latent import latent
+from .probes import probe
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
+QUICK = ("reconstruction", "codes")
+METRICS = (*QUICK, "fidelity", "copying", "probe")
 
 
 def found_modes(model: Game) -> dict[str, float]:
     """`coverage` of 10,000 samples, the same every time it is asked of the same model."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with _same_chance():
         return _rounded(asdict(coverage(model.sample(SAMPLES))))
 
 
-def measured(model: Game, train: Dataset, held_out: Dataset) -> dict[str, float | None]:
-    """Of points: `coverage`. With an encoder: `reconstruction` error, its names led by "reconstruction_"; and of points
-    with known modes `latent` too. Rounded to 5 decimals; None for a number that is not finite. The same every time."""
-    found = found_modes(model) if len(held_out.shape) == 1 else {}
-    if model.encoder is None:
-        return found
+def measured(
+    model: Game, train: Dataset, held_out: Dataset, metrics: tuple[str, ...] = QUICK
+) -> dict[str, float | int | None]:
+    """The chosen metrics, their names led by that of the metric; of points `coverage`, and `latent` where modes are
+    known and there is an encoder, in any case and under their own names. Rounded to 5 decimals; None for a number that
+    is not finite. The same every time.
+
+    reconstruction  `reconstruction` error; left out without an encoder
+    codes           `codes`, of pictures; left out without an encoder
+    fidelity        `fidelity` of 10,000 samples in the features of `feature_network`
+    copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
+    probe           `probe`, without weights and single attributes; a minute or two, of 32x32
+
+    AlikitError for another name, or where data or model are not for one of the latter three.
+    """
+    if unknown := set(metrics) - set(METRICS):
+        raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
+    points = len(held_out.shape) == 1
+    found = found_modes(model) if points else {}
+    with _same_chance():
+        if model.encoder is not None and "reconstruction" in metrics:
+            found |= _named("reconstruction", asdict(reconstruction(model, train, held_out)))
+        if model.encoder is not None and points and held_out.labels is not None:
+            found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
+    with _same_chance():
+        if model.encoder is not None and not points and "codes" in metrics:
+            found |= _named("codes", codes(model, held_out).numbers())
+    with _same_chance():
+        if {"fidelity", "copying"} & set(metrics):
+            sets = in_features(model, train, held_out, feature_network().to(model.device))
+            found |= _named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
+            found |= _named("copying", copying(sets).numbers()) if "copying" in metrics else {}
+    with _same_chance():
+        if "probe" in metrics:
+            found |= _named("probe", probe(model, train, held_out).numbers())
+    return found
+
+
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    """Torch's chance from a seed of its own, and as it was before afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        errors = asdict(reconstruction(model, train, held_out))
-        found |= _rounded({f"reconstruction_{name}": value for name, value in errors.items()})
-        if len(held_out.shape) == 1 and held_out.labels is not None:
-            found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
-    return found
+        yield
+
+
+def _named(metric: str, numbers: dict[str, float]) -> dict[str, float | None]:
+    return _rounded({f"{metric}_{name}": value for name, value in numbers.items()})
 
 
 def _rounded(numbers: dict[str, float]) -> dict[str, float | None]:

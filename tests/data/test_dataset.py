@@ -89,6 +89,20 @@ def test_impossible_splits_are_refused(pictures, held_out):
         pictures.split(held_out)
 
 
+def test_attributes_are_selected_by_rows(pictures):
+    attributes = torch.arange(69, dtype=torch.uint8).view(23, 3) % 2
+    some = Dataset("faces", pictures.x, attributes, ("a", "b", "c")).select(torch.tensor([4, 2]))
+    assert torch.equal(some.labels, attributes[[4, 2]]) and some.classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(("free", "fits"), [(2 * 23 * 60, True), (2 * 23 * 60 - 1, False)])
+def test_fits_where_twice_as_much_is_free(pictures, monkeypatch, free, fits):
+    """23 pictures of 3 x 4 x 5 bytes."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    assert pictures.fits("cuda") is fits and pictures.fits(torch.device("cuda", 0)) is fits
+    assert pictures.fits("cpu") is True
+
+
 def test_to_a_device_moves_the_examples_alone(pictures):
     moved = pictures.to("meta")
     assert moved.x.device.type == "meta" and moved.labels.device.type == "cpu"

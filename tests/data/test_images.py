@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from alikit.data import image_folder, images
+from alikit.data import cache, image_folder
 from alikit.errors import AlikitError
 
 RED, GREEN, BLUE, WHITE = [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255]
@@ -277,11 +277,11 @@ def test_an_added_and_a_removed_picture_are_noticed(pets, paint):
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff" * 4096])
 def test_a_damaged_cache_is_made_again(pets, garbage):
     image_folder(pets)
-    (cache,) = caches(pets)
-    whole = cache.read_bytes()
-    cache.write_bytes(garbage)
+    (file,) = caches(pets)
+    whole = file.read_bytes()
+    file.write_bytes(garbage)
     assert [colour(picture) for picture in image_folder(pets).x] == [RED, RED, BLUE]
-    assert cache.read_bytes() == whole
+    assert file.read_bytes() == whole
 
 
 def test_each_size_has_its_cache(pets):
@@ -292,8 +292,8 @@ def test_each_size_has_its_cache(pets):
 
 def test_the_cache_is_one_safe_file_beside_the_pictures(pets):
     image_folder(pets)
-    (cache,) = (pets / images.CACHE).iterdir()
-    with safe_open(cache, framework="pt") as stored:
+    (file,) = (pets / cache.FOLDER).iterdir()
+    with safe_open(file, framework="pt") as stored:
         assert stored.get_tensor("x").shape == (3, 3, 8, 8)
 
 
@@ -314,7 +314,7 @@ def test_two_folders_share_a_cache_folder(paint, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_cached_at_home(pets, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(images.os, "access", lambda path, mode: Path(path) != pets)
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: Path(path) != pets)
     image_folder(pets)
     assert len(list((tmp_path / "home" / "alikit").iterdir())) == 1 and not caches(pets)
 
@@ -326,7 +326,7 @@ def test_without_a_cache_the_pictures_are_still_read(pets, tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if reason == "full disk":
-        monkeypatch.setattr(images, "save_file", half)
+        monkeypatch.setattr(cache, "save_file", half)
     else:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path / "file"))

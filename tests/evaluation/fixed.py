@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from alikit.data import Dataset
+
 
 class Fixed(nn.Module):
     """A network that computes f. The number it holds tells on which device it is."""
@@ -13,3 +15,10 @@ class Fixed(nn.Module):
 
     def forward(self, v):
         return self.f(v)
+
+
+def noise_pictures(n: int, size: int = 32) -> Dataset:
+    """Pictures of grey noise with labels 0 and 1, no two alike."""
+    return Dataset(
+        "noise", torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8), torch.arange(n) % 2, ("a", "b")
+    )

@@ -6,13 +6,20 @@ import pytest
 import torch
 from fixed import Fixed
 
-from alikit.data import Dataset, GridMixture
-from alikit.evaluation import coverage, found_modes, measured
+from alikit.data import Dataset, GridMixture, house_numbers
+from alikit.errors import AlikitError
+from alikit.evaluation import METRICS, copying, coverage, feature_network, found_modes, in_features, measured
 from alikit.models import Game
 from alikit.networks import Deterministic
 
 COVERAGE = {"modes", "within_3std", "strict_modes", "kl_uniform"}
 RECONSTRUCTION = {"reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"}
+CODES = {f"codes_{name}" for name in ("kl", "kl_floor", "energy", "energy_floor", "cycle", "spread", "sigma")}
+FIDELITY = {
+    f"fidelity_{name}"
+    for name in ("frechet", "frechet_floor", "precision", "precision_ceiling", "recall", "recall_ceiling", "n")
+}
+PROBE = {f"probe_{name}" for name in ("accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "unconverged")}
 LATENT = {"identity_drawn", "identity_mean", "identity_strict", "prior_distance", "prior_floor", "purity"}
 
 
@@ -41,7 +48,7 @@ def pictures(n: int) -> Dataset:
         (lambda x: x / 2, points, COVERAGE | RECONSTRUCTION | LATENT),
         (lambda x: x / 2, unlabelled, COVERAGE | RECONSTRUCTION),
         (None, pictures, set()),
-        (lambda x: x.flatten(1), pictures, RECONSTRUCTION),
+        (lambda x: x.flatten(1), pictures, RECONSTRUCTION | CODES),
     ],
 )
 def test_names(encode, data, names):
@@ -87,3 +94,79 @@ def test_what_is_no_number_is_none(broken):
     assert {name for name, value in found.items() if value is None} == none
     assert (found["modes"], found["within_3std"], found["identity_drawn"]) == (0, 0.0, 0.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+# On request.
+
+
+def house_game() -> Game:
+    """Encodes two colours of a picture, and decodes to plain pictures of one grey."""
+
+    def decode(z):
+        return z.sigmoid().mean(1)[:, None, None, None].expand(-1, 3, 32, 32)
+
+    return game(decode, lambda x: 4 * x[:, :2, 0, 0] - 2)
+
+
+@pytest.fixture(scope="module")
+def houses() -> tuple[Dataset, Dataset]:
+    return house_numbers(400, seed=0), house_numbers(300, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "names"),
+    [
+        ((), set()),
+        (("reconstruction",), RECONSTRUCTION),
+        (("codes",), CODES),
+        (("fidelity",), FIDELITY),
+        (("copying", "probe"), {"copying_share", "copying_chance"} | PROBE),
+    ],
+)
+def test_names_on_request(houses, metrics, names):
+    assert measured(house_game(), *houses, metrics).keys() == names
+
+
+def test_what_is_asked_beside_it_changes_no_number(houses):
+    model = house_game()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    whole = measured(model, *houses, METRICS)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert measured(model, *houses, METRICS) == whole
+    for metric in METRICS:
+        alone = measured(model, *houses, (metric,))
+        assert alone.items() <= whole.items() and alone
+    assert json.loads(json.dumps(whole, allow_nan=False)) == whole
+    assert whole["fidelity_n"] == 300 and whole["fidelity_frechet"] > 10 * whole["fidelity_frechet_floor"]
+
+
+def test_a_gan_has_samples_to_compare(houses):
+    gan = Game(house_game().decoder, 2)
+    both = measured(gan, *houses, ("reconstruction", "codes", "fidelity", "copying"))
+    assert both.keys() == FIDELITY | {"copying_share", "copying_chance"}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sets = in_features(gan, *houses, feature_network())
+    assert both["copying_share"] == round(copying(sets).share, 5)
+
+
+def test_points_have_their_own_metrics_in_any_case():
+    assert measured(game(), points(50), points(40), ()).keys() == COVERAGE | LATENT
+    assert measured(game(), points(50), points(40), ("codes",)).keys() == COVERAGE | LATENT
+    assert measured(game(), points(500), points(400), ("probe",))["probe_accuracy"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("metric", "encode", "data", "message"),
+    [
+        ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, fidelity"),
+        ("fidelity", None, points, "examples are 2: leave out fidelity"),
+        ("copying", None, pictures, "examples are 1x1x2: leave out fidelity"),
+        ("probe", None, points, "cannot encode"),
+        ("probe", lambda x: x, unlabelled, "leave out probe"),
+    ],
+)
+def test_what_cannot_be_measured(metric, encode, data, message):
+    with pytest.raises(AlikitError, match=message):
+        measured(game(encode=encode), data(50), data(40), (metric,))

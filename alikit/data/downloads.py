@@ -1,0 +1,120 @@
+"""Files that others publish: fetched only when asked, checked before they are opened, in place whole or not at all."""
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import AlikitError
+
+PATIENCE = 30  # seconds without a byte before a server is given up
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of a data set.
+
+    title     the data set's name for people
+    stand_in  the data set that alikit draws in its place
+    file      where the file belongs
+    url       where it is published
+    md5       its checksum, as torchvision or its publisher states it
+    drive     its key on Google Drive, where it can only be fetched from there (with the package gdown)
+    within    the folder it was unpacked to with others, to be made again as a whole
+    """
+
+    title: str
+    stand_in: str
+    file: Path
+    url: str
+    md5: str
+    drive: str | None = None
+    within: Path | None = None
+
+    def check(self) -> None:
+        """Raises AlikitError where the file is missing or is not the published one, before anybody opens it."""
+        again = f"delete {self.within or self.file} and fetch {self.url} again"
+        if not self.file.is_file():
+            raise AlikitError(f"{self.title} is incomplete: {self.file} is missing; {again}")
+        if (found := md5(self.file)) != self.md5:
+            raise AlikitError(
+                f"{self.file} is damaged or not the published file (its MD5 is {found}, not {self.md5}), so it was not "
+                f"opened: {again}"
+            )
+
+    def unpack(self, produced: Path) -> None:
+        """The archive, checked, becomes the folder `produced`."""
+        from torchvision.datasets.utils import extract_archive
+
+        self.check()
+        try:
+            with staging(produced) as folder:
+                extract_archive(self.file, folder)
+                os.replace(folder / produced.name, produced)
+        except OSError as error:
+            raise AlikitError(
+                f"cannot unpack {self.file} beside it ({error.strerror or error}): make room, or put it in another "
+                f"folder and name that, as in --data NAME:FOLDER"
+            ) from None
+
+    def download(self) -> None:
+        """Fetches the file and checks it on the way: it is there whole and true, or not at all."""
+        from torchvision.datasets.utils import download_file_from_google_drive, download_url
+
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(PATIENCE)  # torchvision waits for ever
+        try:
+            with staging(self.file) as folder, contextlib.redirect_stdout(sys.stderr):
+                arrived = folder / self.file.name
+                if self.drive:
+                    download_file_from_google_drive(self.drive, folder, arrived.name)
+                else:
+                    download_url(self.url, folder, arrived.name)
+                if (found := md5(arrived)) != self.md5:
+                    raise RuntimeError(f"what came is damaged or another file: its MD5 is {found}, not {self.md5}")
+                os.replace(arrived, self.file)
+        finally:
+            socket.setdefaulttimeout(patience)
+
+
+def fetch(files: list[Published], download: bool) -> None:
+    """Sees to it that the files of one data set are there, and fetches those that are not if `download` allows.
+
+    Raises AlikitError where files are not there and cannot be had: the message says which to fetch, where to put them,
+    and what runs without them.
+    """
+    missing = [published for published in files if not published.file.exists()]
+    if not missing:
+        return
+    first, names = missing[0], ", ".join(published.file.name for published in missing)
+    by_hand = f"fetch {names} from {first.url} and put {'them' if len(missing) > 1 else 'it'} in {first.file.parent}"
+    meanwhile = f"until then, --data stand-in:{first.stand_in} runs without"
+    if not download:
+        raise AlikitError(f"{first.title} is not there: {by_hand}, or use --download (download=True); {meanwhile}")
+    try:
+        for published in missing:
+            published.download()
+    except Exception as error:  # name resolution, HTTP, Google Drive, the disk: each fails in ways of its own
+        reason = str(getattr(error, "reason", None) or error).strip().partition("\n")[0].rstrip(".")
+        raise AlikitError(
+            f"{first.title} could not be fetched ({reason or type(error).__name__}): {by_hand} by hand; {meanwhile}"
+        ) from None
+
+
+@contextlib.contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """A folder on the target's own disk to make it in, gone afterwards with whatever was left half-made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as folder:
+        yield Path(folder)
+
+
+def md5(file: Path) -> str:
+    """The checksum by which these data sets are published; nobody has yet made a second file for a given MD5."""
+    from torchvision.datasets.utils import calculate_md5
+
+    return calculate_md5(file)

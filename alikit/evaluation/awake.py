@@ -1,0 +1,37 @@
+"""Whether an encoder is learning: three numbers, cheap enough for every line of a training log."""
+
+import torch
+from torch import Tensor
+
+from ..models import Game
+from ..networks import Gaussian
+
+
+def awake(model: Game, x: Tensor, z: Tensor) -> dict[str, float]:
+    """Asks the encoder about pictures or points x (N, ...) and codes z (M, Z) from the prior. It sleeps at first: the
+    decoder learns to draw long before the encoder tells one x from another.
+
+    cycle   mean squared error of one number of z on the way z -> x -> z, decoded and encoded by the means; an encoder
+            that always says 0 has 1
+    spread  of the encoder's means over x: root of their variance, averaged over the Z numbers; 0 for an encoder that
+            gives every x one code, and spread^2 + sigma^2 = 1 where q(z) is the prior
+    sigma   of q(z|x), averaged likewise; left out for encoders that have none
+    """
+    means = model.encode(x, sample=False)
+    found = {
+        "cycle": (z - model.encode(model.decode(z), sample=False)).square().mean().item(),
+        "spread": means.var(0).mean().sqrt().item(),
+    }
+    if isinstance(model.encoder, Gaussian):
+        found["sigma"] = _sigma(model, x).square().mean().sqrt().item()
+    return found
+
+
+@torch.no_grad()
+def _sigma(model: Game, x: Tensor) -> Tensor:
+    training = model.training
+    model.eval()
+    try:
+        return model.encoder.moments(x)[1].exp()
+    finally:
+        model.train(training)

@@ -1,0 +1,76 @@
+"""The table of recorded runs in `results/README.md`, written from what lies beside it."""
+
+import json
+import math
+from pathlib import Path
+
+from . import runs
+from .errors import AlikitError
+
+BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
+# The paper's own settings, wanted as long as no recorded run has them. It shows pictures for these and gives no number.
+WANTED = {
+    "cifar10": "alikit train cifar10 --data folder:data/cifar10-jpeg --epochs 100",
+    "svhn": "alikit train svhn --download",
+    "celeba": "alikit train celeba --data table:data/celeba-30k-64px --epochs 100",
+    "tiny-imagenet": "alikit train tiny-imagenet --data folder:data/tiny-imagenet-25k --epochs 100",
+}
+
+
+def write_report(results: Path) -> int:
+    """Writes the table between the two marks of `results/README.md`, the rest of which stays; returns how many runs it
+    lists. AlikitError where the page or its marks are missing."""
+    page = results / "README.md"
+    text = page.read_text() if page.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise AlikitError(f"{page} must hold the lines {BEGIN} and {END}, once and in this order: add them")
+    found = {folder.parent: runs.settings(folder.parent) for folder in sorted(results.glob("*/metrics.json"))}
+    found = {folder: known for folder, known in found.items() if (folder / "decoder.safetensors").is_file()}
+    parts = [_table(found), *(_section(folder, known) for folder, known in found.items())]
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    new = "\n\n".join([head, *parts, tail])
+    runs.write_whole(page, lambda file: file.write_text(new))
+    return len(found)
+
+
+def _table(found: dict[Path, dict]) -> str:
+    lines = [
+        "| run | pictures seen | reconstruction error: mean code, drawn code (mean picture) "
+        "| Frechet distance (real pictures) | precision, recall (real) | probe (pixels, majority) "
+        "| copying | the paper's number |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for folder, known in found.items():
+        m = json.loads((folder / "metrics.json").read_text())
+        seen = f"{known['images_seen'] / 1e6:.2f} million"
+        error = f"{m['reconstruction_mean']:.4f}, {m['reconstruction_drawn']:.4f} ({m['reconstruction_baseline']:.4f})"
+        frechet = f"{m['fidelity_frechet']:.2f} ({m['fidelity_frechet_floor']:.2f})"
+        within = (
+            f"{m['fidelity_precision']:.2f}, {m['fidelity_recall']:.2f} "
+            f"({m['fidelity_precision_ceiling']:.2f}, {m['fidelity_recall_ceiling']:.2f})"
+        )
+        probe = "no labels"
+        if "probe_accuracy" in m:
+            half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["fidelity_n"])
+            probe = f"{m['probe_accuracy']:.1%} ± {half:.1%} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
+        copying = f"{m['copying_share']:.3f} ± {1.96 * 0.5 / math.sqrt(m['fidelity_n']):.3f}"
+        cells = [f"[{folder.name}]({folder.name})", seen, error, frechet, within, probe, copying, "pictures only"]
+        lines.append(f"| {' | '.join(cells)} |")
+    here = {known["recipe"] for known in found.values()}
+    for recipe, command in WANTED.items():
+        if recipe not in here:
+            lines.append(f"| {recipe}, the paper's networks | wanted, takes a GPU: `{command}` |" + " |" * 6)
+    return "\n".join(lines)
+
+
+def _section(folder: Path, known: dict) -> str:
+    name = folder.name
+    seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
+    return f"""### {name}
+
+`{known["command"]}`, then `alikit record`. Data `{known["data"]}`; {known["hardware"]}; {known["hours"]:.1f} hours for
+{known["steps"]} steps of {known["batch_size"]}; {seeds}. torch {known["versions"]["torch"]}.
+
+| samples | reconstructions (mean code above, drawn code below) |
+| --- | --- |
+| ![samples of {name}]({name}/samples.png) | ![reconstructions of {name}]({name}/reconstructions.png) |"""

@@ -1,0 +1,69 @@
+"""Weights small enough to pass on: a network as one safetensors file, in half the numbers or in a quarter."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from .errors import AlikitError
+
+LIMIT = 16_000_000  # bytes of a file, above which weights are stored in 8 bits
+SCALE = ".scale"
+
+
+def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
+    """The network's state for a file: weights as float16, or where that would take more than `limit` bytes, in 8 bits.
+
+    In 8 bits an output channel's weights are whole numbers from -127 to 127 times a scale of the channel's own, which
+    is stored beside them. Rows of numbers, biases and what batch norm keeps, stay as they are: they are few, and a
+    variance may be too small for float16.
+    """
+    state = {name: _half(tensor) for name, tensor in network.state_dict().items()}
+    if sum(tensor.nbytes for tensor in state.values()) <= limit:
+        return state
+    for place, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            # A transposed convolution keeps its output channels in the second dimension.
+            channel = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+            rest = [d for d in range(layer.weight.ndim) if d != channel]
+            weight, name = layer.weight.detach().float().cpu(), f"{place}.weight"
+            scale = weight.abs().amax(rest, keepdim=True).clamp(min=1e-12) / 127
+            state[name] = (weight / scale).round().to(torch.int8).contiguous()
+            state[name + SCALE] = scale.contiguous()
+    return state
+
+
+def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A packed state as `load_state_dict` takes it, float32 again."""
+    return {
+        name: tensor.float() * state[name + SCALE] if name + SCALE in state else _full(tensor)
+        for name, tensor in state.items()
+        if not name.endswith(SCALE)
+    }
+
+
+def to_file(network: nn.Module) -> bytes:
+    """The packed network as the bytes of a safetensors file."""
+    return to_bytes(pack(network))
+
+
+def from_file(network: nn.Module, file: Path) -> None:
+    """Loads a packed network. AlikitError where the file is missing, damaged or another network's."""
+    try:
+        network.load_state_dict(unpack(load_file(file)))
+    except OSError:
+        raise AlikitError(f"{file} is missing: take the recorded run anew") from None
+    except (SafetensorError, RuntimeError):
+        raise AlikitError(f"{file} is damaged, or holds another network: take the recorded run anew") from None
+
+
+def _half(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

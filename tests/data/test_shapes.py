@@ -1,0 +1,226 @@
+"""The drawn shapes: what the docstring promises, measured in the pictures themselves."""
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from alikit.data import coloured_shapes, load
+from alikit.data.drawing import CHUNK
+from alikit.data.shapes import ATTRIBUTES, FILLS, HUES, LUMA, SHAPES, _distances, stand_in
+from alikit.errors import AlikitError
+
+ROUND, PLAIN = SHAPES.index("disc"), FILLS.index("plain")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return coloured_shapes(4000, size=64, seed=0)
+
+
+def coverage(data) -> torch.Tensor:
+    """How much ink (N, S, S) is in each pixel, read off the pictures' colours."""
+    ink, paper = (data.factors[name][:, :, None, None] for name in ("ink", "paper"))
+    return ((data.floats() - paper) * (ink - paper)).sum(1) / (ink - paper).square().sum(1)
+
+
+def plain(data, name: str):
+    """The unpatterned examples of one shape, with paper and ink far apart, so that noise and light hardly matter."""
+    known = data.factors
+    clear = (known["ink"] - known["paper"]).norm(dim=1) > 0.6
+    return data.select(clear & (known["shape"] == SHAPES.index(name)) & (known["fill"] == PLAIN))
+
+
+def test_shapes_dtypes_and_ranges(data):
+    assert data.x.shape == (4000, 3, 64, 64) and data.x.dtype == torch.uint8 and data.name == "shapes"
+    assert data.classes == SHAPES and torch.equal(data.labels, data.factors["shape"])
+    expected = {  # shape of a row, dtype, least, greatest
+        "shape": ((), torch.int64, 0, len(SHAPES) - 1),
+        "fill": ((), torch.int64, 0, len(FILLS) - 1),
+        "hue": ((), torch.int64, 0, len(HUES) - 1),
+        "ink": ((3,), torch.float32, 0, 1),
+        "paper": ((3,), torch.float32, 0, 1),
+        "position": ((2,), torch.float32, -0.12, 0.12),
+        "radius": ((), torch.float32, 0.24, 0.36),
+        "angle": ((), torch.float32, -25, 25),
+    }
+    assert data.factors.keys() == expected.keys()
+    for name, (shape, dtype, least, greatest) in expected.items():
+        values = data.factors[name]
+        assert values.shape == (4000, *shape) and values.dtype == dtype, name
+        assert values.min() >= least and values.max() <= greatest, name
+        assert values.max() - values.min() > 0.85 * (greatest - least), f"{name} does not use its range"
+    for name, kinds in (("shape", SHAPES), ("fill", FILLS), ("hue", HUES)):
+        assert data.factors[name].bincount(minlength=len(kinds)).min() > 0.8 * 4000 / len(kinds), name
+
+
+def test_same_seed_same_pictures_and_any_n_is_a_prefix(data):
+    for n in (1, CHUNK, CHUNK + 1):
+        fewer = coloured_shapes(n, size=64, seed=0)
+        assert torch.equal(fewer.x, data.x[:n]) and torch.equal(fewer.factors["ink"], data.factors["ink"][:n])
+    assert not torch.equal(coloured_shapes(CHUNK, size=64, seed=1).labels, data.labels[:CHUNK])
+    small = coloured_shapes(10, size=32, seed=0)
+    assert all(torch.equal(small.factors[name], data.factors[name][:10]) for name in data.factors)
+
+
+def test_global_random_numbers_are_neither_read_nor_moved(data):
+    before = torch.manual_seed(123).get_state()
+    assert torch.equal(coloured_shapes(10, size=64).x, data.x[:10])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["disc", "square", "cross"])
+def test_position_is_true(data, name):
+    """The centre of mass of a shape that has one in its middle; in pixels of 64, within half a pixel."""
+    some = plain(data, name)
+    ink, ticks = (coverage(some) > 0.5).float(), torch.arange(64) + 0.5
+    mass = ink.sum((1, 2))
+    centre = torch.stack([(ink * ticks).sum((1, 2)) / mass, (ink * ticks[:, None]).sum((1, 2)) / mass], dim=1)
+    assert len(some) > 20
+    assert (centre / 64 - 0.5 - some.factors["position"]).abs().quantile(0.95) < 0.5 / 64
+
+
+@pytest.mark.parametrize(("name", "area"), [("disc", 0.85**2 * 3.1416), ("square", 1.36**2), ("bar", 1.84 * 0.6)])
+def test_radius_is_true(data, name, area):
+    """The area of the ink, in squared radii."""
+    some = plain(data, name)
+    measured = (coverage(some) > 0.5).sum((1, 2)) / 64**2 / some.factors["radius"].square()
+    assert (measured / area - 1).abs().quantile(0.9) < 0.05
+
+
+def test_angle_is_true_and_counter_clockwise(data):
+    some = plain(data, "bar")
+    ink, x, y = (coverage(some) > 0.5).float(), torch.arange(64.0), -torch.arange(64.0)[:, None]  # y up
+    mass = ink.sum((1, 2))
+    dx = x - (ink * x).sum((1, 2), keepdim=True) / mass[:, None, None]
+    dy = y - (ink * y).sum((1, 2), keepdim=True) / mass[:, None, None]
+    xx, xy, yy = ((ink * product).sum((1, 2)) for product in (dx * dx, dx * dy, dy * dy))
+    long_axis = torch.rad2deg(torch.atan2(2 * xy, xx - yy) / 2)
+    assert (long_axis - some.factors["angle"]).abs().quantile(0.95) < 1.5
+
+
+def test_no_shape_is_cut_by_the_edge(data):
+    known = data.factors
+    clear = coverage(data.select((known["ink"] - known["paper"]).norm(dim=1) > 0.8)) > 0.6
+    assert not torch.cat([clear[:, 0], clear[:, -1], clear[:, :, 0], clear[:, :, -1]], dim=1).any()
+
+
+def test_a_ring_is_hollow_and_a_disc_is_not(data):
+    for name, filled in (("ring", False), ("frame", False), ("disc", True), ("square", True), ("star", True)):
+        some = plain(data, name)
+        centre = ((some.factors["position"] + 0.5) * 64).long()
+        at = coverage(some)[torch.arange(len(some)), centre[:, 1], centre[:, 0]]
+        assert ((at > 0.5) == filled).float().mean() > 0.95, name
+
+
+def test_points_up_and_opens_to_the_right():
+    """A triangle and a star have their point at the top, a heart at the foot; the crescent is open on the right."""
+    inside = _distances() < 0
+    halves = {name: inside[SHAPES.index(name)].float() for name in SHAPES}
+    for name in ("triangle", "star"):
+        rows = halves[name].sum(1)
+        assert rows[: len(rows) // 4].sum() < rows[-len(rows) // 2 :].sum()
+        assert halves[name][14:20].sum() < halves[name][60:66].sum()
+    assert halves["heart"][20:30].sum() > halves["heart"][-30:-20].sum()
+    assert halves["crescent"][:, :48].sum() > 2 * halves["crescent"][:, 48:].sum()
+
+
+def test_distances_are_distances():
+    """Their slope is 1 nearly everywhere, and no two shapes are alike."""
+    distances = _distances()
+    step = 2 * 1.3 / distances.shape[1]
+    down, right = distances.diff(dim=1)[:, :, 1:] / step, distances.diff(dim=2)[:, 1:] / step
+    slope = (down.square() + right.square()).sqrt()
+    assert ((slope - 1).abs() < 0.05).float().mean((1, 2)).min() > 0.9
+    for a, b in combinations(range(len(SHAPES)), 2):
+        differ = ((distances[a] < 0) != (distances[b] < 0)).float().mean()
+        assert differ > 0.02, f"{SHAPES[a]} and {SHAPES[b]}"
+
+
+def test_patterns_fade_part_of_the_ink(data):
+    ink = coverage(data.select((data.labels == ROUND) & (data.factors["radius"] > 0.3)))
+    fill = data.factors["fill"][(data.labels == ROUND) & (data.factors["radius"] > 0.3)]
+    for kind in range(len(FILLS)):
+        some = ink[fill == kind]
+        full, faded = (some > 0.7).sum((1, 2)).float(), ((some > 0.2) & (some < 0.5)).sum((1, 2)).float()
+        share = (faded / (full + faded)).median()
+        assert (share < 0.1) if kind == PLAIN else (0.2 < share < 0.65), FILLS[kind]
+
+
+# The stand-ins.
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "side", "classes", "dtype"),
+    [
+        ("stand-in:cifar10", 10_000, 32, 10, torch.int64),
+        ("stand-in:svhn", 20_000, 32, 10, torch.int64),
+        ("stand-in:celeba", 5_000, 64, len(ATTRIBUTES), torch.uint8),
+        ("stand-in:tiny-imagenet", 5_000, 64, 200, torch.int64),
+    ],
+)
+def test_stand_ins_have_the_form_of_what_they_stand_for(name, n, side, classes, dtype):
+    train, held_out = load(name)
+    assert (len(train), len(held_out)) == (n, n // 10)
+    for part in (train, held_out):
+        assert part.shape == (3, side, side) and part.x.dtype == torch.uint8 and part.labels.dtype == dtype
+        assert part.name == name and len(part.classes) == classes
+    rows = [{row.numpy().tobytes() for row in part.x[:500]} for part in (train, held_out)]
+    assert not rows[0] & rows[1]
+
+
+def test_stand_ins_can_be_smaller():
+    train, held_out = load("stand-in:celeba", size=32)
+    assert train.shape == held_out.shape == (3, 32, 32)
+    with pytest.raises(AlikitError, match="at least 8"):
+        load("stand-in:tiny-imagenet", size=4)
+
+
+def test_the_200_classes_name_what_is_drawn():
+    data = stand_in("tiny-imagenet", 300, 16)
+    for i in range(300):
+        hue, fill, shape = data.classes[data.labels[i]].split()
+        known = {name: int(data.factors[name][i]) for name in ("hue", "fill", "shape")}
+        assert (list(HUES)[known["hue"]], FILLS[known["fill"]], SHAPES[known["shape"]]) == (hue, fill, shape)
+    assert len(set(data.classes)) == 200
+
+
+def test_hues_are_what_they_are_called(data):
+    red, green, blue = data.factors["ink"].unbind(1)
+    seen = {
+        "red": (red > green + 0.3) & (red > blue + 0.3),
+        "yellow": (red > blue + 0.3) & (green > blue + 0.3),
+        "green": (green > red + 0.3) & (green > blue + 0.3),
+        "blue": (blue > red + 0.3) & (blue > green),
+        "violet": (blue > green + 0.3) & (red > green + 0.3),
+    }
+    for hue, name in enumerate(HUES):
+        assert seen[name][data.factors["hue"] == hue].all(), name
+
+
+def test_attributes_are_true_and_independent():
+    data = stand_in("celeba", 4000, 16)
+    known, marks = data.factors, dict(zip(data.classes, data.labels.T.bool(), strict=True))
+    assert set(data.labels.unique().tolist()) == {0, 1}
+    assert torch.equal(marks["Large"], known["radius"] > 0.3)
+    assert torch.equal(marks["Left"], known["position"][:, 0] < 0)
+    assert torch.equal(marks["High"], known["position"][:, 1] < 0)
+    assert torch.equal(marks["Turned_Left"], known["angle"] > 0)
+    assert torch.equal(marks["Bright_Paper"], known["paper"] @ LUMA > 0.5)
+    assert torch.equal(marks["Patterned"], known["fill"] != PLAIN)
+    named = {"Curved": ("disc", "ring", "crescent", "heart"), "Warm_Colour": ("red", "yellow")}
+    for name, factor, kinds in (("Curved", "shape", SHAPES), ("Warm_Colour", "hue", tuple(HUES))):
+        expected = torch.tensor([kind in named[name] for kind in kinds])[known[factor]]
+        assert torch.equal(marks[name], expected), name
+    correlations = torch.corrcoef(data.labels.T.float()) - torch.eye(len(ATTRIBUTES))
+    assert correlations.abs().max() < 0.06  # standard deviation 0.016
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 32, 0), "at least 1 picture"), ((5, 32, -1), "seed must not be negative"), ((5, 7, 0), "at least 8")],
+)
+def test_bad_input_is_one_clear_line(arguments, message):
+    with pytest.raises(AlikitError, match=message) as caught:
+        coloured_shapes(*arguments)
+    assert "\n" not in str(caught.value)

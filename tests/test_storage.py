@@ -1,0 +1,62 @@
+"""Packed weights: how small, how near, and what is refused."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from alikit.errors import AlikitError
+from alikit.storage import from_file, pack, to_file, unpack
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 2), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 5, 4, 2), nn.Conv2d(5, 4, 1))
+    net[1].running_var.fill_(3e-7)  # float16 knows this to 20 % only
+    with torch.no_grad():
+        net[2].weight[:, 1] *= 1000  # one loud output channel must not cost the others their precision
+    return net
+
+
+def test_half_by_default(tmp_path):
+    net, other = network(), network()
+    state = pack(net)
+    assert state["0.weight"].dtype == torch.float16 and state["1.running_var"].dtype == torch.float32
+    (tmp_path / "net.safetensors").write_bytes(to_file(net))
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    from_file(other, tmp_path / "net.safetensors")
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=2**-11, atol=1e-7)
+    assert torch.equal(other[1].running_var, net[1].running_var)
+
+
+def test_8_bits_where_half_is_too_large():
+    net = network()
+    half, packed = pack(net), pack(net, limit=100)
+    assert {packed[f"{place}.weight"].dtype for place in (0, 2, 3)} == {torch.int8}
+    assert packed["0.weight.scale"].shape == (8, 1, 1, 1) and packed["2.weight.scale"].shape == (1, 5, 1, 1)
+    assert sum(t.nbytes for t in packed.values()) < 0.75 * sum(t.nbytes for t in half.values())
+    back = unpack(packed)
+    assert back.keys() == net.state_dict().keys()
+    for place, rest in ((0, (1, 2, 3)), (2, (0, 2, 3)), (3, (1, 2, 3))):
+        weight = net[place].weight.detach()
+        step = weight.abs().amax(rest, keepdim=True) / 127  # of the channel, so half of it is the largest error
+        assert ((back[f"{place}.weight"] - weight).abs() <= step / 2 * 1.001).all()
+    x = torch.rand(2, 3, 16, 16)
+    other = network()
+    other.load_state_dict(back)
+    error = (other.eval()(x) - net.eval()(x)).square().mean() / net(x).var()
+    assert 0 < error < 1e-3
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    file = tmp_path / "net.safetensors"
+    with pytest.raises(AlikitError, match="is missing"):
+        from_file(network(), file)
+    file.write_bytes(b"no such thing")
+    with pytest.raises(AlikitError, match="is damaged"):
+        from_file(network(), file)
+    save_file({"other": torch.zeros(1)}, file)
+    with pytest.raises(AlikitError, match="or holds another network"):
+        from_file(network(), file)
