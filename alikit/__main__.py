@@ -55,7 +55,8 @@ SaveEvery = Annotated[
 ]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 PICTURES = 60  # in a grid
-WATCHED = 200  # held-out examples, and codes, that a line of the log is about
+WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
+MEASURED = 1_000  # held-out examples that are measured at the end of training; `alikit evaluate` takes all
 MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
 COVERAGE = [field.name for field in dataclasses.fields(Coverage)]
 UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
@@ -196,7 +197,7 @@ def reconstruct_(
     settings, model = runs.settings(run), runs.load_model(run)
     _, held_out = _data(run, settings, data)
     torch.manual_seed(seed)
-    x = held_out.floats(slice(number))
+    x = held_out.some(number).floats()
     runs.save_picture(_picture(beside(x, model.reconstruct(x, sample=not mean))), out)
     typer.echo(f"{len(x)} originals and their reconstructions in {out}")
 
@@ -379,6 +380,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         runs.save(out, trainer)  # so that there is always something to go on from
     saved, saved_at = trainer.step, time.monotonic()
     begun, before = time.monotonic(), max((line.get("seconds", 0) for line in runs.metrics(out)), default=0)
+    # Looking costs three passes an example, a step about nine: so a twentieth or less of the time goes to looking.
+    watched = parts[1].some(max(8, min(WATCHED, every * trainer.batch_size // 10)))
     bar = tqdm(total=steps, initial=trainer.step, unit=" steps", mininterval=0.5)
 
     def watch(progress: Progress) -> None:
@@ -389,7 +392,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         }
         line = {"step": progress.step, **pace, **progress.losses}
         if len(trainer.data.shape) == 3 and trainer.model.encoder is not None:
-            line |= _vital_signs(trainer.result, parts[1])
+            line |= _vital_signs(trainer.result, watched.floats())
         runs.log(out, line)
         bar.update(progress.step - bar.n)
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
@@ -405,22 +408,22 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         with bar:
             trainer.run(steps, every, watch, milestones)
     except KeyboardInterrupt:
+        trainer.check_finite()
         runs.save(out, trainer)
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
-    found = measured(trainer.result, *parts)
+    found = measured(trainer.result, parts[0], parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED))
     runs.log(out, {"step": steps, **found})
     _say(found)
     typer.echo(f"weights, log and pictures in {out}")
 
 
-def _vital_signs(model: Game, held_out: Dataset) -> dict[str, float]:
+def _vital_signs(model: Game, x: torch.Tensor) -> dict[str, float]:
     """`awake` of the same few examples and codes at every report."""
-    z = torch.randn(WATCHED, model.z_dim, generator=torch.Generator().manual_seed(0))
-    x = held_out.floats(slice(WATCHED))
+    z = torch.randn(len(x), model.z_dim, generator=torch.Generator().manual_seed(0))
     return {name: round(value, 4) for name, value in awake(model, x.to(model.device), z.to(model.device)).items()}
 
 
@@ -434,7 +437,7 @@ def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:
     number = PICTURES if len(held_out.shape) == 3 else 2000
     runs.save_picture(_picture(model.sample(number)), out / f"samples-{step:07d}.png")
     if model.encoder is not None:
-        x = held_out.floats(slice(number // 2)).to(model.device)
+        x = held_out.some(number // 2).floats().to(model.device)
         runs.save_picture(_picture(beside(x, model.reconstruct(x))), out / f"reconstructions-{step:07d}.png")
 
 

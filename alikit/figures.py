@@ -75,9 +75,10 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
         found = [(epoch, line[name]) for epoch, line in zip(epochs, lines, strict=True) if name in line]
         if found:
             below.plot(*zip(*found, strict=True), color=colour, linewidth=1, label=what)
-    below.set(xlabel="epochs", ylim=(0, 1.25))
+    below.set(xlabel="epochs", ylim=(0, 1.6))
     for axes in (above, below):
-        axes.legend(fontsize="small", frameon=False, loc="upper right")
+        if axes.get_legend_handles_labels()[0]:  # a GAN has no encoder to follow
+            axes.legend(fontsize="small", frameon=False, loc="upper right")
         axes.spines[["top", "right"]].set_visible(False)
     return _drawn(figure)
 

@@ -106,7 +106,7 @@ def _codes(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         q = codes(model, held_out)
-        some = held_out.select(slice(CODES))
+        some = held_out.some(CODES)
         found = {"q_mean": q.mean, "q_covariance": q.covariance, "codes": model.encode(some.floats(), sample=False)}
         if held_out.labels is not None:
             read = probe(model, train, held_out)
@@ -116,7 +116,7 @@ def _codes(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Tensor]:
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
-    x = held_out.floats(slice(40))
+    x = held_out.some(40).floats()
     zoom = max(1, 64 // x.shape[-1])
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -59,11 +59,6 @@ def _whole_step() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-@torch.no_grad()
-def _all_finite(model: Game) -> bool:
-    return all(weights.isfinite().all() for weights in model.parameters())
-
-
 class Trainer:
     """A model, its data, and Adam for all its players at once.
 
@@ -174,8 +169,7 @@ class Trainer:
                     total[player] += loss
             mean = {player: (loss / count).item() for player, loss in total.items()}
             pace = count * self.batch_size / (time.perf_counter() - begin)
-            if not (all(map(math.isfinite, mean.values())) and _all_finite(self.model)):
-                raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
+            self.check_finite(*mean.values())
             reports.append(Progress(self.step, mean, pace))
             if watch:
                 with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
@@ -191,6 +185,13 @@ class Trainer:
                 torch._foreach_copy_(average, current)
 
         return update
+
+    @torch.no_grad()
+    def check_finite(self, *losses: float) -> None:
+        """Raises Diverged where a loss, or a weight of the model, is not a number."""
+        weights = (parameter.isfinite().all() for parameter in self.model.parameters())
+        if not (all(map(math.isfinite, losses)) and all(weights)):
+            raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
 
     def _with_precise_statistics(self, model: Game) -> Game:
         model, number = copy.deepcopy(model), min(EXAMPLES, len(self.data))

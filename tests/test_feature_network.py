@@ -48,6 +48,7 @@ def test_it_trains_and_its_file_can_be_read(folders, tmp_path):
         known = {name: json.loads(value) for name, value in stored.metadata().items()}
     assert known["pictures_seen"] == {"cifar10": 12 * 14, "tiny_imagenet": 12 * 12, "celeba": 12 * 6}
     assert (known["seed"], known["steps"]) == (3, 12)
+    assert known["held_out_pictures"] == {"cifar10": 6, "tiny_imagenet": 4, "celeba": 3}
     assert set(known["held_out_accuracy"]) == set(known["pictures_seen"])
     assert json.dumps(known["held_out_accuracy"], indent=1)[2:-2].split("\n")[0].strip() in asked.stdout
 

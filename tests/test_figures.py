@@ -18,6 +18,7 @@ from alikit.figures import (
     beside,
     grid,
     inference_figure,
+    learning_figure,
     mode_colours,
     plane,
     plane_image,
@@ -196,3 +197,24 @@ def test_inference_figure_needs_an_encoder_and_a_plane():
         inference_figure({"gan": Game(Affine(1.0), 2)}, x, labels)
     with pytest.raises(AlikitError, match="those of deep have 3"):
         inference_figure({"deep": Game(Affine(1.0), 3, Affine(1.0))}, x, labels)
+
+
+# Learning curves.
+
+
+def test_learning_figure_draws_what_the_log_says():
+    log = [{"step": 10 * i, "generator": 5.0, "discriminator": 1.0, "cycle": 1.0, "spread": 0.5} for i in range(1, 9)]
+    plain = np.asarray(learning_figure([*log, {"step": 80, "reconstruction_mean": 0.1}], epoch_steps=10)).astype(int)
+    assert plain.shape == (500, 650, 3)
+    assert np.array_equal(plain, np.asarray(learning_figure(log, epoch_steps=10))), "an evaluation is no report"
+    changed = {}
+    for name in ("generator", "spread"):
+        other = learning_figure([{**line, name: line[name] * 0.9} for line in log], epoch_steps=10)
+        changed[name] = np.abs(np.asarray(other).astype(int) - plain).sum((1, 2)) > 0
+    assert changed["generator"][:250].any() and changed["spread"][250:].any() and not changed["spread"][:250].any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_learning_figure_of_a_gan():
+    log = [{"step": 10, "generator": 5.0, "discriminator": 1.0}, {"step": 20, "generator": 4.0, "discriminator": 1.0}]
+    assert learning_figure(log, epoch_steps=10).size == (650, 500)

@@ -125,6 +125,7 @@ def main() -> None:
         accuracy = {name: round(task.accuracy(trunk, heads[name]), 4) for name, task in tasks.items()}
     known = {
         "held_out_accuracy": accuracy,
+        "held_out_pictures": {name: len(task.held_out) for name, task in tasks.items()},
         "pictures_seen": {name: arguments.steps * task.pictures for name, task in tasks.items()},
         "seed": arguments.seed,
         "steps": arguments.steps,

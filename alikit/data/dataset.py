@@ -58,6 +58,11 @@ class Dataset:
             factors={name: values[index] for name, values in self.factors.items()},
         )
 
+    def some(self, n: int) -> "Dataset":
+        """n examples by chance, always the same ones, or all where there are no more: folders stand in order of
+        classes, so the first n may all be airplanes."""
+        return self.select(torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:n])
+
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """A training part and `held_out` examples drawn at random from `seed`, without overlap."""
         if not 0 < held_out < len(self):

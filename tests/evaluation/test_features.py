@@ -62,7 +62,7 @@ def test_the_shipped_file():
         assert {stored.get_tensor(name).dtype for name in stored.keys()} == {torch.float16, torch.int64}  # noqa: SIM118
     accuracy = known["held_out_accuracy"]
     assert accuracy["cifar10"] > 0.8 and accuracy["tiny_imagenet"] > 0.2 and accuracy["celeba"] > 0.85
-    assert known.keys() == {"held_out_accuracy", "pictures_seen", "seed", "steps"}
+    assert known.keys() == {"held_out_accuracy", "held_out_pictures", "pictures_seen", "seed", "steps"}
 
 
 def test_the_shipped_network_is_read_whole():

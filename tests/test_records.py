@@ -1,0 +1,161 @@
+"""Recorded runs: small, whole, the model's own pictures alone; and the table that lists them."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from alikit import AlikitError, load, load_model, recorded, runs
+from alikit.__main__ import main
+from alikit.evaluation import measured
+from alikit.records import CODES, record
+from alikit.report import BEGIN, END, write_report
+
+HARDWARE = "a test's machine"
+COMMAND = "alikit train cifar10-small --data folder:pictures --batch 16 --steps 12"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with pictures (two classes, 80 noise pictures each), a run of 12 steps on them and its record."""
+    root = tmp_path_factory.mktemp("records")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(160):
+        file = root / "pictures" / ("dark", "light")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        x = torch.randint(0, 128, (32, 32, 3), dtype=torch.uint8, generator=generator) + 127 * (number % 2)
+        Image.fromarray(x.numpy()).save(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr("sys.argv", shlex.split(COMMAND))
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+    run = root / "runs" / "cifar10-small-seed0"
+    record(run, root / "results" / "noise", load(f"folder:{root}/pictures", 32), HARDWARE)
+    return root
+
+
+@pytest.fixture
+def noise(made) -> Path:
+    return made / "results" / "noise"
+
+
+def test_what_is_kept(noise):
+    pictures = {"samples", "reconstructions", "interpolations", "cycle", "learning", "samples-epoch-001"}
+    files = {"settings.json", "metrics.json", "metrics.jsonl"}
+    weights = {"encoder.safetensors", "decoder.safetensors", "codes.safetensors"}
+    assert {file.name for file in noise.iterdir()} == files | weights | {f"{name}.png" for name in pictures}
+    assert all(file.stat().st_size < 16e6 for file in noise.iterdir())
+
+
+def test_settings_say_how_it_came_about(noise):
+    settings = runs.settings(noise)
+    assert settings["hardware"] == HARDWARE and settings["images_seen"] == 12 * 16 and settings["hours"] >= 0
+    assert settings["command"] == COMMAND
+    assert settings["data_from_run"] == "folder:../../pictures" and settings["seed"] == 0
+
+
+def test_no_picture_of_the_data_is_kept(made, noise):
+    """Every tile of every sheet, brought back to its size, is far from every picture that the run saw."""
+    x = torch.cat([part.floats() for part in load(f"folder:{made}/pictures", 32)])
+    for sheet in ("samples", "reconstructions", "interpolations", "cycle", "samples-epoch-001"):
+        with Image.open(noise / f"{sheet}.png") as picture:
+            pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+            pixels = pixels.view(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
+        tiles = (
+            pixels[:, 2:, 2:].unfold(1, 64, 66).unfold(2, 64, 66)[..., ::2, ::2].permute(1, 2, 0, 3, 4).flatten(0, 1)
+        )
+        assert torch.cdist(tiles.flatten(1), x.flatten(1)).min() > 5, sheet
+
+
+def test_metrics_are_of_the_weights_as_they_are_stored(made, noise):
+    found = json.loads((noise / "metrics.json").read_text())
+    parts = load(f"folder:{made}/pictures", 32)
+    again = measured(load_model(noise), *parts)
+    assert {name: found[name] for name in again} == again
+    assert {"fidelity_frechet", "copying_share", "probe_accuracy"} <= found.keys()
+    trained = measured(load_model(made / "runs" / "cifar10-small-seed0"), *parts)
+    assert trained != again and trained["reconstruction_mean"] == pytest.approx(again["reconstruction_mean"], rel=0.01)
+
+
+def test_a_recorded_run_is_opened_without_its_data(made, noise, tmp_path):
+    shutil.copytree(noise, tmp_path / "noise")
+    found = recorded(tmp_path / "noise")
+    assert found.model.sample(3).shape == (3, 3, 32, 32) and not found.model.training
+    held_out = load(f"folder:{made}/pictures", 32)[1].some(CODES)
+    torch.testing.assert_close(found.codes["codes"], found.model.encode(held_out.floats(), sample=False))
+    assert torch.equal(found.codes["labels"], held_out.labels)
+    assert found.codes["q_covariance"].shape == (64, 64) and found.codes["q_mean"].shape == (64,)
+    assert found.metrics["reconstruction_baseline"] > 0 and found.log[-2]["step"] == 12
+
+
+def test_the_stored_probe_reads_what_the_metrics_say(made, noise):
+    """By hand, from nothing but the folder and the held-out pictures."""
+    found, held_out = recorded(noise), load(f"folder:{made}/pictures", 32)[1]
+    z = found.model.encode(held_out.floats(), sample=False)
+    guess = (z @ found.codes["probe_weight"].T + found.codes["probe_bias"]).argmax(1)
+    accuracy = (guess == held_out.labels).double().mean().item()
+    assert accuracy == pytest.approx(found.metrics["probe_accuracy"], abs=1e-4)
+
+
+def test_weights_are_halved(made, noise):
+    whole = load_file(made / "runs" / "cifar10-small-seed0" / "weights.safetensors")
+    half = load_file(noise / "decoder.safetensors")
+    for name, tensor in half.items():
+        torch.testing.assert_close(
+            tensor.to(whole[f"decoder.{name}"].dtype), whole[f"decoder.{name}"], rtol=2**-11, atol=1e-7
+        )
+    assert sum(t.nbytes for t in half.values()) < 0.51 * sum(whole[f"decoder.{name}"].nbytes for name in half)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "codes.safetensors", "encoder.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff{]"])
+def test_damaged_records(noise, tmp_path, name, content):
+    shutil.copytree(noise, tmp_path / "noise")
+    (tmp_path / "noise" / name).unlink()
+    if content is not None:
+        (tmp_path / "noise" / name).write_bytes(content)
+    with pytest.raises(AlikitError, match=r"^[^\n]+$"):
+        recorded(tmp_path / "noise")
+
+
+def test_points_are_not_recorded(tmp_path):
+    model = {"recipe": "mixture-ali", "data": "mixture", "x_shape": (2,), "size": None, "skip_corrupt": False}
+    settings = {"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.9), "decay": False, "steps": 1}
+    runs.create(tmp_path / "run", {**model, **settings, "decoder": None})
+    with pytest.raises(AlikitError, match="no run on pictures"):
+        record(tmp_path / "run", tmp_path / "out", load("mixture"), HARDWARE)
+    assert not (tmp_path / "out").exists()
+
+
+# The table.
+
+
+def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_path):
+    shutil.copytree(noise, tmp_path / "noise")
+    (tmp_path / "README.md").write_text(f"# Before\n\n{BEGIN}\nstale\n{END}\n\nafter\n")
+    assert write_report(tmp_path) == 1
+    text, metrics = (tmp_path / "README.md").read_text(), recorded(noise).metrics
+    assert text.startswith(f"# Before\n\n{BEGIN}\n") and text.endswith(f"{END}\n\nafter\n") and "stale" not in text
+    row = next(line for line in text.splitlines() if line.startswith("| [noise](noise)"))
+    assert f"{metrics['reconstruction_mean']:.4f}" in row and f"{metrics['fidelity_frechet']:.2f}" in row
+    assert all(f"| {name}, the paper's networks | wanted" in text for name in ("cifar10", "svhn", "celeba"))
+    assert HARDWARE in text and "alikit train cifar10-small --data folder:pictures" in text
+    assert all((tmp_path / link).exists() for link in ("noise/samples.png", "noise/reconstructions.png"))
+    write_report(tmp_path)
+    assert (tmp_path / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize("page", [None, "nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}"])
+def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
+    if page is not None:
+        (tmp_path / "README.md").write_text(page)
+    with pytest.raises(AlikitError, match="must hold the lines"):
+        write_report(tmp_path)
+    assert page is None or (tmp_path / "README.md").read_text() == page
