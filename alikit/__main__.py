@@ -4,6 +4,8 @@ alikit recipes
 alikit train digits --steps 2000 --seed 0 --out runs/digits
 alikit resume runs/digits --steps 4000
 alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
+alikit train cifar10-small --data folder:PATH --epochs 60
+alikit record runs/cifar10-small-seed0        alikit report results
 alikit study mixture --runs 2 --steps 500 --out runs/study
 alikit bench step mixture-ali-paper
 """
@@ -33,7 +35,7 @@ from . import records, runs
 from .data import SOURCES, Dataset, load
 from .data.sources import RESIZED
 from .errors import AlikitError, Diverged
-from .evaluation import METRICS, QUICK, Coverage, awake, measured
+from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
 from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES, Recipe
@@ -76,7 +78,8 @@ def recipes() -> None:
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
-    typer.echo(f"\ndata: {', '.join(SOURCES)}, or folder:PATH for class folders of your own pictures")
+    typer.echo(f"\ndata: {', '.join(SOURCES)}")
+    typer.echo("or folder:PATH for class folders of your own pictures, table:PATH for pictures with attributes")
 
 
 @app.command()
@@ -98,7 +101,9 @@ def train(
         typer.Option(help="Average the weights, so much of the past a step; 0 for none.", min=0, max=0.99999),
     ] = None,
     flips: Annotated[bool | None, typer.Option(help="Mirror half of the pictures.")] = None,
-    float32: Annotated[bool, typer.Option("--float32", help="No bfloat16, also where it is quick.")] = False,
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--float32", help="Products in bfloat16 where the machine is quick at it.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set where it is missing.")] = False,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
     save_every: SaveEvery = 60,
@@ -110,7 +115,7 @@ def train(
     betas = None if beta1 is None else (beta1, row.betas[1])
     changes = {
         **{"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std},
-        **{"averaging": averaging, "flips": flips, "bf16": False if float32 else None},
+        **{"averaging": averaging, "flips": flips, "bf16": bf16},
     }
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
@@ -208,6 +213,9 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help=f"Comma-separated, of {', '.join(METRICS)}.", metavar="NAMES")
     ] = ",".join(QUICK),
+    inception_: Annotated[
+        bool, typer.Option("--inception", help="Fidelity and copying in Inception's features, from weights at hand.")
+    ] = False,
     data: Data = None,
 ) -> None:
     """Measure a trained model on held-out data; prints one JSON line.
@@ -231,7 +239,8 @@ def evaluate(
     reads off the encoder's means).
     """
     settings, model = runs.settings(run), runs.load_model(run)
-    _say(measured(model, *_data(run, settings, data), metrics=tuple(metrics.split(","))))
+    network = inception() if inception_ else None
+    _say(measured(model, *_data(run, settings, data), tuple(metrics.split(",")), network))
 
 
 @app.command()

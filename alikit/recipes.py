@@ -358,12 +358,26 @@ RECIPES = {
     "house-numbers": Recipe("ALI on rendered house numbers, laptop networks", "ali", "house-numbers", **_house),
     # Steps are the paper's epochs: 6475 of 45,000 pictures, 100 of 531,131, 123 of 162,770, 125 of 1,281,167.
     "cifar10": Recipe(
-        "the paper's CIFAR-10", data="cifar10", networks=PAPER_CIFAR10, z_dim=64, steps=2_913_750, **_paper
+        "ALI on CIFAR-10, the paper's networks",
+        data="cifar10",
+        networks=PAPER_CIFAR10,
+        z_dim=64,
+        steps=2_913_750,
+        **_paper,
     ),
-    "svhn": Recipe("the paper's SVHN", data="svhn-extra", networks=PAPER_SVHN, z_dim=256, steps=531_100, **_paper),
-    "celeba": Recipe("the paper's CelebA", data="celeba", networks=PAPER_CELEBA, z_dim=256, steps=200_121, **_paper),
+    "svhn": Recipe(
+        "ALI on SVHN, the paper's networks", data="svhn-extra", networks=PAPER_SVHN, z_dim=256, steps=531_100, **_paper
+    ),
+    "celeba": Recipe(
+        "ALI on CelebA at 64x64, the paper's networks",
+        data="celeba",
+        networks=PAPER_CELEBA,
+        z_dim=256,
+        steps=200_121,
+        **_paper,
+    ),
     "tiny-imagenet": Recipe(
-        "the paper's Tiny ImageNet",
+        "ALI on Tiny ImageNet at 64x64, the paper's networks",
         data="tiny-imagenet",
         networks=PAPER_TINY_IMAGENET,
         z_dim=256,
@@ -371,11 +385,11 @@ RECIPES = {
         steps=1_251_125,
         **_paper,
     ),
-    "cifar10-small": Recipe("CIFAR-10, laptop networks", data="cifar10", **_laptop | {"steps": 70_300}),
+    "cifar10-small": Recipe("ALI on CIFAR-10, laptop networks", data="cifar10", **_laptop | {"steps": 70_300}),
     # A mirrored digit is another digit, or none.
-    "svhn-small": Recipe("SVHN, laptop networks", data="svhn", **_laptop | {"steps": 114_400, "flips": False}),
-    "celeba-small": Recipe("CelebA at 32x32, laptop networks", data="celeba", **_laptop | {"steps": 76_290}),
+    "svhn-small": Recipe("ALI on SVHN, laptop networks", data="svhn", **_laptop | {"steps": 114_400, "flips": False}),
+    "celeba-small": Recipe("ALI on CelebA at 32x32, laptop networks", data="celeba", **_laptop | {"steps": 76_290}),
     "tiny-imagenet-small": Recipe(
-        "Tiny ImageNet at 32x32, laptop networks", data="tiny-imagenet", **_laptop | {"steps": 78_100}
+        "ALI on Tiny ImageNet at 32x32, laptop networks", data="tiny-imagenet", **_laptop | {"steps": 78_100}
     ),
 }

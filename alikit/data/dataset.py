@@ -59,8 +59,10 @@ class Dataset:
         )
 
     def some(self, n: int) -> "Dataset":
-        """n examples by chance, always the same ones, or all where there are no more: folders stand in order of
-        classes, so the first n may all be airplanes."""
+        """n examples by chance, always the same ones, or all as they come where there are no more: folders stand in
+        order of classes, so the first n may all be airplanes."""
+        if n >= len(self):
+            return self
         return self.select(torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:n])
 
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:

@@ -104,16 +104,17 @@ class Inception(nn.Module):
         return self.net(2 * x - 1)
 
 
-def inception() -> Inception | None:
-    """`Inception`, where torchvision's weights are at hand in the torch hub's cache; else None. Nothing is fetched.
+def inception() -> Inception:
+    """`Inception` with torchvision's weights from the torch hub's cache. Nothing is fetched.
 
-    AlikitError where the file is there and damaged.
+    AlikitError where they are not at hand, saying which file belongs where, or the file is damaged.
     """
     from torchvision.models import Inception_V3_Weights
 
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(Inception_V3_Weights.IMAGENET1K_V1.url).name
+    url = Inception_V3_Weights.IMAGENET1K_V1.url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not file.is_file():
-        return None
+        raise AlikitError(f"Inception's weights are not at hand: fetch {url} to {file}, or leave Inception out")
     try:
         return Inception(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # a damaged file can make the unpickler raise nearly anything

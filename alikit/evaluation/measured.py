@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
+from torch import nn
 
 from ..data.dataset import Dataset
 from ..errors import AlikitError
@@ -30,7 +31,11 @@ def found_modes(model: Game) -> dict[str, float]:
 
 
 def measured(
-    model: Game, train: Dataset, held_out: Dataset, metrics: tuple[str, ...] = QUICK
+    model: Game,
+    train: Dataset,
+    held_out: Dataset,
+    metrics: tuple[str, ...] = QUICK,
+    network: nn.Module | None = None,
 ) -> dict[str, float | int | None]:
     """The chosen metrics, their names led by that of the metric; of points `coverage`, and `latent` where modes are
     known and there is an encoder, in any case and under their own names. Rounded to 5 decimals; None for a number that
@@ -38,7 +43,7 @@ def measured(
 
     reconstruction  `reconstruction` error; left out without an encoder
     codes           `codes`, of pictures; left out without an encoder
-    fidelity        `fidelity` of 10,000 samples in the features of `feature_network`
+    fidelity        `fidelity` of 10,000 samples in the features of `network`, by default `feature_network`
     copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
     probe           `probe`, without weights and single attributes; a minute or two, of 32x32
 
@@ -58,7 +63,7 @@ def measured(
             found |= _named("codes", codes(model, held_out).numbers())
     with _same_chance():
         if {"fidelity", "copying"} & set(metrics):
-            sets = in_features(model, train, held_out, feature_network().to(model.device))
+            sets = in_features(model, train, held_out, (network or feature_network()).to(model.device))
             found |= _named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
             found |= _named("copying", copying(sets).numbers()) if "copying" in metrics else {}
     with _same_chance():

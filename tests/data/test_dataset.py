@@ -107,3 +107,12 @@ def test_to_a_device_moves_the_examples_alone(pictures):
     moved = pictures.to("meta")
     assert moved.x.device.type == "meta" and moved.labels.device.type == "cpu"
     assert pictures.x.device.type == "cpu"
+
+
+def test_some_are_always_the_same_and_not_the_first():
+    data = Dataset("points", torch.arange(1000.0)[:, None], torch.arange(1000))
+    some = data.some(50)
+    assert torch.equal(some.x, data.some(50).x) and torch.equal(some.x[:, 0].long(), some.labels)
+    assert len(some.labels.unique()) == 50 and some.labels.max() > 500
+    assert torch.equal(data.some(10).x, some.x[:10])
+    assert data.some(1000) is data

@@ -87,7 +87,8 @@ def test_files_that_are_no_feature_network(tmp_path):
 
 def test_inception_is_only_read_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert inception() is None
+    with pytest.raises(AlikitError, match=r"fetch http.*inception_v3_google-0cc3c7bd\.pth to .*hub"):
+        inception()
     assert not list(tmp_path.iterdir())
     file = tmp_path / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
     file.parent.mkdir(parents=True)
