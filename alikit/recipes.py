@@ -109,6 +109,10 @@ class Recipe:
         """Whether the game starts from a finished GAN's decoder."""
         return self.game in ("inverse", "post-hoc")
 
+    @property
+    def has_discriminator(self) -> bool:
+        return self.game in ("ali", "gan", "post-hoc")
+
     def build(self, x_shape: tuple[int, ...], mean: Tensor | None = None, trained: Game | None = None) -> Game:
         """The untrained model for examples of `x_shape`, its weights drawn from torch's global generator.
 
@@ -129,7 +133,7 @@ class Recipe:
                 "noise": lambda net: NoiseInput(net, self.networks.noise),
             }[self.encoder](net)
         parts["decoder"] = Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean))
-        if self.game in ("ali", "gan", "post-hoc"):
+        if self.has_discriminator:
             parts["discriminator"] = self.networks.build_discriminator(x_shape, 0 if self.game == "gan" else self.z_dim)
         if self.weight_std:
             for part in parts.values():

@@ -216,15 +216,21 @@ def checkpoint(folder: Path) -> dict:
 
 
 def load_model(folder: str | Path) -> Game:
-    """The trained model of a run folder, ready to sample and reconstruct. Of a recorded run, whose discriminator was
-    not kept, the model without it."""
+    """The trained model of a run folder, ready to sample and reconstruct. Where its discriminator was not kept, as in
+    recorded runs, a `Game` without one."""
     folder = Path(folder)
     known = settings(folder)
     if (folder / "decoder.safetensors").is_file():
         return _load_parts(folder, known)
     model = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
     try:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        weights = load_file(folder / "weights.safetensors")
+        if (
+            not any(name.startswith("discriminator.") for name in weights)
+            and RECIPES[known["recipe"]].has_discriminator
+        ):
+            model = Game(model.decoder, model.z_dim, model.encoder)
+        model.load_state_dict(weights)
     except OSError:
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
     except (SafetensorError, RuntimeError):

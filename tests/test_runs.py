@@ -188,6 +188,17 @@ def test_loading_as_text_or_path(run):
     assert torch.equal(runs.load_model(str(run)).decoder.net[2].bias, runs.load_model(run).decoder.net[2].bias)
 
 
+def test_weights_without_a_discriminator_are_a_model_without_one(run, trainer):
+    x = trainer.data.floats(slice(5))
+    whole = runs.load_model(run)
+    state = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("discriminator.")}
+    runs.save_weights(run, state)
+    lean = runs.load_model(run)
+    assert torch.equal(lean.encode(x, sample=False), whole.encode(x, sample=False)) and not lean.training
+    assert torch.equal(lean.reconstruct(x, sample=False), whole.reconstruct(x, sample=False))
+    assert not hasattr(lean, "discriminator")
+
+
 def test_no_weights_yet(tmp_path):
     runs.create(tmp_path / "run", SETTINGS)
     with pytest.raises(AlikitError, match="holds no weights yet"):

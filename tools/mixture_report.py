@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from safetensors.torch import load_file
 from scipy import stats
 
 import alikit
@@ -117,6 +118,13 @@ def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
     run = which(by_arm(lines(study))[arm], key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
     shutil.rmtree(HOME / name, ignore_errors=True)
     shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
+
+
+def leave_out_discriminator(name: str) -> None:
+    """Of a kept run that only samples and encodes from now on: half of its weights or more."""
+    weights = load_file(HOME / name / "weights.safetensors")
+    kept = {key: tensor for key, tensor in weights.items() if not key.startswith("discriminator.")}
+    alikit.runs.save_weights(HOME / name, kept)
 
 
 def study_figure(found: list[dict]) -> plt.Figure:
@@ -294,8 +302,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep-best", action="store_true", help="copy the best runs out of the studies' runs/")
     if parser.parse_args().keep_best:
-        keep("", "ali", "best-ali")
-        keep("", "gan", "best-gan")
+        for arm in ("ali", "gan"):
+            keep("", arm, f"best-{arm}")
+            leave_out_discriminator(f"best-{arm}")
         if lines("solved"):
             keep("solved", "ali", "solved-ali")
         if lines("running-bn"):
