@@ -113,6 +113,10 @@ def compare(found: list[dict]) -> dict:
     return {"pairs": len(pairs), "diverged": diverged, "measures": table, "strict_modes_gap_against": ranks}
 
 
+# Notebook 02 measures the slope of their discriminators.
+ASKED_HOW_STEEP = ("best-ali", "solved-ali")
+
+
 def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
     """Copies the best run of an arm, or with `min` the worst, to the folder `name`: by strict modes, then 3 sigma."""
     run = which(by_arm(lines(study))[arm], key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
@@ -120,11 +124,13 @@ def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
     shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
 
 
-def leave_out_discriminator(name: str) -> None:
-    """Of a kept run that only samples and encodes from now on: half of its weights or more."""
+def lighten(name: str, discriminator: bool = False) -> None:
+    """Of a kept run's weights, halves those of its layers (what is measured is measured of these), and leaves out the
+    discriminator of one that only samples and encodes from now on."""
     weights = load_file(HOME / name / "weights.safetensors")
-    kept = {key: tensor for key, tensor in weights.items() if not key.startswith("discriminator.")}
-    alikit.runs.save_weights(HOME / name, kept)
+    kept = {key: tensor for key, tensor in weights.items() if discriminator or not key.startswith("discriminator.")}
+    halved = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in kept.items()}
+    alikit.runs.save_weights(HOME / name, halved)
 
 
 def study_figure(found: list[dict]) -> plt.Figure:
@@ -302,13 +308,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep-best", action="store_true", help="copy the best runs out of the studies' runs/")
     if parser.parse_args().keep_best:
-        for arm in ("ali", "gan"):
-            keep("", arm, f"best-{arm}")
-            leave_out_discriminator(f"best-{arm}")
+        keep("", "ali", "best-ali")
+        keep("", "gan", "best-gan")
         if lines("solved"):
             keep("solved", "ali", "solved-ali")
         if lines("running-bn"):
             keep("running-bn", "ali", "failed-ali", min)
+        for folder in HOME.glob("*/weights.safetensors"):
+            lighten(folder.parent.name, discriminator=folder.parent.name in ASKED_HOW_STEEP)
 
     parts = alikit.load("mixture")
     models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
