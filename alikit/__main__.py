@@ -248,6 +248,9 @@ def record(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Folder to write; results/NAME OF THE RUN by default.")] = None,
     hardware: Annotated[str | None, typer.Option(help="What the run was made on; this machine by default.")] = None,
+    data_name: Annotated[
+        str | None, typer.Option(help="What to call the data beside numbers; its name in the settings by default.")
+    ] = None,
     data: Data = None,
 ) -> None:
     """Keep what is worth keeping of a finished run on pictures: small weights, metrics, codes and the model's pictures.
@@ -257,7 +260,8 @@ def record(
     """
     settings = runs.settings(run)
     out = out or Path("results") / run.resolve().name
-    found = records.record(run, out, _data(run, settings, data), hardware or _hardware())
+    parts = _data(run, settings, data)
+    found = records.record(run, out, parts, hardware or _hardware(), data_name or settings["data"])
     _say(found)
     typer.echo(f"recorded in {out}; alikit report {out.parent} lists it")
 

@@ -61,11 +61,12 @@ def recorded(folder: str | Path) -> Recorded:
     return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes)
 
 
-def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str) -> dict:
+def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, data_name: str) -> dict:
     """Writes what is to be kept of a finished run into `out`, which may be an older record of it; returns the metrics.
 
-    parts     the run's training and held-out data
-    hardware  what the run was made on, in words
+    parts      the run's training and held-out data
+    hardware   what the run was made on, in words
+    data_name  what the data is to be called beside numbers
     """
     settings, log = runs.settings(run), runs.metrics(run)
     if len(settings["x_shape"]) != 3 or RECIPES[settings["recipe"]].encoder is None:
@@ -81,6 +82,7 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str) 
         settings
         | {
             "data_from_run": runs.placed(runs.source(run, settings), out),
+            "data_name": data_name,
             "hardware": hardware,
             "hours": round(reports[-1].get("seconds", 0) / 3600, 2),
             "images_seen": reports[-1]["step"] * settings["batch_size"],

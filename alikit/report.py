@@ -24,8 +24,7 @@ def write_report(results: Path) -> int:
     text = page.read_text() if page.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise AlikitError(f"{page} must hold the lines {BEGIN} and {END}, once and in this order: add them")
-    found = {folder.parent: runs.settings(folder.parent) for folder in sorted(results.glob("*/metrics.json"))}
-    found = {folder: known for folder, known in found.items() if (folder / "decoder.safetensors").is_file()}
+    found = {file.parent: runs.settings(file.parent) for file in sorted(results.glob("*/decoder.safetensors"))}
     parts = [_table(found), *(_section(folder, known) for folder, known in found.items())]
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     new = "\n\n".join([head, *parts, tail])
@@ -53,8 +52,17 @@ def _table(found: dict[Path, dict]) -> str:
         if "probe_accuracy" in m:
             half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["fidelity_n"])
             probe = f"{m['probe_accuracy']:.1%} ± {half:.1%} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
-        copying = f"{m['copying_share']:.3f} ± {1.96 * 0.5 / math.sqrt(m['fidelity_n']):.3f}"
-        cells = [f"[{folder.name}]({folder.name})", seen, error, frechet, within, probe, copying, "pictures only"]
+        copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
+        cells = [
+            f"[{folder.name}]({folder.name}): {known['data_name']}",
+            seen,
+            error,
+            frechet,
+            within,
+            probe,
+            copying,
+            "pictures only",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     here = {known["recipe"] for known in found.values()}
     for recipe, command in WANTED.items():
@@ -68,8 +76,9 @@ def _section(folder: Path, known: dict) -> str:
     seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
     return f"""### {name}
 
-`{known["command"]}`, then `alikit record`. Data `{known["data"]}`; {known["hardware"]}; {known["hours"]:.1f} hours for
-{known["steps"]} steps of {known["batch_size"]}; {seeds}. torch {known["versions"]["torch"]}.
+`{known["command"]}`, then `alikit record`. {known["data_name"]}; {known["hardware"]}; {known["hours"]:.1f} hours for
+{known["images_seen"] // known["batch_size"]:,} steps of {known["batch_size"]}; torch {known["versions"]["torch"]};
+{seeds}.
 
 | samples | reconstructions (mean code above, drawn code below) |
 | --- | --- |

@@ -37,7 +37,7 @@ def made(tmp_path_factory) -> Path:
             main()
         assert not stopped.value.code
     run = root / "runs" / "cifar10-small-seed0"
-    record(run, root / "results" / "noise", load(f"folder:{root}/pictures", 32), HARDWARE)
+    record(run, root / "results" / "noise", load(f"folder:{root}/pictures", 32), HARDWARE, "noise, drawn")
     return root
 
 
@@ -130,7 +130,7 @@ def test_points_are_not_recorded(tmp_path):
     settings = {"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.9), "decay": False, "steps": 1}
     runs.create(tmp_path / "run", {**model, **settings, "decoder": None})
     with pytest.raises(AlikitError, match="no run on pictures"):
-        record(tmp_path / "run", tmp_path / "out", load("mixture"), HARDWARE)
+        record(tmp_path / "run", tmp_path / "out", load("mixture"), HARDWARE, "points")
     assert not (tmp_path / "out").exists()
 
 
@@ -139,6 +139,7 @@ def test_points_are_not_recorded(tmp_path):
 
 def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_path):
     shutil.copytree(noise, tmp_path / "noise")
+    (tmp_path / "study").mkdir(), (tmp_path / "study" / "metrics.json").write_text("{}")  # is none of its business
     (tmp_path / "README.md").write_text(f"# Before\n\n{BEGIN}\nstale\n{END}\n\nafter\n")
     assert write_report(tmp_path) == 1
     text, metrics = (tmp_path / "README.md").read_text(), recorded(noise).metrics
@@ -146,7 +147,7 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     row = next(line for line in text.splitlines() if line.startswith("| [noise](noise)"))
     assert f"{metrics['reconstruction_mean']:.4f}" in row and f"{metrics['fidelity_frechet']:.2f}" in row
     assert all(f"| {name}, the paper's networks | wanted" in text for name in ("cifar10", "svhn", "celeba"))
-    assert HARDWARE in text and "alikit train cifar10-small --data folder:pictures" in text
+    assert HARDWARE in text and "noise, drawn" in row and "alikit train cifar10-small --data folder:pictures" in text
     assert all((tmp_path / link).exists() for link in ("noise/samples.png", "noise/reconstructions.png"))
     write_report(tmp_path)
     assert (tmp_path / "README.md").read_text() == text
