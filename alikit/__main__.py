@@ -33,7 +33,7 @@ import alikit
 
 from . import records, runs
 from .data import SOURCES, Dataset, load
-from .data.sources import RESIZED
+from .data.sources import RESIZED, rooted
 from .errors import AlikitError, Diverged
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
 from .figures import beside, grid, plane_image
@@ -132,7 +132,8 @@ def train(
     settings = {
         "recipe": recipe,
         "data": name,
-        "data_from_run": runs.placed(name, out),
+        # A folder named by the environment is the machine's own affair, and found there again.
+        "data_from_run": runs.placed(name if os.environ.get("ALIKIT_DATA") else rooted(name), out),
         "digest": runs.digest(parts),
         "size": size,
         "skip_corrupt": skip_corrupt,

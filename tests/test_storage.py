@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from alikit.errors import AlikitError
+from alikit.recipes import RECIPES
 from alikit.storage import from_file, pack, to_file, unpack
 
 
@@ -60,3 +61,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     save_file({"other": torch.zeros(1)}, file)
     with pytest.raises(AlikitError, match="or holds another network"):
         from_file(network(), file)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn", "celeba", "tiny-imagenet"])
+def test_the_paper_networks_fit_into_16_mb_a_file(name):
+    networks, z_dim = RECIPES[name].networks, RECIPES[name].z_dim
+    shape = (3, networks.size, networks.size)
+    encoder, decoder = networks.build_encoder("gaussian", shape, z_dim), networks.build_decoder(shape, z_dim, None)
+    assert len(to_file(encoder)) <= 16_000_000 and len(to_file(decoder)) <= 16_000_000
+    in_8_bits = any(tensor.dtype == torch.int8 for tensor in pack(decoder).values())
+    assert in_8_bits == (name == "celeba")  # 11.8 million numbers

@@ -146,10 +146,16 @@ def load(
         raise AlikitError(f"no data called {name!r}: choose {', '.join(SOURCES)}, folder:PATH or table:PATH")
     if not (size is None or source in RESIZED or (source in SIDE_32 and size == 32)):
         raise AlikitError(f"--size is for folders of pictures; {name} has the size it has")
-    root = Path(path if source != name else os.environ.get("ALIKIT_DATA") or "data")
-    if name == "imagenet":
-        root /= "imagenet"
+    root = Path(rooted(name).partition(":")[2])
     return SOURCES[source][1](Asked(root, size, skip_corrupt, download))
+
+
+def rooted(name: str) -> str:
+    """The name with the folder that it means where it names none: `cifar10` is `cifar10:data`."""
+    if name not in PUBLISHED:
+        return name
+    root = Path(os.environ.get("ALIKIT_DATA") or "data")
+    return f"{name}:{root / 'imagenet' if name == 'imagenet' else root}"
 
 
 def _folder_splits(path: str) -> tuple[str, str] | None:

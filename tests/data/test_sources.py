@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from alikit.data import SOURCES, digits, load
+from alikit.data.sources import rooted
 from alikit.errors import AlikitError
 
 README = (Path(__file__).resolve().parents[2] / "data" / "README.md").read_text(encoding="utf-8")
@@ -159,3 +160,16 @@ def test_a_class_that_only_the_held_out_split_has_is_refused(paint, tmp_path):
     paint("pets/test/dog/0.png")
     with pytest.raises(AlikitError, match=r"test/ has classes that train/ has not \(dog\)"):
         load(f"folder:{tmp_path / 'pets'}")
+
+
+def test_a_name_without_a_folder_means_one(monkeypatch):
+    monkeypatch.delenv("ALIKIT_DATA", raising=False)
+    assert [rooted(name) for name in ("svhn", "imagenet", "svhn:else", "digits", "folder:a")] == [
+        "svhn:data",
+        "imagenet:data/imagenet",
+        "svhn:else",
+        "digits",
+        "folder:a",
+    ]
+    monkeypatch.setenv("ALIKIT_DATA", "shelf")
+    assert rooted("svhn") == "svhn:shelf"
