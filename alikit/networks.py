@@ -140,7 +140,11 @@ def initialise(network: nn.Module, std: float) -> nn.Module:
 
 
 # Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
-# Whatever a network computes in, what it says is float32: under autocast too.
+# What they say is not in bfloat16, whatever autocast lets a network compute in.
+
+
+def _unrounded(v: Tensor) -> Tensor:
+    return v.float() if v.dtype == torch.bfloat16 else v
 
 
 class Deterministic(nn.Module):
@@ -151,7 +155,7 @@ class Deterministic(nn.Module):
         self.net = net
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.net(v).float()
+        return _unrounded(self.net(v))
 
     mean = forward
 
@@ -168,7 +172,7 @@ class Gaussian(nn.Module):
 
     def moments(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_sigma, each (N, D, ...)."""
-        mu, log_sigma = self.net(v).float().chunk(2, dim=1)
+        mu, log_sigma = _unrounded(self.net(v)).chunk(2, dim=1)
         return mu, log_sigma
 
     def forward(self, v: Tensor) -> Tensor:
@@ -191,10 +195,10 @@ class NoiseInput(nn.Module):
         self.net, self.noise = net, noise
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1)).float()
+        return _unrounded(self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1)))
 
     def mean(self, v: Tensor) -> Tensor:
-        return self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1)).float()
+        return _unrounded(self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1)))
 
 
 class Frozen(nn.Module):
@@ -227,4 +231,4 @@ class Discriminator(nn.Module):
     def forward(self, *pair: Tensor) -> Tensor:
         """The members, each (N, ...) -> logits (N,): large where the pair looks like one of q's."""
         features = [tower(member).flatten(1) for tower, member in zip(self.towers, pair, strict=True)]
-        return self.joint(torch.cat(features, dim=1)).flatten().float()
+        return _unrounded(self.joint(torch.cat(features, dim=1)).flatten())
