@@ -34,7 +34,8 @@ def has_bf16(device: torch.device | str) -> bool:
     """Whether bfloat16 is quick on this device: on a processor that multiplies in it, and on GPUs since Ampere."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
+    # Not part of PyTorch's public face, so it may be called otherwise one day: then there is no bfloat16.
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def epoch_order(n: int, epoch: int, seed: int) -> Tensor:

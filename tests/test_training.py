@@ -3,6 +3,7 @@
 import copy
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from alikit.data import Dataset
 from alikit.errors import AlikitError, Diverged
 from alikit.models import ALI, GAN, VAE, Game, post_hoc_inference
 from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
-from alikit.training import Progress, Trainer, epoch_order
+from alikit.recipes import RECIPES
+from alikit.training import Progress, Trainer, epoch_order, has_bf16
 
 Z = 2
 
@@ -563,3 +565,11 @@ def test_a_weight_that_is_no_number_stops_the_run_before_it_is_reported(points):
 def test_reports_at_other_steps_besides(points):
     steps = [report.step for report in Trainer(ali(), points, batch_size=10).run(10, every=4, also={5, 6, 40})]
     assert steps == [4, 5, 6, 8, 10]
+
+
+def test_where_bf16_is_not_to_be_had_nothing_breaks(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert not has_bf16("cpu")
+    recipe = replace(RECIPES["cifar10-small"], batch_size=2)
+    pictures = Dataset("pictures", torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+    assert recipe.bf16 and not recipe.trainer(recipe.build((3, 32, 32)), pictures).bf16
