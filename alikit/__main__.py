@@ -126,7 +126,7 @@ def train(
     if decoder and not row.needs_decoder:
         raise AlikitError(f"{recipe} trains its own decoder: leave --decoder out")
     name = data or row.data
-    if size is None and (name.startswith(("folder:", "table:")) or name in RESIZED):
+    if size is None and (name.partition(":")[0] in ("folder", "table", *RESIZED) or name in RESIZED):
         size = row.networks.size
     parts = load(name, size, skip_corrupt, download)
     settings = {
@@ -158,14 +158,20 @@ def resume(
     run: RunFolder,
     steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
     save_every: SaveEvery = 60,
+    data: Data = None,
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
     settings = runs.settings(run)
-    state = runs.checkpoint(run)
-    parts = _data(run, settings)
+    state = None if runs.is_untouched(run) else runs.checkpoint(run)
+    parts = _data(run, settings, data)
     runs.check_same(settings, parts)
-    trainer = runs.trainer(settings, parts[0])
-    trainer.resume(state)
+    # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
+    trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
+    try:
+        trainer.resume(state) if state else None
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+        raise AlikitError(f"the checkpoint in {run} is not of this run: train again into a new folder") from None
+    runs.tidy(run)
     steps = steps or settings["steps"]
     more = steps > settings["steps"]
     if trainer.step >= steps:
@@ -241,7 +247,7 @@ def evaluate(
     """
     settings, model = runs.settings(run), runs.load_model(run)
     network = inception() if inception_ else None
-    _say(measured(model, *_data(run, settings, data), tuple(metrics.split(",")), network))
+    _say(measured(model, *_data(run, settings, data), tuple(name.strip() for name in metrics.split(",")), network))
 
 
 @app.command()
@@ -249,9 +255,7 @@ def record(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Folder to write; results/NAME OF THE RUN by default.")] = None,
     hardware: Annotated[str | None, typer.Option(help="What the run was made on; this machine by default.")] = None,
-    data_name: Annotated[
-        str | None, typer.Option(help="What to call the data beside numbers; its name in the settings by default.")
-    ] = None,
+    data_name: Annotated[str | None, typer.Option(help="What to call the data beside numbers.")] = None,
     data: Data = None,
 ) -> None:
     """Keep what is worth keeping of a finished run on pictures: small weights, metrics, codes and the model's pictures.
@@ -262,7 +266,7 @@ def record(
     settings = runs.settings(run)
     out = out or Path("results") / run.resolve().name
     parts = _data(run, settings, data)
-    found = records.record(run, out, parts, hardware or _hardware(), data_name or settings["data"])
+    found = records.record(run, out, parts, hardware or _hardware(), data_name or parts[0].name)
     _say(found)
     typer.echo(f"recorded in {out}; alikit report {out.parent} lists it")
 
@@ -422,7 +426,10 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         with bar:
             trainer.run(steps, every, watch, milestones)
     except KeyboardInterrupt:
-        trainer.check_finite()
+        try:
+            trainer.check_finite()
+        except Diverged as error:
+            raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
         runs.save(out, trainer)
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)

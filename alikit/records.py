@@ -1,7 +1,8 @@
 """Recorded runs: what `results/` keeps of a run on pictures, small enough for a repository and free of its data.
 
-    settings.json                  of the run, with hardware, wall time and pictures seen
-    metrics.json                   what was measured, of the weights as they are stored here
+    settings.json                  of the run, with hardware, wall time, pictures seen and the names of classes
+    metrics.json                   what was measured, of the weights as they are stored here; the names of the probe's
+                                   rows, and how well it reads each attribute
     metrics.jsonl                  the run's log
     encoder.safetensors, decoder.safetensors
                                    packed weights, see `storage`
@@ -15,7 +16,9 @@ codes. The data's licence may forbid more.
 """
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from torch import Tensor
 from . import runs, storage
 from .data import Dataset
 from .errors import AlikitError
-from .evaluation import METRICS, codes, measured, probe
+from .evaluation import METRICS, Probe, codes, measured, probe
 from .figures import grid, learning_figure
 from .models import Game
 from .recipes import RECIPES
@@ -62,67 +65,104 @@ def recorded(folder: str | Path) -> Recorded:
 
 
 def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, data_name: str) -> dict:
-    """Writes what is to be kept of a finished run into `out`, which may be an older record of it; returns the metrics.
+    """Writes what is to be kept of a finished run to the folder `out`, whole or not at all; returns the metrics. An
+    older record there is replaced.
 
     parts      the run's training and held-out data
     hardware   what the run was made on, in words
     data_name  what the data is to be called beside numbers
+
+    AlikitError for a run that is not finished or not on colour pictures, for other data than it was trained on, and
+    where `out` holds something else.
     """
-    settings, log = runs.settings(run), runs.metrics(run)
-    if len(settings["x_shape"]) != 3 or RECIPES[settings["recipe"]].encoder is None:
-        raise AlikitError(f"{run} is no run on pictures with an encoder: keep its folder as it is")
-    trained = runs.load_model(run)
-    out.mkdir(parents=True, exist_ok=True)
+    settings = runs.settings(run)
+    if RECIPES[settings["recipe"]].encoder is None or not _can_be_seen(settings["x_shape"]):
+        raise AlikitError(f"{run} is no run on pictures in colour with an encoder: keep its folder as it is")
+    if (step := runs.checkpoint(run)["step"]) < settings["steps"]:
+        raise AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
+    runs.check_same(settings, parts)
+    is_record = (out / "decoder.safetensors").is_file() and (out / "metrics.json").is_file()
+    if out.exists() and not is_record:
+        raise AlikitError(f"{out} is there already and is no record: choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as staging:
+        stage = Path(staging) / out.name
+        stage.mkdir()
+        found = _record(run, stage, out, settings, step, parts, {"data_name": data_name, "hardware": hardware})
+        if is_record:
+            os.replace(out, Path(staging) / "before")
+        os.replace(stage, out)
+    return found
+
+
+def _can_be_seen(x_shape: list[int]) -> bool:
+    """Whether the feature network has eyes for such examples."""
+    return len(x_shape) == 3 and x_shape[0] == 3 and x_shape[1] >= 32
+
+
+def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts: tuple, facts: dict) -> dict:
+    train, held_out = parts
+    trained, log = runs.load_model(run), [line for line in runs.metrics(run) if line["step"] <= step]
     for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):
-        _write(out / f"{name}.safetensors", storage.to_file(network))
-    epoch = len(parts[0]) // settings["batch_size"]
-    reports = [line for line in log if "generator" in line]
+        _write(stage / f"{name}.safetensors", storage.to_file(network))
+    places = {"data": runs.source(run, settings), "data_from_run": runs.placed(runs.source(run, settings), out)}
+    seconds = max((line.get("seconds", 0) for line in log), default=0)
     runs.write_settings(
-        out,
+        stage,
         settings
-        | {
-            "data_from_run": runs.placed(runs.source(run, settings), out),
-            "data_name": data_name,
-            "hardware": hardware,
-            "hours": round(reports[-1].get("seconds", 0) / 3600, 2),
-            "images_seen": reports[-1]["step"] * settings["batch_size"],
-        },
+        | {name: _without_folders(place) for name, place in places.items()}
+        | {"command": " ".join(map(_without_folders, settings.get("command", "").split(" ")))}
+        | {**facts, "classes": held_out.classes, "hours": round(seconds / 3600, 2)}
+        | {"images_seen": step * settings["batch_size"]},
     )
-    model = runs.load_model(out)
-    found = measured(model, *parts, metrics=METRICS)
-    _write(out / "codes.safetensors", to_bytes(_codes(model, *parts)))
-    _draw(model, parts[1], log, epoch, out)
+    model = runs.load_model(stage)
+    metrics = METRICS if held_out.labels is not None else tuple(name for name in METRICS if name != "probe")
+    found = measured(model, *parts, metrics=metrics)
+    kept, read = _codes(model, *parts)
+    _write(stage / "codes.safetensors", to_bytes(kept))
+    if read:
+        found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
+    epoch = len(train) // settings["batch_size"]
+    _draw(model, held_out, log, epoch, stage)
     for epochs in (1, 10, 100):
         if (picture := run / f"samples-{epochs * epoch:07d}.png").is_file():
-            shutil.copyfile(picture, out / f"samples-epoch-{epochs:03d}.png")
-    _write(out / "metrics.jsonl", (run / "metrics.jsonl").read_bytes())
-    _write(out / "metrics.json", json.dumps(found, indent=1).encode())
+            shutil.copyfile(picture, stage / f"samples-epoch-{epochs:03d}.png")
+    _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
+    _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
     return found
+
+
+def _without_folders(word: str) -> str:
+    """Of a path that begins at the root of somebody's file system, the last name: the rest is nobody's business."""
+    kind, colon, path = word.rpartition(":")
+    return f"{kind}{colon}{Path(path).name}" if Path(path).expanduser().is_absolute() else word
 
 
 def _write(file: Path, content: bytes) -> None:
     runs.write_whole(file, lambda place: place.write_bytes(content))
 
 
-def _codes(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Tensor]:
+def _codes(model: Game, train: Dataset, held_out: Dataset) -> tuple[dict[str, Tensor], Probe | None]:
+    """What `codes.safetensors` keeps, and the probe itself, where there are labels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         q = codes(model, held_out)
         some = held_out.some(CODES)
         found = {"q_mean": q.mean, "q_covariance": q.covariance, "codes": model.encode(some.floats(), sample=False)}
-        if held_out.labels is not None:
-            read = probe(model, train, held_out)
+        read = None if held_out.labels is None else probe(model, train, held_out)
+        if read:
             found |= {"labels": some.labels, "probe_weight": read.weight, "probe_bias": read.bias}
-    return {name: tensor.contiguous() for name, tensor in found.items()}
+    return {name: tensor.contiguous() for name, tensor in found.items()}, read
 
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
     x = held_out.some(40).floats()
+    pairs = min(10, len(x) // 2)
     zoom = max(1, 64 // x.shape[-1])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        z, paths = model.prior(10), model.interpolate(x[0:20:2], x[1:20:2], steps=10)
+        z, paths = model.prior(10), model.interpolate(x[: 2 * pairs : 2], x[1 : 2 * pairs : 2], steps=10)
         cycle = [model.decode(z)]
         for _ in range(3):
             cycle.append(model.reconstruct(cycle[-1], sample=False))

@@ -40,7 +40,7 @@ def _table(found: dict[Path, dict]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for folder, known in found.items():
-        m = json.loads((folder / "metrics.json").read_text())
+        m = _measured(folder)
         seen = f"{known['images_seen'] / 1e6:.2f} million"
         error = f"{m['reconstruction_mean']:.4f}, {m['reconstruction_drawn']:.4f} ({m['reconstruction_baseline']:.4f})"
         frechet = f"{m['fidelity_frechet']:.2f} ({m['fidelity_frechet_floor']:.2f})"
@@ -50,8 +50,10 @@ def _table(found: dict[Path, dict]) -> str:
         )
         probe = "no labels"
         if "probe_accuracy" in m:
+            # Of attributes it is an average over answers about the same pictures: no simple interval then.
             half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["fidelity_n"])
-            probe = f"{m['probe_accuracy']:.1%} ± {half:.1%} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
+            interval = "" if known["classes"] and m["probe_attributes"] else f" ± {half:.1%}"
+            probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
         copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
         cells = [
             f"[{folder.name}]({folder.name}): {known['data_name']}",
@@ -64,11 +66,20 @@ def _table(found: dict[Path, dict]) -> str:
             "pictures only",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    here = {known["recipe"] for known in found.values()}
+    here = {known["recipe"] for known in found.values() if not known["data"].startswith("stand-in:")}
     for recipe, command in WANTED.items():
         if recipe not in here:
             lines.append(f"| {recipe}, the paper's networks | wanted, takes a GPU: `{command}` |" + " |" * 6)
     return "\n".join(lines)
+
+
+def _measured(folder: Path) -> dict:
+    """The metrics of a record; a number that was not finite, which JSON cannot hold, is one again."""
+    try:
+        found = json.loads((folder / "metrics.json").read_text())
+    except (OSError, ValueError):
+        raise AlikitError(f"{folder / 'metrics.json'} is missing or damaged: record the run again") from None
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _section(folder: Path, known: dict) -> str:

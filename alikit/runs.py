@@ -10,6 +10,7 @@
 Files are written whole or not at all, and nothing that is loaded here can run code.
 """
 
+import io
 import json
 import os
 import pickle
@@ -166,7 +167,7 @@ def log(folder: Path, line: dict) -> None:
 def metrics(folder: Path) -> list[dict]:
     """The metrics log of a run folder, one dict a line; a last line that was cut off is left out."""
     file, found = folder / "metrics.jsonl", []
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
     for number, line in enumerate(lines, 1):
         try:
             found.append(json.loads(line))
@@ -178,24 +179,41 @@ def metrics(folder: Path) -> list[dict]:
 
 def rewind_log(folder: Path, step: int) -> None:
     """Takes what was reported after `step` out of the log, evaluations too: it will be reported again."""
-    found = metrics(folder)
-    kept = [line for line in found if line["step"] <= step and "images_per_second" in line]
-    if not found:
+    if not (folder / "metrics.jsonl").is_file():
         return
+    kept = [line for line in metrics(folder) if line["step"] <= step and "images_per_second" in line]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     write_whole(folder / "metrics.jsonl", lambda file: file.write_text(text))
 
 
 def save(folder: Path, trainer: Trainer) -> None:
     """Writes the weights of the trainer's result and a checkpoint."""
-    save_weights(folder, trainer.result.state_dict())
-    write_whole(folder / "checkpoint.pt", lambda file: torch.save(trainer.state(), file))
+    state = io.BytesIO()
+    torch.save(trainer.state(), state)  # to a full disk it would fail in a way of its own
+    try:
+        save_weights(folder, trainer.result.state_dict())
+        write_whole(folder / "checkpoint.pt", lambda file: file.write_bytes(state.getbuffer()))
+    except OSError as error:
+        raise AlikitError(
+            f"cannot write to {folder} ({error.strerror}): make room, then go on with: alikit resume {folder}"
+        ) from None
 
 
 def save_weights(folder: Path, state: dict) -> None:
     """Writes a model's `state_dict()` as its weights."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(to_bytes(weights)))
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a run was stopped before its first checkpoint was whole, so that it can only begin."""
+    return not any((folder / name).exists() for name in ("checkpoint.pt", "weights.safetensors", "decoder.safetensors"))
+
+
+def tidy(folder: Path) -> None:
+    """Removes what a killed process left half-written."""
+    for file in folder.glob(".*.partial"):
+        file.unlink()
 
 
 def checkpoint(folder: Path) -> dict:

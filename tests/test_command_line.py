@@ -321,11 +321,12 @@ LONG = "x" * 300
         ("evaluate nowhere", "nowhere is no run folder"),
         ("evaluate {digits} --metrics beauty", "no metric called beauty: choose from reconstruction, "),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
-        ("record {gan} --out kept", "no run on pictures"),
+        ("record {gan} --out kept", "no run on pictures in colour"),
+        ("record {digits} --out kept", "no run on pictures in colour"),
         ("record nowhere --out kept", "nowhere is no run folder"),
         ("report nowhere", "nowhere/README.md must hold the lines"),
         ("resume nowhere", "nowhere is no run folder"),
-        ("resume {gan_without_checkpoint}", "holds no checkpoint"),
+        ("resume {gan}", "holds no checkpoint"),
         ("resume {digits}", "has its 20 steps: name a larger number with --steps"),
         ("resume {digits} --steps 20", "has its 20 steps"),
         ("study", "Missing argument.*alikit study --help"),
@@ -352,10 +353,8 @@ def test_mistakes(alikit, paint, tmp_path, digits, gan, line, says):
     (tmp_path / "broken" / "a.jpg").touch(), (tmp_path / "file").touch()
     (tmp_path / "noise").mkdir(), (tmp_path / "noise" / "runs.jsonl").write_bytes(b"\xff" * 99)
     (tmp_path / "noisy-store").mkdir(), (tmp_path / "noisy-store" / "study.db").write_bytes(b"\xff" * 9999)
-    started = tmp_path / "started"
-    runs.create(started, UNTRAINED)
     before = files(tmp_path), files(digits), files(gan)
-    finished = alikit(line.format(digits=digits, gan=gan, gan_without_checkpoint=started))
+    finished = alikit(line.format(digits=digits, gan=gan))
     assert finished.status == 2 and finished.out == ""
     assert re.fullmatch(f"alikit: .*{says}.*\n", finished.err), finished.err
     assert (files(tmp_path), files(digits), files(gan)) == before
@@ -484,6 +483,35 @@ def test_a_run_killed_at_once_can_be_gone_on_with(alikit, whole):
     assert alikit("resume killed").status == 0 and same_weights(Path("killed"), whole)
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(alikit, digits):
+    """And what the killed process left half-written is gone."""
+    Path("run").mkdir()
+    shutil.copy(digits / "settings.json", "run")
+    Path("run/.checkpoint.pt.123.partial").write_bytes(b"half")
+    assert alikit("resume run").status == 0
+    assert same_weights(Path("run"), digits) and not list(Path("run").glob(".*"))
+
+
+def test_a_checkpoint_of_another_run(alikit, digits, gan):
+    shutil.copytree(digits, "run")
+    assert alikit("train mixture-gan-paper --steps 2 --out other").status == 0
+    shutil.copy("other/checkpoint.pt", "run")
+    assert re.fullmatch("alikit: .* is not of this run: .*\n", alikit("resume run --steps 25").err)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(digits):
+    """The weights still fit, the checkpoint does not."""
+    shutil.copytree(digits, "run")
+    before = Path("run/checkpoint.pt").read_bytes()
+    blocks = len(before) // 1024 - 100
+    command = f"ulimit -f {blocks}; exec {shlex.quote(sys.executable)} -m alikit resume run --steps 22"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
+    assert finished.returncode == 2
+    assert re.fullmatch("alikit: cannot write to run .*make room, then go on.*", finished.stderr.splitlines()[-1])
+    assert Path("run/checkpoint.pt").read_bytes() == before and not list(Path("run").glob(".*.partial"))
+
+
 def test_a_run_is_found_by_its_data_from_anywhere(alikit, paint, tmp_path, monkeypatch):
     """The path was typed from where the run was made; run and pictures have moved together since."""
     for number in range(30):
@@ -496,6 +524,7 @@ def test_a_run_is_found_by_its_data_from_anywhere(alikit, paint, tmp_path, monke
     assert alikit("resume moved/runs/mine --steps 6").status == 0
     assert alikit("reconstruct moved/runs/mine --out a.png").status == 0
     Path("moved/pictures").rename("elsewhere")
+    assert alikit("resume moved/runs/mine --steps 7 --data folder:elsewhere").status == 0
     assert "no folder" in alikit("evaluate moved/runs/mine").err
     assert alikit("evaluate moved/runs/mine --data folder:elsewhere").status == 0
 

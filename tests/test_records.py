@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,75 @@ def test_damaged_records(noise, tmp_path, name, content):
         (tmp_path / "noise" / name).write_bytes(content)
     with pytest.raises(AlikitError, match=r"^[^\n]+$"):
         recorded(tmp_path / "noise")
+
+
+def test_names_are_kept(made, noise):
+    found = recorded(noise)
+    assert found.settings["classes"] == ["dark", "light"] == found.metrics["probe_names"]
+    assert found.metrics["probe_attributes"] == {}
+
+
+def record_again(made: Path, out: Path, **changes) -> dict:
+    run = made / "runs" / "cifar10-small-seed0"
+    arguments = {"parts": load(f"folder:{made}/pictures", 32), "hardware": HARDWARE, "data_name": "noise, drawn"}
+    return record(run, out, **arguments | changes)
+
+
+def test_a_record_is_replaced_whole(made, noise, tmp_path, monkeypatch):
+    shutil.copytree(noise, tmp_path / "kept")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()}
+    monkeypatch.setattr("alikit.records.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
+    with pytest.raises(pytest.fail.Exception):
+        record_again(made, tmp_path / "kept")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()} == before
+    monkeypatch.undo()
+    (tmp_path / "kept" / "stray.png").touch()
+    assert record_again(made, tmp_path / "kept") == recorded(noise).metrics
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == before.keys()
+
+
+def test_what_is_no_record_is_not_replaced(made, tmp_path):
+    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    with pytest.raises(AlikitError, match="is there already and is no record"):
+        record_again(made, tmp_path / "run")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+
+
+def test_only_the_data_of_the_run_is_measured(made, tmp_path):
+    parts = load(f"folder:{made}/pictures", 32)
+    with pytest.raises(AlikitError, match="is not what this run began with"):
+        record_again(made, tmp_path / "kept", parts=(parts[0].select(slice(1, None)), parts[1]))
+    assert not (tmp_path / "kept").exists()
+
+
+def test_only_a_finished_run_is_recorded(made, tmp_path):
+    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
+    runs.write_settings(tmp_path / "run", runs.settings(tmp_path / "run") | {"steps": 20})
+    with pytest.raises(AlikitError, match="is at step 12 of 20: finish it with: alikit resume"):
+        record(tmp_path / "run", tmp_path / "kept", load(f"folder:{made}/pictures", 32), HARDWARE, "noise")
+
+
+def test_pictures_without_labels_have_no_probe(made, tmp_path):
+    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
+    parts = tuple(replace(part, labels=None, classes=()) for part in load(f"folder:{made}/pictures", 32))
+    found = record(tmp_path / "run", tmp_path / "kept", (parts[0], parts[1]), HARDWARE, "noise")
+    assert not any(name.startswith("probe") for name in found) and "labels" not in recorded(tmp_path / "kept").codes
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    write_report(tmp_path)
+    assert "| no labels |" in (tmp_path / "README.md").read_text()
+
+
+def test_no_folder_of_somebody_s_machine_is_kept(made, tmp_path):
+    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
+    known = runs.settings(tmp_path / "run")
+    place = f"folder:{made}/pictures"
+    command = f"alikit train cifar10-small --data {place} --out {tmp_path}/run"
+    runs.write_settings(tmp_path / "run", known | {"data": place, "data_from_run": place, "command": command})
+    record(tmp_path / "run", tmp_path / "kept", load(place, 32), HARDWARE, "noise")
+    assert str(tmp_path) not in (text := (tmp_path / "kept" / "settings.json").read_text()) and str(made) not in text
+    assert runs.settings(tmp_path / "kept")["command"] == "alikit train cifar10-small --data folder:pictures --out run"
 
 
 def test_points_are_not_recorded(tmp_path):

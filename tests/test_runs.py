@@ -357,7 +357,7 @@ def test_a_full_disk_leaves_the_old_file(run, trainer, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     trainer.run(steps=3)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(AlikitError, match=r"\(No space left on device\): make room, then go on with: alikit resume"):
         runs.save(run, trainer)
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 

@@ -58,7 +58,7 @@ def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: b
         root, name, files, lambda: (files, labels, classes), square(size), skip_corrupt, folder
     )
     unreadable = set(known["unreadable"])
-    names = [file.relative_to(folder).as_posix() for file in files if str(file) not in unreadable]
+    names = [file.relative_to(folder).as_posix() for file in files if name_in(file, root) not in unreadable]
     return Dataset(f"folder:{root.name}", x, labels if classes else None, tuple(classes)), names
 
 
@@ -88,6 +88,11 @@ def picture_files(folder: Path) -> list[Path]:
     )
 
 
+def name_in(file: Path, root: Path) -> str:
+    """What the cache calls a file."""
+    return file.relative_to(root).as_posix()
+
+
 def square(size: int | None) -> Fit | None:
     """Resizes a picture on its shorter side and crops its centre to size x size; None leaves it as it is."""
     if size is None:
@@ -115,13 +120,14 @@ def read_pictures(
     def build() -> tuple[Tensor, Tensor, Known]:
         files, labels, classes = listed()
         x, readable = _decode_all(files, fit, folder, skip_corrupt)
-        unreadable = [str(file) for file, good in zip(files, readable.tolist(), strict=True) if not good]
+        # As seen from the root: the next one to read the cache may have named it by another path.
+        unreadable = [name_in(file, root) for file, good in zip(files, readable.tolist(), strict=True) if not good]
         return x, labels[readable], {"classes": classes, "unreadable": unreadable}
 
     x, labels, known = cached(root, name, sources, build)
     if unreadable := known["unreadable"]:
         if not skip_corrupt:
-            raise _unreadable(unreadable)
+            raise _unreadable([str(root / name) for name in unreadable])
         total = len(x) + len(unreadable)
         log.warning("left out %d of %d files that are no readable pictures", len(unreadable), total)
     return x, labels, known

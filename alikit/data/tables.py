@@ -8,7 +8,7 @@ import torch
 
 from ..errors import AlikitError
 from .dataset import Dataset
-from .images import existing, picture_files, read_pictures, square
+from .images import existing, name_in, picture_files, read_pictures, square
 
 TABLE, PICTURES = "attributes.csv", "images"
 SPLITS = ("train", "valid", "test")
@@ -64,7 +64,7 @@ def named_table(root: str | Path, split: str, size: int | None, skip_corrupt: bo
         root / PICTURES,
     )
     unreadable = set(known["unreadable"])
-    names = [row.image for row in rows if str(files[row.image]) not in unreadable]
+    names = [row.image for row in rows if name_in(files[row.image], root) not in unreadable]
     return Dataset(f"table:{root.name}", x, labels, tuple(attributes)), names
 
 
@@ -78,6 +78,8 @@ def _lines(root: Path) -> list[list[str]]:
     try:
         with (root / TABLE).open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file))
+            while lines and not lines[-1]:  # a table may end in blank lines
+                lines.pop()
     except FileNotFoundError:
         raise AlikitError(f"no {TABLE} in {root}: write one, or say folder:{root} for pictures alone") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

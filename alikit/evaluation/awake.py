@@ -20,7 +20,7 @@ def awake(model: Game, x: Tensor, z: Tensor) -> dict[str, float]:
     means = model.encode(x, sample=False)
     found = {
         "cycle": (z - model.encode(model.decode(z), sample=False)).square().mean().item(),
-        "spread": means.var(0).mean().sqrt().item(),
+        "spread": means.var(0, correction=0).mean().sqrt().item(),
     }
     if isinstance(model.encoder, Gaussian):
         found["sigma"] = _sigma(model, x).square().mean().sqrt().item()

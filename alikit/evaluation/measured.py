@@ -42,7 +42,7 @@ def measured(
     is not finite. The same every time.
 
     reconstruction  `reconstruction` error; left out without an encoder
-    codes           `codes`, of pictures; left out without an encoder
+    codes           `codes`, of pictures; left out without an encoder, and of a single example
     fidelity        `fidelity` of 10,000 samples in the features of `network`, by default `feature_network`
     copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
     probe           `probe`, without weights and single attributes; a minute or two, of 32x32
@@ -59,7 +59,7 @@ def measured(
         if model.encoder is not None and points and held_out.labels is not None:
             found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
     with _same_chance():
-        if model.encoder is not None and not points and "codes" in metrics:
+        if model.encoder is not None and not points and "codes" in metrics and len(held_out) > 1:
             found |= _named("codes", codes(model, held_out).numbers())
     with _same_chance():
         if {"fidelity", "copying"} & set(metrics):

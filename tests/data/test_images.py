@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from alikit.data import cache, image_folder
+from alikit.data import cache, image_folder, load
 from alikit.errors import AlikitError
 
 RED, GREEN, BLUE, WHITE = [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255]
@@ -334,3 +334,16 @@ def test_without_a_cache_the_pictures_are_still_read(pets, tmp_path, monkeypatch
         assert len(image_folder(pets)) == 3
     assert len(caplog.messages) == 1 and "no cache written" in caplog.text
     assert not caches(pets)
+
+
+def test_damaged_files_are_left_out_by_whatever_path_the_folder_is_named(paint, tmp_path, monkeypatch):
+    """The cache is one, and says which they were."""
+    for i in range(6):
+        paint(f"pets/cat/{i}.png", (40 * i, 0, 0))
+    (tmp_path / "pets" / "cat" / "broken.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    train, held_out = load("folder:pets", skip_corrupt=True)
+    again = load(f"folder:{tmp_path}/pets", skip_corrupt=True)
+    assert torch.equal(train.x, again[0].x) and torch.equal(held_out.x, again[1].x)
+    with pytest.raises(AlikitError, match=r"cat/broken\.jpg"):
+        load("folder:pets")
