@@ -174,7 +174,9 @@ def resume(
     runs.tidy(run)
     steps = steps or settings["steps"]
     more = steps > settings["steps"]
-    if trainer.step >= steps:
+    # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
+    evaluated = any("images_per_second" not in line for line in runs.metrics(run))
+    if trainer.step > steps or (trainer.step == steps and evaluated):
         raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
     if more:
         commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
@@ -402,6 +404,13 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     watched = parts[1].some(max(8, min(WATCHED, every * trainer.batch_size // 10)))
     bar = tqdm(total=steps, initial=trainer.step, unit=" steps", mininterval=0.5)
 
+    def is_drawn(step: int) -> bool:
+        return step % drawn == 0 or step in milestones | {steps}
+
+    if trainer.step and is_drawn(trainer.step) and not (out / f"samples-{trainer.step:07d}.png").exists():
+        with torch.random.fork_rng():
+            _draw(trainer.result, parts[1], out, trainer.step)
+
     def watch(progress: Progress) -> None:
         nonlocal saved, saved_at
         pace = {
@@ -415,11 +424,10 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         bar.update(progress.step - bar.n)
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
         bar.set_postfix({**losses, "images/s": round(progress.images_per_second)})
-        draw = progress.step % drawn == 0 or progress.step in milestones | {steps}
-        if draw or time.monotonic() - saved_at >= save_every:
+        if is_drawn(progress.step) or time.monotonic() - saved_at >= save_every:
             runs.save(out, trainer)  # first, for drawing sets the random state
             saved, saved_at = trainer.step, time.monotonic()
-        if draw:
+        if is_drawn(progress.step):
             _draw(trainer.result, parts[1], out, progress.step)
 
     try:

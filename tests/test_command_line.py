@@ -492,6 +492,20 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(alikit, digits):
     assert same_weights(Path("run"), digits) and not list(Path("run").glob(".*"))
 
 
+def test_a_run_killed_before_its_evaluation_gets_it(alikit, digits):
+    shutil.copytree(digits, "run")
+    log = Path("run/metrics.jsonl")
+    log.write_text("".join(log.read_text().splitlines(True)[:-1]))
+    for picture in Path("run").glob("*-0000020.png"):
+        picture.unlink()
+    assert alikit("resume run").status == 0
+    assert files(Path("run")).keys() == files(digits).keys()
+    assert runs.metrics(Path("run"))[-1] == runs.metrics(digits)[-1] and same_weights(Path("run"), digits)
+    for name in ("samples-0000020.png", "reconstructions-0000020.png"):
+        assert (Path("run") / name).read_bytes() == (digits / name).read_bytes()
+    assert "has its 20 steps" in alikit("resume run").err
+
+
 def test_a_checkpoint_of_another_run(alikit, digits, gan):
     shutil.copytree(digits, "run")
     assert alikit("train mixture-gan-paper --steps 2 --out other").status == 0
