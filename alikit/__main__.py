@@ -58,7 +58,7 @@ SaveEvery = Annotated[
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
-MEASURED = 1_000  # held-out examples that are measured at the end of training; `alikit evaluate` takes all
+MEASURED = 500  # held-out examples that are measured at the end of training; `alikit evaluate` takes all
 MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
 COVERAGE = [field.name for field in dataclasses.fields(Coverage)]
 UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
