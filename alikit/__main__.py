@@ -248,8 +248,11 @@ def evaluate(
     reads off the encoder's means).
     """
     settings, model = runs.settings(run), runs.load_model(run)
+    chosen = tuple(name.strip() for name in metrics.split(","))
+    if inception_ and not {"fidelity", "copying"} & set(chosen):
+        raise AlikitError("--inception is for fidelity and copying: ask for one of them with --metrics")
     network = inception() if inception_ else None
-    _say(measured(model, *_data(run, settings, data), tuple(name.strip() for name in metrics.split(",")), network))
+    _say(measured(model, *_data(run, settings, data), chosen, network))
 
 
 @app.command()

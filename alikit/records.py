@@ -9,7 +9,7 @@
     codes.safetensors              of held-out pictures: mean (Z,) and covariance (Z, Z) of q(z), 500 codes with their
                                    labels, and the weights of the linear probe
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
-    samples-epoch-001.png          how samples looked after 1, 10 and 100 epochs
+    samples-epoch-001.png          samples from the same codes after 1, 10 and 100 epochs, and after the last
 
 Every picture here is the model's own, no original is kept: a reconstruction stands alone, and `cycle.png` starts from
 codes. The data's licence may forbid more.
@@ -31,7 +31,8 @@ from torch import Tensor
 from . import runs, storage
 from .data import Dataset
 from .errors import AlikitError
-from .evaluation import METRICS, Probe, codes, measured, probe
+from .evaluation import METRICS, codes, measured, probe
+from .evaluation.measured import named, same_chance
 from .figures import grid, learning_figure
 from .models import Game
 from .recipes import RECIPES
@@ -116,15 +117,19 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
         | {"images_seen": step * settings["batch_size"]},
     )
     model = runs.load_model(stage)
-    metrics = METRICS if held_out.labels is not None else tuple(name for name in METRICS if name != "probe")
-    found = measured(model, *parts, metrics=metrics)
-    kept, read = _codes(model, *parts)
-    _write(stage / "codes.safetensors", to_bytes(kept))
-    if read:
+    found = measured(model, *parts, metrics=tuple(name for name in METRICS if name != "probe"))
+    kept = _codes(model, held_out)
+    if held_out.labels is not None:
+        # One fit, for its numbers and for its weights; with the chance that `measured` gives it.
+        with same_chance():
+            read = probe(model, train, held_out)
+        found |= named("probe", read.numbers())
         found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
+        kept |= {"labels": held_out.some(CODES).labels, "probe_weight": read.weight, "probe_bias": read.bias}
+    _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
-    for epochs in (1, 10, 100):
+    for epochs in {1, 10, 100, step // epoch}:
         if (picture := run / f"samples-{epochs * epoch:07d}.png").is_file():
             shutil.copyfile(picture, stage / f"samples-epoch-{epochs:03d}.png")
     _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
@@ -142,17 +147,15 @@ def _write(file: Path, content: bytes) -> None:
     runs.write_whole(file, lambda place: place.write_bytes(content))
 
 
-def _codes(model: Game, train: Dataset, held_out: Dataset) -> tuple[dict[str, Tensor], Probe | None]:
-    """What `codes.safetensors` keeps, and the probe itself, where there are labels."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+def _codes(model: Game, held_out: Dataset) -> dict[str, Tensor]:
+    """What `codes.safetensors` keeps of any data."""
+    with same_chance():
         q = codes(model, held_out)
-        some = held_out.some(CODES)
-        found = {"q_mean": q.mean, "q_covariance": q.covariance, "codes": model.encode(some.floats(), sample=False)}
-        read = None if held_out.labels is None else probe(model, train, held_out)
-        if read:
-            found |= {"labels": some.labels, "probe_weight": read.weight, "probe_bias": read.bias}
-    return {name: tensor.contiguous() for name, tensor in found.items()}, read
+    return {
+        "q_mean": q.mean,
+        "q_covariance": q.covariance,
+        "codes": model.encode(held_out.some(CODES).floats(), sample=False),
+    }
 
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
@@ -160,8 +163,7 @@ def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path
     x = held_out.some(40).floats()
     pairs = min(10, len(x) // 2)
     zoom = max(1, 64 // x.shape[-1])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with same_chance():
         z, paths = model.prior(10), model.interpolate(x[: 2 * pairs : 2], x[1 : 2 * pairs : 2], steps=10)
         cycle = [model.decode(z)]
         for _ in range(3):

@@ -321,6 +321,7 @@ LONG = "x" * 300
         ("evaluate nowhere", "nowhere is no run folder"),
         ("evaluate {digits} --metrics beauty", "no metric called beauty: choose from reconstruction, "),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
+        ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
         ("record {gan} --out kept", "no run on pictures in colour"),
         ("record {digits} --out kept", "no run on pictures in colour"),
         ("record nowhere --out kept", "nowhere is no run folder"),

@@ -26,7 +26,7 @@ METRICS = (*QUICK, "fidelity", "copying", "probe")
 
 def found_modes(model: Game) -> dict[str, float]:
     """`coverage` of 10,000 samples, the same every time it is asked of the same model."""
-    with _same_chance():
+    with same_chance():
         return _rounded(asdict(coverage(model.sample(SAMPLES))))
 
 
@@ -53,34 +53,35 @@ def measured(
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
     points = len(held_out.shape) == 1
     found = found_modes(model) if points else {}
-    with _same_chance():
+    with same_chance():
         if model.encoder is not None and "reconstruction" in metrics:
-            found |= _named("reconstruction", asdict(reconstruction(model, train, held_out)))
+            found |= named("reconstruction", asdict(reconstruction(model, train, held_out)))
         if model.encoder is not None and points and held_out.labels is not None:
             found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
-    with _same_chance():
+    with same_chance():
         if model.encoder is not None and not points and "codes" in metrics and len(held_out) > 1:
-            found |= _named("codes", codes(model, held_out).numbers())
-    with _same_chance():
+            found |= named("codes", codes(model, held_out).numbers())
+    with same_chance():
         if {"fidelity", "copying"} & set(metrics):
             sets = in_features(model, train, held_out, (network or feature_network()).to(model.device))
-            found |= _named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
-            found |= _named("copying", copying(sets).numbers()) if "copying" in metrics else {}
-    with _same_chance():
+            found |= named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
+            found |= named("copying", copying(sets).numbers()) if "copying" in metrics else {}
+    with same_chance():
         if "probe" in metrics:
-            found |= _named("probe", probe(model, train, held_out).numbers())
+            found |= named("probe", probe(model, train, held_out).numbers())
     return found
 
 
 @contextmanager
-def _same_chance() -> Iterator[None]:
+def same_chance() -> Iterator[None]:
     """Torch's chance from a seed of its own, and as it was before afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
 
-def _named(metric: str, numbers: dict[str, float]) -> dict[str, float | None]:
+def named(metric: str, numbers: dict[str, float]) -> dict[str, float | None]:
+    """Numbers under the names, and rounded as, `measured` gives them."""
     return _rounded({f"{metric}_{name}": value for name, value in numbers.items()})
 
 
