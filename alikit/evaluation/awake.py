@@ -12,7 +12,8 @@ def awake(model: Game, x: Tensor, z: Tensor) -> dict[str, float]:
     decoder learns to draw long before the encoder tells one x from another.
 
     cycle   mean squared error of one number of z on the way z -> x -> z, decoded and encoded by the means; an encoder
-            that always says 0 has 1
+            that always says 0 has 1. All Z numbers count alike, those too that hardly move the picture: with many of
+            these an encoder that reconstructs well may still have 1 (notebook 03, section 10)
     spread  of the encoder's means over x: root of their variance, averaged over the Z numbers; 0 for an encoder that
             gives every x one code, and spread^2 + sigma^2 = 1 where q(z) is the prior
     sigma   of q(z|x), averaged likewise; left out for encoders that have none
