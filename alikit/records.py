@@ -16,9 +16,9 @@ codes. The data's licence may forbid more.
 """
 
 import json
-import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,18 +82,33 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     if (step := runs.checkpoint(run)["step"]) < settings["steps"]:
         raise AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     runs.check_same(settings, parts)
+    with _in_place_of(out) as stage:
+        return _record(run, stage, out, settings, step, parts, {"data_name": data_name, "hardware": hardware})
+
+
+@contextmanager
+def _in_place_of(out: Path) -> Iterator[Path]:
+    """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error."""
+    stage, before = (out.parent / f".{out.name}.{what}" for what in ("partial", "before"))
+
+    def tidy() -> None:
+        if before.is_dir() and not out.exists():  # stopped between the two renames below
+            before.rename(out)
+        for left in (stage, before):
+            shutil.rmtree(left, ignore_errors=True)
+
+    tidy()  # after a process that was killed
     is_record = (out / "decoder.safetensors").is_file() and (out / "metrics.json").is_file()
     if out.exists() and not is_record:
         raise AlikitError(f"{out} is there already and is no record: choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as staging:
-        stage = Path(staging) / out.name
-        stage.mkdir()
-        found = _record(run, stage, out, settings, step, parts, {"data_name": data_name, "hardware": hardware})
+    stage.mkdir(parents=True)
+    try:
+        yield stage
         if is_record:
-            os.replace(out, Path(staging) / "before")
-        os.replace(stage, out)
-    return found
+            out.rename(before)
+        stage.rename(out)
+    finally:
+        tidy()
 
 
 def _can_be_seen(x_shape: list[int]) -> bool:
@@ -160,8 +175,8 @@ def _codes(model: Game, held_out: Dataset) -> dict[str, Tensor]:
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
-    x = held_out.some(40).floats()
-    pairs = min(10, len(x) // 2)
+    x = held_out.some(30).floats()
+    pairs = min(6, len(x) // 2)
     zoom = max(1, 64 // x.shape[-1])
     with same_chance():
         z, paths = model.prior(10), model.interpolate(x[: 2 * pairs : 2], x[1 : 2 * pairs : 2], steps=10)
@@ -169,7 +184,7 @@ def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path
         for _ in range(3):
             cycle.append(model.reconstruct(cycle[-1], sample=False))
         sheets = {
-            "samples": model.sample(100),
+            "samples": model.sample(60),
             "reconstructions": torch.cat([model.reconstruct(x, sample=False), model.reconstruct(x)]),
             "interpolations": paths.flatten(0, 1),
             "cycle": torch.cat(cycle),

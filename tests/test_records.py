@@ -152,6 +152,41 @@ def test_a_record_is_replaced_whole(made, noise, tmp_path, monkeypatch):
     assert {file.name for file in (tmp_path / "kept").iterdir()} == before.keys()
 
 
+@pytest.mark.parametrize("killed_after", ["writing", "the first rename", "the second rename"])
+def test_a_record_survives_a_kill(made, noise, tmp_path, monkeypatch, killed_after):
+    """What a process leaves that is killed while it replaces a record; the next one brings the older record back first,
+    so that it is there even if that one fails."""
+    out, before = tmp_path / "kept", tmp_path / ".kept.before"
+    shutil.copytree(noise, before if killed_after == "the first rename" else out)
+    if killed_after == "the second rename":
+        shutil.copytree(noise, before)
+    else:
+        (tmp_path / ".kept.partial").mkdir()
+        (tmp_path / ".kept.partial" / "settings.json").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("alikit.records.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
+        with pytest.raises(pytest.fail.Exception):
+            record_again(made, out)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert recorded(out).metrics == recorded(noise).metrics
+
+
+def test_a_rename_that_fails_costs_no_record(made, noise, tmp_path, monkeypatch):
+    shutil.copytree(noise, tmp_path / "kept")
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == ".kept.partial":
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no room"):
+        record_again(made, tmp_path / "kept")
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
+
+
 def test_what_is_no_record_is_not_replaced(made, tmp_path):
     shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
     before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
