@@ -379,7 +379,12 @@ def _recipe(name: str) -> Recipe:
 
 
 def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Dataset, Dataset]:
-    return load(elsewhere or runs.source(run, settings), settings["size"], settings["skip_corrupt"])
+    source = elsewhere or runs.source(run, settings)
+    parts = load(source, settings["size"], settings["skip_corrupt"])
+    if list(parts[0].shape) != list(settings["x_shape"]):
+        shapes = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
+        raise AlikitError("{} holds examples of {}, this run is of {}: name other data".format(source, *shapes))
+    return parts
 
 
 def _hardware() -> str:
@@ -467,10 +472,11 @@ def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:
     """Samples from the same codes every time, and reconstructions of the same held-out examples."""
     torch.manual_seed(0)
     number = PICTURES if len(held_out.shape) == 3 else 2000
-    runs.save_picture(_picture(model.sample(number)), out / f"samples-{step:07d}.png")
+    samples = _picture(model.sample(number))
     if model.encoder is not None:
         x = held_out.some(number // 2).floats().to(model.device)
         runs.save_picture(_picture(beside(x, model.reconstruct(x))), out / f"reconstructions-{step:07d}.png")
+    runs.save_picture(samples, out / f"samples-{step:07d}.png")  # last: where it is, a resumed run takes both as done
 
 
 def _picture(x: torch.Tensor):

@@ -16,6 +16,7 @@ codes. The data's licence may forbid more.
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,39 +77,45 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     AlikitError for a run that is not finished or not on colour pictures, for other data than it was trained on, and
     where `out` holds something else.
     """
+    restore(out)
     settings = runs.settings(run)
     if RECIPES[settings["recipe"]].encoder is None or not _can_be_seen(settings["x_shape"]):
         raise AlikitError(f"{run} is no run on pictures in colour with an encoder: keep its folder as it is")
     if (step := runs.checkpoint(run)["step"]) < settings["steps"]:
         raise AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     runs.check_same(settings, parts)
+    is_record = (out / "decoder.safetensors").is_file() and (out / "metrics.json").is_file()
+    if out.exists() and not is_record:
+        raise AlikitError(f"{out} is there already and is no record: choose another --out")
     with _in_place_of(out) as stage:
         return _record(run, stage, out, settings, step, parts, {"data_name": data_name, "hardware": hardware})
+
+
+def restore(out: Path) -> None:
+    """Brings the record `out` back where a process was killed just when it had set it aside for a new one."""
+    if (before := _aside(out) / "before").is_dir() and not out.exists():
+        before.rename(out)
+
+
+def _aside(out: Path) -> Path:
+    """Where a record is made, beside its place. No folder of its own: what looks for records does not look deeper."""
+    return out.parent / f".{out.name}.partial"
 
 
 @contextmanager
 def _in_place_of(out: Path) -> Iterator[Path]:
     """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error."""
-    stage, before = (out.parent / f".{out.name}.{what}" for what in ("partial", "before"))
-
-    def tidy() -> None:
-        if before.is_dir() and not out.exists():  # stopped between the two renames below
-            before.rename(out)
-        for left in (stage, before):
-            shutil.rmtree(left, ignore_errors=True)
-
-    tidy()  # after a process that was killed
-    is_record = (out / "decoder.safetensors").is_file() and (out / "metrics.json").is_file()
-    if out.exists() and not is_record:
-        raise AlikitError(f"{out} is there already and is no record: choose another --out")
-    stage.mkdir(parents=True)
+    aside = _aside(out)
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    (aside / "new").mkdir(parents=True)
     try:
-        yield stage
-        if is_record:
-            out.rename(before)
-        stage.rename(out)
+        yield aside / "new"
+        if out.exists():
+            out.rename(aside / "before")
+        (aside / "new").rename(out)
     finally:
-        tidy()
+        restore(out)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _can_be_seen(x_shape: list[int]) -> bool:
@@ -121,13 +128,14 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     trained, log = runs.load_model(run), [line for line in runs.metrics(run) if line["step"] <= step]
     for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):
         _write(stage / f"{name}.safetensors", storage.to_file(network))
-    places = {"data": runs.source(run, settings), "data_from_run": runs.placed(runs.source(run, settings), out)}
+    source, command = runs.source(run, settings), shlex.split(settings.get("command", ""))
+    places = {"data": source, "data_from_run": runs.placed(source, out), "decoder": settings["decoder"]}
     seconds = max((line.get("seconds", 0) for line in log), default=0)
     runs.write_settings(
         stage,
         settings
-        | {name: _without_folders(place) for name, place in places.items()}
-        | {"command": " ".join(map(_without_folders, settings.get("command", "").split(" ")))}
+        | {name: place and _without_folders(place) for name, place in places.items()}
+        | {"command": shlex.join(map(_without_folders, command))}
         | {**facts, "classes": held_out.classes, "hours": round(seconds / 3600, 2)}
         | {"images_seen": step * settings["batch_size"]},
     )
@@ -144,8 +152,9 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
-    for epochs in {1, 10, 100, step // epoch}:
-        if (picture := run / f"samples-{epochs * epoch:07d}.png").is_file():
+    at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}
+    for epochs, drawn_at in at.items():
+        if (picture := run / f"samples-{drawn_at:07d}.png").is_file():
             shutil.copyfile(picture, stage / f"samples-epoch-{epochs:03d}.png")
     _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
@@ -154,8 +163,13 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
 
 def _without_folders(word: str) -> str:
     """Of a path that begins at the root of somebody's file system, the last name: the rest is nobody's business."""
-    kind, colon, path = word.rpartition(":")
-    return f"{kind}{colon}{Path(path).name}" if Path(path).expanduser().is_absolute() else word
+    if Path(word).is_absolute() or word.startswith("~"):
+        return Path(word).name
+    for sign in ("=", ":"):  # --out=PATH, folder:PATH
+        before, found, path = word.partition(sign)
+        if found and (rest := _without_folders(path)) != path:
+            return before + sign + rest
+    return word
 
 
 def _write(file: Path, content: bytes) -> None:

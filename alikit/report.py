@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import runs
 from .errors import AlikitError
+from .records import restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
 # The paper's own settings, wanted as long as no recorded run has them. It shows pictures for these and gives no number.
@@ -22,6 +23,8 @@ def write_report(results: Path) -> int:
     lists. AlikitError where the page or its marks are missing."""
     page = results / "README.md"
     text = page.read_text() if page.is_file() else ""
+    for before in results.glob(".*.partial/before"):
+        restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise AlikitError(f"{page} must hold the lines {BEGIN} and {END}, once and in this order: add them")
     found = {file.parent: runs.settings(file.parent) for file in sorted(results.glob("*/decoder.safetensors"))}
@@ -51,7 +54,7 @@ def _table(found: dict[Path, dict]) -> str:
         probe = "no labels"
         if "probe_accuracy" in m:
             # Of attributes it is an average over answers about the same pictures: no simple interval then.
-            half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["fidelity_n"])
+            half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["probe_n"])
             interval = "" if known["classes"] and m["probe_attributes"] else f" ± {half:.1%}"
             probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
         copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"

@@ -187,12 +187,22 @@ def rewind_log(folder: Path, step: int) -> None:
 
 
 def save(folder: Path, trainer: Trainer) -> None:
-    """Writes the weights of the trainer's result and a checkpoint."""
+    """Writes the weights of the trainer's result and a checkpoint.
+
+    Whenever a kill comes, the checkpoint is no newer than the weights, so that going on from it writes them anew. Only
+    of the first pair it comes first: weights alone could neither be gone on from nor begun again.
+    """
     state = io.BytesIO()
     torch.save(trainer.state(), state)  # to a full disk it would fail in a way of its own
+    parts = [
+        lambda: save_weights(folder, trainer.result.state_dict()),
+        lambda: write_whole(folder / "checkpoint.pt", lambda file: file.write_bytes(state.getbuffer())),
+    ]
+    if is_untouched(folder):
+        parts.reverse()
     try:
-        save_weights(folder, trainer.result.state_dict())
-        write_whole(folder / "checkpoint.pt", lambda file: file.write_bytes(state.getbuffer()))
+        for write in parts:
+            write()
     except OSError as error:
         raise AlikitError(
             f"cannot write to {folder} ({error.strerror}): make room, then go on with: alikit resume {folder}"

@@ -21,8 +21,8 @@ def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
     """The network's state for a file: weights as float16, or where that would take more than `limit` bytes, in 8 bits.
 
     In 8 bits an output channel's weights are whole numbers from -127 to 127 times a scale of the channel's own, which
-    is stored beside them. Rows of numbers, biases and what batch norm keeps, stay as they are: they are few, and a
-    variance may be too small for float16.
+    is stored beside them. What has one dimension, most biases and what batch norm keeps, stays as it is: that is
+    little, and a variance may be too small for float16.
     """
     state = {name: _half(tensor) for name, tensor in network.state_dict().items()}
     if sum(tensor.nbytes for tensor in state.values()) <= limit:

@@ -203,7 +203,7 @@ class Trainer:
             z = model.prior(number).tensor_split(batches)
             for conditional, inputs in ((model.encoder, map(self.data.floats, order)), (model.decoder, z)):
                 if conditional is not None and not isinstance(conditional, Frozen):
-                    update_bn(inputs, conditional)
+                    update_bn(inputs, conditional, self.model.device)
         return model
 
     def _slow_down(self, steps: int) -> None:

@@ -321,6 +321,9 @@ LONG = "x" * 300
         ("evaluate nowhere", "nowhere is no run folder"),
         ("evaluate {digits} --metrics beauty", "no metric called beauty: choose from reconstruction, "),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
+        ("evaluate {digits} --data mixture", "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data"),
+        ("evaluate {digits} --data stand-in:svhn", "svhn holds examples of 3 x 32 x 32, this run is of 1 x 8 x 8"),
+        ("reconstruct {digits} --data mixture", "mixture holds examples of 2"),
         ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
         ("record {gan} --out kept", "no run on pictures in colour"),
         ("record {digits} --out kept", "no run on pictures in colour"),
@@ -493,12 +496,14 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(alikit, digits):
     assert same_weights(Path("run"), digits) and not list(Path("run").glob(".*"))
 
 
-def test_a_run_killed_before_its_evaluation_gets_it(alikit, digits):
+@pytest.mark.parametrize("missing", [["samples", "reconstructions"], ["samples"]])
+def test_a_run_killed_before_its_evaluation_gets_it(alikit, digits, missing):
+    """Or before it, between the pictures of its last step."""
     shutil.copytree(digits, "run")
     log = Path("run/metrics.jsonl")
     log.write_text("".join(log.read_text().splitlines(True)[:-1]))
-    for picture in Path("run").glob("*-0000020.png"):
-        picture.unlink()
+    for name in missing:
+        Path(f"run/{name}-0000020.png").unlink()
     assert alikit("resume run").status == 0
     assert files(Path("run")).keys() == files(digits).keys()
     assert runs.metrics(Path("run"))[-1] == runs.metrics(digits)[-1] and same_weights(Path("run"), digits)

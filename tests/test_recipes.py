@@ -267,11 +267,17 @@ def test_paper_details():
         discriminator = networks.build_discriminator(shape, 256)
         assert [layer.p for layer in layers(discriminator, nn.Dropout)] == [0.2] * (rows + 2 + 3)
         assert len(layers(discriminator, nn.BatchNorm2d)) == rows - 1 and not layers(discriminator, Maxout)
-        for part in (discriminator, networks.build_encoder("gaussian", shape, 256)):
+        for part in (
+            discriminator,
+            networks.build_encoder("gaussian", shape, 256),
+            networks.build_decoder(shape, 256, None),
+        ):
             assert {layer.negative_slope for layer in layers(part, nn.LeakyReLU)} == {slope}
-    assert {
-        layer.negative_slope for layer in layers(PAPER_CIFAR10.build_encoder("gaussian", (3, 32, 32), 64), nn.LeakyReLU)
-    } == {0.1}
+    for part in (
+        PAPER_CIFAR10.build_encoder("gaussian", (3, 32, 32), 64),
+        PAPER_CIFAR10.build_decoder((3, 32, 32), 64, None),
+    ):
+        assert {layer.negative_slope for layer in layers(part, nn.LeakyReLU)} == {0.1}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from alikit import AlikitError, load, load_model, recorded, runs
+from alikit import AlikitError, load, load_model, recorded, records, runs
 from alikit.__main__ import main
 from alikit.evaluation import measured
 from alikit.records import CODES, record
@@ -112,6 +112,7 @@ def test_weights_are_halved(made, noise):
         torch.testing.assert_close(
             tensor.to(whole[f"decoder.{name}"].dtype), whole[f"decoder.{name}"], rtol=2**-11, atol=1e-7
         )
+    assert any(t.dtype == torch.int8 for t in load_file(noise / "encoder.safetensors").values())  # that is larger
     assert sum(t.nbytes for t in half.values()) < 0.51 * sum(whole[f"decoder.{name}"].nbytes for name in half)
 
 
@@ -156,13 +157,13 @@ def test_a_record_is_replaced_whole(made, noise, tmp_path, monkeypatch):
 def test_a_record_survives_a_kill(made, noise, tmp_path, monkeypatch, killed_after):
     """What a process leaves that is killed while it replaces a record; the next one brings the older record back first,
     so that it is there even if that one fails."""
-    out, before = tmp_path / "kept", tmp_path / ".kept.before"
+    out, before = tmp_path / "kept", tmp_path / ".kept.partial" / "before"
     shutil.copytree(noise, before if killed_after == "the first rename" else out)
     if killed_after == "the second rename":
         shutil.copytree(noise, before)
     else:
-        (tmp_path / ".kept.partial").mkdir()
-        (tmp_path / ".kept.partial" / "settings.json").touch()
+        (before.parent / "new").mkdir(parents=True, exist_ok=True)
+        (before.parent / "new" / "settings.json").touch()
     with monkeypatch.context() as patch:
         patch.setattr("alikit.records.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
         with pytest.raises(pytest.fail.Exception):
@@ -176,7 +177,7 @@ def test_a_rename_that_fails_costs_no_record(made, noise, tmp_path, monkeypatch)
     rename = Path.rename
 
     def full(self, target):
-        if self.name == ".kept.partial":
+        if self.name == "new":
             raise OSError("no room")
         return rename(self, target)
 
@@ -184,6 +185,22 @@ def test_a_rename_that_fails_costs_no_record(made, noise, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="no room"):
         record_again(made, tmp_path / "kept")
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
+
+
+def test_the_report_brings_back_what_a_kill_left_aside(noise, tmp_path):
+    """And lists no record that is being made."""
+    shutil.copytree(noise, tmp_path / ".kept.partial" / "before")
+    shutil.copytree(noise, tmp_path / ".other.partial" / "new")
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    assert write_report(tmp_path) == 1 and recorded(tmp_path / "kept").metrics == recorded(noise).metrics
+    assert "partial" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_run_that_is_gone_costs_no_record(noise, tmp_path):
+    shutil.copytree(noise, tmp_path / ".kept.partial" / "before")
+    with pytest.raises(AlikitError, match="is no run folder"):
+        record(tmp_path / "gone", tmp_path / "kept", (), HARDWARE, "noise")
     assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
 
 
@@ -223,11 +240,30 @@ def test_no_folder_of_somebody_s_machine_is_kept(made, tmp_path):
     shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
     known = runs.settings(tmp_path / "run")
     place = f"folder:{made}/pictures"
-    command = f"alikit train cifar10-small --data {place} --out {tmp_path}/run"
-    runs.write_settings(tmp_path / "run", known | {"data": place, "data_from_run": place, "command": command})
+    words = ["alikit", "train", "cifar10-small", "--data", place, f"--out={tmp_path}/my run"]
+    changes = {"data": place, "data_from_run": place, "decoder": f"{tmp_path}/a gan", "command": shlex.join(words)}
+    runs.write_settings(tmp_path / "run", known | changes)
     record(tmp_path / "run", tmp_path / "kept", load(place, 32), HARDWARE, "noise")
     assert str(tmp_path) not in (text := (tmp_path / "kept" / "settings.json").read_text()) and str(made) not in text
-    assert runs.settings(tmp_path / "kept")["command"] == "alikit train cifar10-small --data folder:pictures --out run"
+    kept = runs.settings(tmp_path / "kept")
+    assert kept["command"] == "alikit train cifar10-small --data folder:pictures '--out=my run'"
+    assert (kept["data"], kept["data_from_run"], kept["decoder"]) == ("folder:pictures", "folder:pictures", "a gan")
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("folder:/home/me/2024:01", "folder:2024:01"),
+        ("--data=table:/home/me/my faces", "--data=table:my faces"),
+        ("/home/me/a:b/c", "c"),
+        ("~/pictures", "pictures"),
+        ("stand-in:svhn", "stand-in:svhn"),
+        ("folder:data/cifar10-jpeg", "folder:data/cifar10-jpeg"),
+        ("--batch=16", "--batch=16"),
+    ],
+)
+def test_of_a_path_the_last_name_is_kept(word, kept):
+    assert records._without_folders(word) == kept
 
 
 def test_points_are_not_recorded(tmp_path):

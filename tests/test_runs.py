@@ -362,6 +362,17 @@ def test_a_full_disk_leaves_the_old_file(run, trainer, monkeypatch):
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
+def test_a_kill_between_the_two_files(run, trainer, tmp_path, monkeypatch):
+    """The first time the checkpoint is there alone, to go on from; later the weights may be newer than the checkpoint,
+    but not older."""
+    order, write = [], runs.write_whole
+    monkeypatch.setattr(runs, "write_whole", lambda file, how: (order.append(file.name), write(file, how)))
+    runs.save(run, trainer)
+    (tmp_path / "new").mkdir()
+    runs.save(tmp_path / "new", trainer)
+    assert order == ["weights.safetensors", "checkpoint.pt", "checkpoint.pt", "weights.safetensors"]
+
+
 def test_picture(tmp_path):
     runs.save_picture(Image.new("RGB", (5, 4), "red"), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:

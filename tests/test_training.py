@@ -1,6 +1,7 @@
 """The loop: both players step from the same point, every example once an epoch, and a stopped run goes on unchanged."""
 
 import copy
+import io
 import signal
 import threading
 from dataclasses import replace
@@ -408,6 +409,37 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(points, stop, averaging):
     second.run(steps=13)
     assert second.step == 13 and equal(whole.state(), second.state())
     assert equal(whole.result.state_dict(), second.result.state_dict())
+
+
+@pytest.mark.parametrize("name", ["cifar10-small", "svhn"])
+def test_a_resumed_run_on_pictures_is_the_same_to_the_last_bit(name):
+    """Convolutions and their memory order, flips, bfloat16 where there is any, a rate that falls, a ramp; through a
+    file, as a checkpoint goes. In the middle of the second epoch."""
+    recipe = replace(RECIPES[name], batch_size=4)
+    pictures = Dataset("noise", torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8))
+
+    def begin() -> Trainer:
+        torch.manual_seed(1)
+        return recipe.trainer(recipe.build(pictures.shape, pictures.mean()), pictures, seed=2)
+
+    whole, first = begin(), begin()
+    torch.manual_seed(3)
+    whole.run(steps=6)
+    torch.manual_seed(3)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(steps=6, every=4, watch=interrupt)
+    state = io.BytesIO()
+    torch.save(first.state(), state)
+    state.seek(0)
+    second = begin()
+    second.resume(torch.load(state, weights_only=True))
+    assert second.step == 4
+    second.run(steps=6)
+    assert equal(whole.state(), second.state()) and equal(whole.result.state_dict(), second.result.state_dict())
+
+
+def interrupt(progress: Progress) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_seed_decides_the_order(points):

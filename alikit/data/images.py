@@ -1,7 +1,7 @@
 """Any folder of pictures, decoded once and kept as uint8."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,13 +79,20 @@ def existing(root: str | Path) -> Path:
 
 def picture_files(folder: Path) -> list[Path]:
     """All pictures below a folder in the order of their names, hidden ones left out."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    return list(_below(folder, frozenset()))
+
+
+def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Into folders that are links too: data sets are often put together of such. Not into one that is `above`."""
+    if (here := folder.resolve()) in above:
+        return
+    for place in sorted(folder.iterdir()):
+        if place.name.startswith("."):
+            continue
+        if place.suffix.lower() in SUFFIXES and place.is_file():
+            yield place
+        elif place.is_dir():
+            yield from _below(place, above | {here})
 
 
 def name_in(file: Path, root: Path) -> str:

@@ -1,5 +1,6 @@
 """How many of the mixture's modes a generator covers: the paper's lenient measure, strict ones, and evenness."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ class Coverage:
     within_3std   share of samples within 3 standard deviations of the mean of a mode, 0..1 (real data: 0.989)
     strict_modes  modes holding at least 20 samples that lie that close
     kl_uniform    KL from the samples' mode weights (by largest responsibility) to equal weights, in nats; 0 is even.
-                  About evenness alone, and as lenient as `modes`: a smear can be even
+                  About evenness alone, and as lenient as `modes`: a smear can be even. Where no sample is finite the
+                  log of the number of modes, as if all belonged to one
     """
 
     modes: int
@@ -42,5 +44,5 @@ def coverage(x: Tensor, mixture: GridMixture | None = None, enough: int = 20) ->
         modes=int((total > 0).sum()),
         within_3std=close.sum().item() / len(x),
         strict_modes=int((counts >= enough).sum()),
-        kl_uniform=torch.xlogy(share, share * len(share)).sum().item(),
+        kl_uniform=torch.xlogy(share, share * len(share)).sum().item() if len(finite) else math.log(len(share)),
     )

@@ -94,7 +94,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
     metric = FrechetInceptionDistance(as_they_are)
     metric.update(a.double(), real=True)
     metric.update(b.double(), real=False)
-    return metric.compute().item()
+    return metric.compute().clamp(min=0).item()  # rounding can leave a little less
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:

@@ -29,6 +29,7 @@ class Probe:
     baseline      accuracy of always guessing what is most frequent in training
     pixels, pixels_balanced   accuracy and balanced accuracy of the same probe on the first Z principal components of
                   the examples themselves
+    n             held-out examples that were probed
     unconverged   fits of both probes that were stopped after 300 iterations
     attributes    for attributes: {name: {"accuracy", "balanced", "baseline"}}
     """
@@ -41,6 +42,7 @@ class Probe:
     baseline: float
     pixels: float
     pixels_balanced: float
+    n: int
     unconverged: int
     attributes: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -85,6 +87,7 @@ def probe(model: Game, train: Dataset, held_out: Dataset) -> Probe:
         baseline=float((truth == most_frequent).mean()),
         pixels=pixels,
         pixels_balanced=pixels_balanced,
+        n=len(truth),
         unconverged=of_z.unconverged + of_v.unconverged,
         attributes=attributes,
     )
@@ -126,7 +129,7 @@ def _regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if (labels == labels[0]).all():
         return np.zeros((1, v.shape[1])), np.array([1.0 if labels[0] else -1.0]), False
     mean, scale = v.mean(0), v.std(0)
-    scale[scale == 0] = 1
+    scale[scale <= 1e-6 * scale.max()] = np.inf  # constant but for rounding, which would be blown up: no weight then
     regression = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge is counted
@@ -160,7 +163,8 @@ def _components(train: Dataset, held_out: Dataset, z_dim: int) -> tuple[np.ndarr
     from sklearn.decomposition import PCA
 
     flat, flat_held_out = (torch.cat([_small(x) for x in part.batches(500)]).numpy() for part in (train, held_out))
-    components = PCA(min(z_dim, *flat.shape), random_state=0).fit(flat)
+    # N examples span N - 1 directions: one more would be rounding.
+    components = PCA(min(z_dim, len(flat) - 1, flat.shape[1]), random_state=0).fit(flat)
     return components.transform(flat), components.transform(flat_held_out)
 
 

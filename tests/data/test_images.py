@@ -77,6 +77,17 @@ def test_what_is_no_picture_and_what_is_hidden_is_passed_over(pets, paint):
     assert len(image_folder(pets)) == 3
 
 
+def test_folders_that_are_links(pets, paint):
+    """As a subset of a large data set is often put together; a link to a folder above would lead round for ever."""
+    paint("elsewhere/whale/a.png", "blue"), paint("elsewhere/a.png", "white")
+    (pets / "whale").symlink_to(pets.parent / "elsewhere" / "whale")
+    (pets / "cat" / "c.png").symlink_to(pets.parent / "elsewhere" / "a.png")
+    (pets / "cat" / "round").symlink_to(pets)
+    data = image_folder(pets)
+    assert data.classes == ("cat", "dog", "whale") and data.labels.tolist() == [0, 0, 0, 1, 2]
+    assert [colour(picture) for picture in data.x] == [RED, RED, [255] * 3, BLUE, BLUE]
+
+
 def test_a_hidden_folder_can_be_named(paint, tmp_path):
     paint(".pets/a.png")
     assert len(image_folder(tmp_path / ".pets")) == 1

@@ -60,6 +60,7 @@ def test_share_and_kl_by_hand():
 def test_samples_that_are_not_finite_belong_to_no_mode():
     found = coverage(torch.full((100, 2), float("nan")))
     assert (found.modes, found.within_3std, found.strict_modes) == (0, 0.0, 0)
+    assert found.kl_uniform == pytest.approx(log(25))  # not 0, which is even
 
 
 def test_finite_samples_are_measured_beside_broken_ones():

@@ -19,7 +19,9 @@ FIDELITY = {
     f"fidelity_{name}"
     for name in ("frechet", "frechet_floor", "precision", "precision_ceiling", "recall", "recall_ceiling", "n")
 }
-PROBE = {f"probe_{name}" for name in ("accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "unconverged")}
+PROBE = {
+    f"probe_{name}" for name in ("accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "n", "unconverged")
+}
 LATENT = {"identity_drawn", "identity_mean", "identity_strict", "prior_distance", "prior_floor", "purity"}
 
 

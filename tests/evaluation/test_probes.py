@@ -81,6 +81,28 @@ def test_as_many_components_as_the_pictures_have():
     assert found.pixels > 0.95 > 0.7 > found.accuracy
 
 
+@pytest.mark.parametrize("examples", [40, 60, 80])
+def test_fewer_examples_than_components(examples):
+    """N examples span N - 1 directions; one more would be rounding, blown up to the size of the others."""
+    labels = torch.arange(examples + 200) % 2
+    x = torch.randn(len(labels), 3, 8, 8) / 10 + labels[:, None, None, None]
+    train, held_out = (
+        Dataset("lit", x[part], labels[part], ("a", "b")) for part in (slice(examples), slice(examples, None))
+    )
+    found = probe(game(lambda x: x.flatten(1)[:, :60], z_dim=60), train, held_out)
+    assert found.pixels > 0.95
+
+
+def test_a_number_that_is_constant_but_for_rounding():
+    """Its weight would be a million times that of the others, and what it says of held-out examples noise."""
+
+    def encode(x):
+        return torch.cat([x, 1 + 1e-9 * torch.randn(len(x), 3)], 1)
+
+    found = probe(game(encode, z_dim=6), corners(1000), corners(1000))
+    assert (found.weight[:, 3:] == 0).all() and found.accuracy > 0.9
+
+
 def test_large_pictures_are_averaged_before_components_are_taken():
     """Stripes one pixel wide in one class, grey in the other: in the average of 64x64 to 32x32 both are the same."""
     labels = torch.arange(120) % 2
@@ -174,8 +196,9 @@ def test_examples_are_drawn_from_all_of_the_data(monkeypatch):
 
 
 def test_numbers_sum_it_up():
-    names = {"accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "unconverged"}
-    assert probe(game(), corners(200), corners(200)).numbers().keys() == names
+    names = {"accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "n", "unconverged"}
+    found = probe(game(), corners(200), corners(150)).numbers()
+    assert found.keys() == names and found["n"] == 150
 
 
 def test_what_cannot_be_probed():
