@@ -188,7 +188,7 @@ def resume(
 def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
-    number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES,
+    number: Annotated[int, typer.Option("-n", help="How many.", min=1, max=10_000)] = PICTURES,
     seed: Annotated[int, typer.Option(help="Seed of the codes z.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
     """Draw samples from a trained model into a picture."""
@@ -202,14 +202,14 @@ def sample(
 def reconstruct_(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("reconstructions.png"),
-    number: Annotated[int, typer.Option("-n", help="How many.", min=1)] = PICTURES // 2,
+    number: Annotated[int, typer.Option("-n", help="How many.", min=1, max=10_000)] = PICTURES // 2,
     seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0, max=2**32 - 1)] = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Decode the encoder's mean instead of a draw.")] = False,
     data: Data = None,
 ) -> None:
     """Reconstruct held-out data: originals in odd, reconstructions in even columns."""
     settings, model = runs.settings(run), runs.load_model(run)
-    _, held_out = _data(run, settings, data)
+    _, held_out = _judged(run, settings, data)
     torch.manual_seed(seed)
     x = held_out.some(number).floats()
     runs.save_picture(_picture(beside(x, model.reconstruct(x, sample=not mean))), out)
@@ -241,18 +241,28 @@ def evaluate(
     10 nearest that come from its mode.
 
     With an encoder of pictures: how near the codes are to the prior (codes_kl in nats, codes_energy, each with its
-    floor), and whether the encoder is awake (codes_cycle, _spread, _sigma).
+    floor, what draws of the prior get; kl needs more pictures than a code has numbers), and whether the encoder is
+    awake: codes_spread of its means (0 asleep, 1 if codes are certain), codes_sigma (1 asleep, 0 certain), codes_cycle,
+    the squared error of a number of z on its way z, x, z (1 for an encoder that always says 0).
 
-    On request: fidelity (Frechet distance, precision and recall in the feature network's features), copying (share of
-    samples nearer to a training picture than to a held-out one; 0.5 is no copying), probe (what a linear classifier
-    reads off the encoder's means).
+    On request, in the feature network's features, of fidelity_n pictures each: fidelity_frechet, the Frechet distance
+    of samples (_floor: of held-out pictures); fidelity_precision, the share of samples where training pictures lie, and
+    fidelity_recall, that of training pictures where samples lie (_ceiling: with held-out pictures for samples). And
+    copying_share of samples nearer to a training picture than to a held-out one, 0.5 if nothing is copied, with the
+    standard deviation that chance gives it, copying_chance.
+
+    On request: probe_accuracy, what a linear classifier reads off the encoder's means of probe_n held-out examples;
+    probe_pixels, the same of as many principal components of the pixels; probe_baseline, of always saying the most
+    frequent; _balanced: every class counts alike; probe_unconverged, fits that were stopped.
+
+    A number that cannot be had, of too few pictures say, is null or left out.
     """
     settings, model = runs.settings(run), runs.load_model(run)
     chosen = tuple(name.strip() for name in metrics.split(","))
     if inception_ and not {"fidelity", "copying"} & set(chosen):
         raise AlikitError("--inception is for fidelity and copying: ask for one of them with --metrics")
     network = inception() if inception_ else None
-    _say(measured(model, *_data(run, settings, data), chosen, network))
+    _say(measured(model, *_judged(run, settings, data), chosen, network))
 
 
 @app.command()
@@ -380,10 +390,27 @@ def _recipe(name: str) -> Recipe:
 
 def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Dataset, Dataset]:
     source = elsewhere or runs.source(run, settings)
-    parts = load(source, settings["size"], settings["skip_corrupt"])
+    kind = source.partition(":")[0]
+    resized = kind in ("folder", "table", *RESIZED) or source in RESIZED
+    try:
+        parts = load(source, settings["size"] if resized else None, settings["skip_corrupt"])
+    except AlikitError as error:
+        moved = kind in ("folder", "table") and not elsewhere
+        raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     if list(parts[0].shape) != list(settings["x_shape"]):
         shapes = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
         raise AlikitError("{} holds examples of {}, this run is of {}: name other data".format(source, *shapes))
+    return parts
+
+
+def _judged(run: Path, settings: dict, elsewhere: str | None) -> tuple[Dataset, Dataset]:
+    """Data to judge a trained model on: any will do, but it should be known if it is not the run's own."""
+    parts = _data(run, settings, elsewhere)
+    try:
+        runs.check_same(settings, parts)
+    except AlikitError:
+        warning = "not the data that this run was trained on: examples it has seen may be among the held-out ones"
+        typer.echo(warning, err=True)
     return parts
 
 
@@ -455,6 +482,9 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     found = measured(trainer.result, parts[0], parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED))
     runs.log(out, {"step": steps, **found})
     _say(found)
+    if len(parts[1].shape) != 1 and len(parts[1]) > MEASURED:
+        again = shlex.join(["alikit", "evaluate", str(out)])
+        typer.echo(f"measured on {MEASURED} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
     typer.echo(f"weights, log and pictures in {out}")
 
 

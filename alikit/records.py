@@ -107,12 +107,14 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error."""
     aside = _aside(out)
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-    (aside / "new").mkdir(parents=True)
     try:
+        (aside / "new").mkdir(parents=True)
         yield aside / "new"
         if out.exists():
             out.rename(aside / "before")
         (aside / "new").rename(out)
+    except OSError as error:
+        raise AlikitError(f"cannot write {out} ({error.strerror}): make room, or choose another --out") from None
     finally:
         restore(out)
         shutil.rmtree(aside, ignore_errors=True)

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from urllib.parse import quote
 
 from . import runs
 from .errors import AlikitError
@@ -20,9 +21,11 @@ WANTED = {
 
 def write_report(results: Path) -> int:
     """Writes the table between the two marks of `results/README.md`, the rest of which stays; returns how many runs it
-    lists. AlikitError where the page or its marks are missing."""
+    lists. A page that is missing is made. AlikitError where its marks are missing."""
+    if not results.is_dir():
+        raise AlikitError(f"no folder {results}: name one that alikit record has written to")
     page = results / "README.md"
-    text = page.read_text() if page.is_file() else ""
+    text = page.read_text() if page.exists() else f"# Recorded runs\n\n{BEGIN}\n{END}\n"
     for before in results.glob(".*.partial/before"):
         restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
@@ -59,7 +62,7 @@ def _table(found: dict[Path, dict]) -> str:
             probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
         copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
         cells = [
-            f"[{folder.name}]({folder.name}): {known['data_name']}",
+            f"[{folder.name}]({quote(folder.name)}): {known['data_name']}",
             seen,
             error,
             frechet,
@@ -82,11 +85,13 @@ def _measured(folder: Path) -> dict:
         found = json.loads((folder / "metrics.json").read_text())
     except (OSError, ValueError):
         raise AlikitError(f"{folder / 'metrics.json'} is missing or damaged: record the run again") from None
+    if "probe_accuracy" in found and "probe_n" not in found:
+        raise AlikitError(f"{folder} is of an older version of alikit: record the run again")
     return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _section(folder: Path, known: dict) -> str:
-    name = folder.name
+    name, place = folder.name, quote(folder.name)
     seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
     return f"""### {name}
 
@@ -96,4 +101,4 @@ def _section(folder: Path, known: dict) -> str:
 
 | samples | reconstructions (mean code above, drawn code below) |
 | --- | --- |
-| ![samples of {name}]({name}/samples.png) | ![reconstructions of {name}]({name}/reconstructions.png) |"""
+| ![samples of {name}]({place}/samples.png) | ![reconstructions of {name}]({place}/reconstructions.png) |"""

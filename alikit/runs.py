@@ -116,7 +116,9 @@ def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
         what = (
             f"{before[0]} + {before[1]} examples then, {now[0]} + {now[1]} now" if before[:2] != now[:2] else "changed"
         )
-        raise AlikitError(f"{settings['data']} is not what this run began with ({what}): train into a new folder")
+        raise AlikitError(
+            f"{parts[0].name} is not what this run began with ({what}): name that by --data, or train anew"
+        )
 
 
 def check_new(folder: Path) -> None:

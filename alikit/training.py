@@ -96,6 +96,8 @@ class Trainer:
         bf16: bool = False,
         seed: int = 0,
     ):
+        if len(data) < 2:
+            raise AlikitError("one example is too few to train on: a batch takes at least two")
         if not 1 < batch_size <= len(data):
             raise AlikitError(f"a batch of {batch_size} does not fit {len(data)} examples: --batch N, 2 to {len(data)}")
         if precise_bn and not isinstance(model, AdversarialGame):  # the others' networks are fed with something else

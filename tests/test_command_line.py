@@ -321,6 +321,7 @@ LONG = "x" * 300
         ("evaluate nowhere", "nowhere is no run folder"),
         ("evaluate {digits} --metrics beauty", "no metric called beauty: choose from reconstruction, "),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
+        ("sample {digits} -n 10001", "'-n'"),
         ("evaluate {digits} --data mixture", "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data"),
         ("evaluate {digits} --data stand-in:svhn", "svhn holds examples of 3 x 32 x 32, this run is of 1 x 8 x 8"),
         ("reconstruct {digits} --data mixture", "mixture holds examples of 2"),
@@ -328,7 +329,7 @@ LONG = "x" * 300
         ("record {gan} --out kept", "no run on pictures in colour"),
         ("record {digits} --out kept", "no run on pictures in colour"),
         ("record nowhere --out kept", "nowhere is no run folder"),
-        ("report nowhere", "nowhere/README.md must hold the lines"),
+        ("report nowhere", "no folder nowhere"),
         ("resume nowhere", "nowhere is no run folder"),
         ("resume {gan}", "holds no checkpoint"),
         ("resume {digits}", "has its 20 steps: name a larger number with --steps"),
@@ -510,6 +511,23 @@ def test_a_run_killed_before_its_evaluation_gets_it(alikit, digits, missing):
     for name in ("samples-0000020.png", "reconstructions-0000020.png"):
         assert (Path("run") / name).read_bytes() == (digits / name).read_bytes()
     assert "has its 20 steps" in alikit("resume run").err
+
+
+def test_judged_on_other_data_it_says_so(alikit, digits):
+    """Not refused: other data is a fair question. But a training picture should not pass for a held-out one unsaid."""
+    shutil.copytree(digits, "run")
+    assert "not the data" not in alikit("evaluate run --metrics reconstruction").err
+    known = runs.settings(Path("run"))
+    runs.write_settings(Path("run"), known | {"digest": [1, 2, 3]})
+    for command in ("evaluate run --metrics reconstruction", "reconstruct run --out a.png"):
+        found = alikit(command)
+        assert found.status == 0 and found.err.startswith("not the data that this run was trained on")
+
+
+def test_data_that_was_moved_can_be_named(alikit, digits):
+    shutil.copytree(digits, "run")
+    runs.write_settings(Path("run"), runs.settings(Path("run")) | {"data_from_run": "folder:gone"})
+    assert re.search("no folder run/gone: .*; if it lies elsewhere now: --data folder:PATH", alikit("evaluate run").err)
 
 
 def test_a_checkpoint_of_another_run(alikit, digits, gan):

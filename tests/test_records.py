@@ -1,5 +1,6 @@
 """Recorded runs: small, whole, the model's own pictures alone; and the table that lists them."""
 
+import errno
 import json
 import shlex
 import shutil
@@ -178,11 +179,11 @@ def test_a_rename_that_fails_costs_no_record(made, noise, tmp_path, monkeypatch)
 
     def full(self, target):
         if self.name == "new":
-            raise OSError("no room")
+            raise OSError(errno.ENOSPC, "No space left on device")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(AlikitError, match=r"cannot write .*kept \(No space left on device\): make room, or choose"):
         record_again(made, tmp_path / "kept")
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
     assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
@@ -294,10 +295,29 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     assert (tmp_path / "README.md").read_text() == text
 
 
-@pytest.mark.parametrize("page", [None, "nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}"])
+@pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}"])
 def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
-    if page is not None:
-        (tmp_path / "README.md").write_text(page)
+    (tmp_path / "README.md").write_text(page)
     with pytest.raises(AlikitError, match="must hold the lines"):
         write_report(tmp_path)
-    assert page is None or (tmp_path / "README.md").read_text() == page
+    assert (tmp_path / "README.md").read_text() == page
+
+
+def test_a_page_that_is_missing_is_made(noise, tmp_path):
+    shutil.copytree(noise, tmp_path / "my noise")
+    assert write_report(tmp_path) == 1
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("# Recorded runs\n") and "| [my noise](my%20noise): " in text
+    assert "(my%20noise/samples.png)" in text
+    assert write_report(tmp_path) == 1 and (tmp_path / "README.md").read_text() == text
+    with pytest.raises(AlikitError, match="no folder"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_record_of_an_older_version_is_not_listed(noise, tmp_path):
+    shutil.copytree(noise, tmp_path / "old")
+    metrics = json.loads((tmp_path / "old" / "metrics.json").read_text())
+    del metrics["probe_n"]
+    (tmp_path / "old" / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(AlikitError, match="older version of alikit: record the run again"):
+        write_report(tmp_path)

@@ -49,8 +49,10 @@ def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: b
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
     places = [file.relative_to(folder).parts for file in files]
     classes = sorted({parts[0] for parts in places if len(parts) > 1})
-    if any(len(parts) == 1 for parts in places):
-        classes = []  # a picture outside every class folder: then there are no classes to speak of
+    if (loose := sum(len(parts) == 1 for parts in places)) and classes:
+        log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
+    if loose:
+        classes = []
     order = {name: label for label, name in enumerate(classes)}
     labels = torch.tensor([order.get(parts[0], -1) for parts in places])
     name = f"{split}-{size or 'as-is'}"
@@ -79,7 +81,7 @@ def existing(root: str | Path) -> Path:
 
 def picture_files(folder: Path) -> list[Path]:
     """All pictures below a folder in the order of their names, hidden ones left out."""
-    return list(_below(folder, frozenset()))
+    return list(_below(folder, frozenset())) if folder.is_dir() else []
 
 
 def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
@@ -153,6 +155,8 @@ def _decode(file: Path, fit: Fit | None) -> np.ndarray | None:
     try:
         with Image.open(file) as picture:
             picture = ImageOps.exif_transpose(picture)
+            if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
+                return None
             if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
                 picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
             if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen

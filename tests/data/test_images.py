@@ -62,6 +62,13 @@ def test_flat_folder_has_no_classes(paint, root):
     assert [colour(picture) for picture in data.x] == [RED, BLUE]
 
 
+def test_pictures_beside_class_folders_cost_the_labels_and_it_is_said(pets, paint, caplog):
+    paint("pets/a.png", "green")
+    data = image_folder(pets)
+    assert len(data) == 4 and data.labels is None and data.classes == ()
+    assert "1 pictures in" in caplog.text and "outside its class folders, so none has a label" in caplog.text
+
+
 def test_splits(paint, root):
     paint("pets/train/cat/a.png", "red"), paint("pets/test/cat/a.png", "blue")
     assert colour(image_folder(root).x[0]) == RED
@@ -115,6 +122,13 @@ def test_formats(paint, root, suffix):
 def test_modes(root, pixels, expected):
     Image.fromarray(pixels).save(root / "a.png")
     assert colour(image_folder(root).x[0]) == expected
+
+
+def test_floating_point_is_refused(root):
+    """Nobody knows its unit, and PIL would cut it off at 255: 0 to 1 would be black."""
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "a.tif")
+    with pytest.raises(AlikitError, match=r"1 files are no readable pictures \(.*a.tif\)"):
+        image_folder(root)
 
 
 def test_palettes(root):
