@@ -130,14 +130,14 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     trained, log = runs.load_model(run), [line for line in runs.metrics(run) if line["step"] <= step]
     for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):
         _write(stage / f"{name}.safetensors", storage.to_file(network))
-    source, command = runs.source(run, settings), shlex.split(settings.get("command", ""))
+    source = runs.source(run, settings)
     places = {"data": source, "data_from_run": runs.placed(source, out), "decoder": settings["decoder"]}
     seconds = max((line.get("seconds", 0) for line in log), default=0)
     runs.write_settings(
         stage,
         settings
         | {name: place and _without_folders(place) for name, place in places.items()}
-        | {"command": shlex.join(map(_without_folders, command))}
+        | {"command": _command_without_folders(settings.get("command", ""))}
         | {**facts, "classes": held_out.classes, "hours": round(seconds / 3600, 2)}
         | {"images_seen": step * settings["batch_size"]},
     )
@@ -161,6 +161,13 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
     return found
+
+
+def _command_without_folders(command: str) -> str:
+    """Word by word; a run that went further has several commands, with a ; between."""
+    words = shlex.shlex(command, posix=True, punctuation_chars=";")
+    words.whitespace_split, words.commenters = True, ""
+    return " ".join(word if word == ";" else shlex.quote(_without_folders(word)) for word in words).replace(" ;", ";")
 
 
 def _without_folders(word: str) -> str:

@@ -251,6 +251,12 @@ def test_no_folder_of_somebody_s_machine_is_kept(made, tmp_path):
     assert (kept["data"], kept["data_from_run"], kept["decoder"]) == ("folder:pictures", "folder:pictures", "a gan")
 
 
+def test_the_commands_of_a_run_that_went_further_stay_commands(tmp_path):
+    command = f"alikit train digits --out={tmp_path}/run; alikit resume '{tmp_path}/my run' --steps 5"
+    kept = "alikit train digits --out=run; alikit resume 'my run' --steps 5"
+    assert records._command_without_folders(command) == kept == records._command_without_folders(kept)
+
+
 @pytest.mark.parametrize(
     ("word", "kept"),
     [
