@@ -126,7 +126,7 @@ def train(
     if decoder and not row.needs_decoder:
         raise AlikitError(f"{recipe} trains its own decoder: leave --decoder out")
     name = data or row.data
-    if size is None and (name.partition(":")[0] in ("folder", "table", *RESIZED) or name in RESIZED):
+    if size is None and _is_resized(name):
         size = row.networks.size
     parts = load(name, size, skip_corrupt, download)
     settings = {
@@ -390,17 +390,21 @@ def _recipe(name: str) -> Recipe:
 
 def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Dataset, Dataset]:
     source = elsewhere or runs.source(run, settings)
-    kind = source.partition(":")[0]
-    resized = kind in ("folder", "table", *RESIZED) or source in RESIZED
+    kind, _, path = source.partition(":")
     try:
-        parts = load(source, settings["size"] if resized else None, settings["skip_corrupt"])
+        parts = load(source, settings["size"] if _is_resized(source) else None, settings["skip_corrupt"])
     except AlikitError as error:
-        moved = kind in ("folder", "table") and not elsewhere
+        moved = kind in ("folder", "table") and not elsewhere and not Path(path).expanduser().exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     if list(parts[0].shape) != list(settings["x_shape"]):
         shapes = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
         raise AlikitError("{} holds examples of {}, this run is of {}: name other data".format(source, *shapes))
     return parts
+
+
+def _is_resized(source: str) -> bool:
+    """Whether its pictures are resized as they are read."""
+    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
 
 
 def _judged(run: Path, settings: dict, elsewhere: str | None) -> tuple[Dataset, Dataset]:
@@ -479,12 +483,13 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         raise typer.Exit(130) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
-    found = measured(trainer.result, parts[0], parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED))
+    held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
+    found = measured(trainer.result, parts[0], held_out)
     runs.log(out, {"step": steps, **found})
     _say(found)
-    if len(parts[1].shape) != 1 and len(parts[1]) > MEASURED:
+    if len(held_out) < len(parts[1]):
         again = shlex.join(["alikit", "evaluate", str(out)])
-        typer.echo(f"measured on {MEASURED} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
+        typer.echo(f"measured on {len(held_out)} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
     typer.echo(f"weights, log and pictures in {out}")
 
 
