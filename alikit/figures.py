@@ -1,5 +1,7 @@
 """What people look at: grids of pictures and planes of points. Takes tensors, never trains."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +17,8 @@ from .models import Game
 
 # Okabe and Ito's colours: told apart by colour-blind readers too. The same thing has the same colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+
+LABELS = 130  # pixels for the names of rows
 
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
@@ -37,6 +41,23 @@ def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int =
     axes.imshow(grid(pictures, columns, zoom))
     axes.set_title(title)
     axes.set_axis_off()
+
+
+def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) -> Image.Image:
+    """Rows of pictures {name: (N, C, H, W) in [0, 1]} as one image, each row after its name. All rows have the same
+    size; `columns` are names for above."""
+    sheets = [np.asarray(grid(pictures, columns=len(pictures), zoom=zoom)) for pictures in rows.values()]
+    high, wide = sheets[0].shape[:2]
+    figure = Figure(figsize=((LABELS + wide) / 100, high * len(sheets) / 100 + (0.25 if columns else 0.0)), dpi=100)
+    figure.subplots_adjust(LABELS / figure.bbox.width, 0, 1, high * len(sheets) / figure.bbox.height, hspace=0)
+    for axes, name, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], rows, sheets, strict=True):
+        axes.imshow(sheet, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        axes.text(-8, high / 2, name, ha="right", va="center", size=9)
+    for number, column in enumerate(columns):
+        x = LABELS + (number + 0.5) * wide / len(columns)
+        figure.text(x / figure.bbox.width, 1 - 12 / figure.bbox.height, column, ha="center", va="center", size=9)
+    return _drawn(figure)
 
 
 def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "", size: float = 3) -> None:

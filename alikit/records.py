@@ -2,12 +2,12 @@
 
     settings.json                  of the run, with hardware, wall time, pictures seen and the names of classes
     metrics.json                   what was measured, of the weights as they are stored here; the names of the probe's
-                                   rows, and how well it reads each attribute
+                                   rows, and how well it reads each attribute; of rendered data R^2 of each factor
     metrics.jsonl                  the run's log
     encoder.safetensors, decoder.safetensors
                                    packed weights, see `storage`
     codes.safetensors              of held-out pictures: mean (Z,) and covariance (Z, Z) of q(z), 500 codes with their
-                                   labels, and the weights of the linear probe
+                                   labels, and the weights of the linear probe, and of linear readings of factors
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
     samples-epoch-001.png          samples from the same codes after 1, 10 and 100 epochs, and after the last
 
@@ -33,6 +33,7 @@ from . import runs, storage
 from .data import Dataset
 from .errors import AlikitError
 from .evaluation import METRICS, codes, measured, probe
+from .evaluation.factors import scales
 from .evaluation.measured import named, same_chance
 from .figures import grid, learning_figure
 from .models import Game
@@ -64,6 +65,27 @@ def recorded(folder: str | Path) -> Recorded:
     except (ValueError, SafetensorError):
         raise AlikitError(f"metrics or codes in {folder} are damaged: take the recorded run anew") from None
     return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes)
+
+
+def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
+    """A model just trained as if it were recorded, with codes and probes of its data; without settings or a log."""
+    some = held_out.some(CODES)
+    with same_chance():
+        q = codes(model, held_out)
+    kept = {"q_mean": q.mean, "q_covariance": q.covariance, "codes": model.encode(some.floats(), sample=False)}
+    found = {}
+    if held_out.labels is not None:
+        # One fit, for its numbers and for its weights; with the chance that `measured` gives it.
+        with same_chance():
+            read = probe(model, train, held_out)
+        found |= named("probe", read.numbers())
+        found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
+        kept |= {"labels": some.labels, "probe_weight": read.weight, "probe_bias": read.bias}
+    if held_out.factors:
+        known = scales(model, train, held_out)
+        found |= {"factor_r2": known.r2}
+        kept |= {"factor_weight": known.weight, "factor_bias": known.bias}
+    return Recorded(model, {}, found, [], kept)
 
 
 def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, data_name: str) -> dict:
@@ -143,15 +165,9 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     )
     model = runs.load_model(stage)
     found = measured(model, *parts, metrics=tuple(name for name in METRICS if name != "probe"))
-    kept = _codes(model, held_out)
-    if held_out.labels is not None:
-        # One fit, for its numbers and for its weights; with the chance that `measured` gives it.
-        with same_chance():
-            read = probe(model, train, held_out)
-        found |= named("probe", read.numbers())
-        found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
-        kept |= {"labels": held_out.some(CODES).labels, "probe_weight": read.weight, "probe_bias": read.bias}
-    _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.items()}))
+    kept = described(model, train, held_out)
+    found |= kept.metrics
+    _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
     at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}
@@ -183,17 +199,6 @@ def _without_folders(word: str) -> str:
 
 def _write(file: Path, content: bytes) -> None:
     runs.write_whole(file, lambda place: place.write_bytes(content))
-
-
-def _codes(model: Game, held_out: Dataset) -> dict[str, Tensor]:
-    """What `codes.safetensors` keeps of any data."""
-    with same_chance():
-        q = codes(model, held_out)
-    return {
-        "q_mean": q.mean,
-        "q_covariance": q.covariance,
-        "codes": model.encode(held_out.some(CODES).floats(), sample=False),
-    }
 
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -150,7 +151,7 @@ def _split_folder(root: Path, split: str) -> Path:
     raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
 
 
-def _decode(file: Path, fit: Fit | None) -> np.ndarray | None:
+def decode(file: Path | BinaryIO, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
     try:
         with Image.open(file) as picture:
@@ -173,7 +174,7 @@ def _decode_all(files: list[Path], fit: Fit | None, folder: Path, skip_corrupt: 
     x, readable, sizes = None, torch.zeros(len(files), dtype=torch.bool), set()
     with ThreadPoolExecutor() as pool:
         batches = (files[begin : begin + READ_AT_ONCE] for begin in range(0, len(files), READ_AT_ONCE))
-        decoded = (picture for batch in batches for picture in pool.map(lambda file: _decode(file, fit), batch))
+        decoded = (picture for batch in batches for picture in pool.map(lambda file: decode(file, fit), batch))
         bar = tqdm(
             decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None
         )

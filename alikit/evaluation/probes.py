@@ -61,11 +61,11 @@ def probe(model: Game, train: Dataset, held_out: Dataset) -> Probe:
         raise AlikitError("a linear probe needs labels, and this data has none: leave out probe")
     train = train.select(torch.randperm(len(train))[:TRAIN_EXAMPLES])
     held_out = held_out.select(torch.randperm(len(held_out))[:HELD_OUT_EXAMPLES])
-    z, z_held_out = _means(model, train), _means(model, held_out)
+    z, z_held_out = means(model, train), means(model, held_out)
     if not (np.isfinite(z).all() and np.isfinite(z_held_out).all()):
         raise AlikitError("a linear probe needs codes that are numbers, and this encoder gives others: train it again")
     labels, truth = train.labels.cpu().numpy(), held_out.labels.cpu().numpy()
-    v, v_held_out = _components(train, held_out, z.shape[1])
+    v, v_held_out = components(train, held_out, z.shape[1])
     of_z, of_v = _fit(z, labels), _fit(v, labels)
     guess = of_z.guess(z_held_out)
     accuracy, balanced = _shares(guess, truth)
@@ -112,17 +112,17 @@ def _fit(v: np.ndarray, labels: np.ndarray) -> _Fit:
     attributes = labels.ndim == 2
     if attributes:
         rows = np.arange(labels.shape[1])
-        weights, biases, stopped = zip(*(_regression(v, column) for column in labels.T), strict=True)
+        weights, biases, stopped = zip(*(regression(v, column) for column in labels.T), strict=True)
         weight, bias, unconverged = np.concatenate(weights), np.concatenate(biases), sum(stopped)
     else:
         rows = np.unique(labels)
-        weight, bias, unconverged = _regression(v, labels)
+        weight, bias, unconverged = regression(v, labels)
         if len(rows) == 2:  # one row tells the second class from the first
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
     return _Fit(rows, weight.astype(np.float32), bias.astype(np.float32), int(unconverged), attributes)
 
 
-def _regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+def regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """Weights (K, D) and bias (K,), K = 1 for two classes or one; and whether the fit was stopped before its end."""
     from sklearn.linear_model import LogisticRegression  # a second to import: only where it is used
 
@@ -152,13 +152,13 @@ def _most_frequent(labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels).argmax() if labels.ndim == 1 else (labels.mean(0) > 0.5).astype(int)
 
 
-def _means(model: Game, data: Dataset) -> np.ndarray:
+def means(model: Game, data: Dataset) -> np.ndarray:
     """(N, Z) float64."""
     found = [model.encode(x.to(model.device), sample=False).cpu() for x in data.batches(500)]
     return torch.cat(found).double().numpy()
 
 
-def _components(train: Dataset, held_out: Dataset, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
+def components(train: Dataset, held_out: Dataset, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """The examples in the first Z principal components of the training ones, each (N, Z); fewer if there are fewer."""
     from sklearn.decomposition import PCA
 

@@ -1,0 +1,102 @@
+"""A model's latent space as a place to move about in: axes that matter, directions that mean something, neighbours."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import AlikitError
+from .records import Recorded
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A linear reading of z that can be turned: `reading` says how much of it is in a code, `turned` changes that.
+
+    Both count in standard deviations of q(z), from its mean. With covariance S, a reading by weights w has the standard
+    deviation sqrt(w'Sw); the way that raises it by one is Sw / sqrt(w'Sw), the change that on average goes with it in
+    the codes of data. (To go along w itself would raise it too, and leave the codes of data sooner.)
+    """
+
+    weight: Tensor  # (Z,)
+    way: Tensor  # (Z,)
+    mean: Tensor  # (Z,)
+    quality: str = ""  # how well it reads what it is called, in words
+
+    def reading(self, z: Tensor) -> Tensor:
+        """(..., Z) -> (...)."""
+        return (z - self.mean) @ self.weight
+
+    def turned(self, z: Tensor, value: float | Tensor) -> Tensor:
+        """The nearest code along the way whose reading is `value`; (..., Z) -> (..., Z)."""
+        return z + (value - self.reading(z))[..., None] * self.way
+
+
+class LatentSpace:
+    """The codes of a `Recorded` run: q(z) by its mean (Z,) and covariance (Z, Z), 500 held-out codes (N, Z), and
+
+    axes      its principal axes, (Z) directions, those along which codes differ most first
+    meanings  directions that a linear probe reads attributes, classes or factors from, by name
+
+    AlikitError, in one line, where what the run keeps does not fit its model, or is missing.
+    """
+
+    def __init__(self, run: Recorded):
+        self.model, z_dim = run.model, run.model.z_dim
+        if self.model.encoder is None:
+            raise AlikitError("this run has no encoder, so nothing is known of its codes")
+        try:
+            self.mean, covariance, self.codes = (run.codes[k].float() for k in ("q_mean", "q_covariance", "codes"))
+        except KeyError as error:
+            raise AlikitError(f"this run keeps no {error.args[0]}: record it anew with alikit record") from None
+        if (self.mean.shape, covariance.shape, *self.codes.shape[1:]) != ((z_dim,), (z_dim, z_dim), z_dim):
+            raise AlikitError(f"this run keeps codes that are not of its model's {z_dim} numbers: record it anew")
+        self._covariance = covariance
+        axes = torch.linalg.eigh(covariance.double()).eigenvectors  # the largest variance last
+        self.axes = [self._direction(axis) for axis in axes.T.flip(0).float()]
+        self.meanings = self._attributes(run) | self._factors(run)
+        with torch.no_grad():
+            self.x_shape = tuple(self.model.decode(self.mean[None]).shape[1:])
+
+    def _direction(self, weight: Tensor, quality: str = "") -> Direction:
+        pattern = self._covariance @ weight
+        std = (weight @ pattern).clamp(min=1e-12).sqrt()
+        return Direction(weight / std, pattern / std, self.mean, quality)
+
+    def _attributes(self, run: Recorded) -> dict[str, Direction]:
+        """Attributes have a logit of their own. A class has the lead of its logit over the mean of all."""
+        if "probe_weight" not in run.codes:
+            return {}
+        names, weights, m = run.metrics["probe_names"], run.codes["probe_weight"], run.metrics
+        if m["probe_attributes"]:
+            of = m["probe_attributes"]
+            quality = {
+                name: f"read right {of[name]['accuracy']:.0%}, by guessing {of[name]['baseline']:.0%}" for name in names
+            }
+        else:
+            weights = weights - weights.mean(0)
+            told = f"the right one of {len(names)} {m['probe_accuracy']:.0%}, by guessing {m['probe_baseline']:.0%}"
+            quality = dict.fromkeys(names, told)
+        return {n: self._direction(w, quality[n]) for n, w in zip(names, weights, strict=True)}
+
+    def _factors(self, run: Recorded) -> dict[str, Direction]:
+        found = zip(run.metrics.get("factor_r2", {}).items(), run.codes.get("factor_weight", ()), strict=True)
+        return {name: self._direction(w, f"R² {r2:.2f}") for (name, r2), w in found}
+
+    def check(self, z: Tensor) -> Tensor:
+        """z as one code (Z,) of this model. AlikitError for any other shape."""
+        if z.numel() != len(self.mean):
+            raise AlikitError(f"a code of this run has {len(self.mean)} numbers, not {z.numel()}")
+        return z.detach().cpu().float().flatten()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other shape."""
+        x = x[None] if x.ndim == len(self.x_shape) else x
+        if tuple(x.shape) != (1, *self.x_shape):
+            shapes = " x ".join(map(str, self.x_shape)), " x ".join(map(str, x.shape[1:] if len(x) == 1 else x.shape))
+            raise AlikitError(f"this run takes one picture of {shapes[0]} (channels, height, width), not {shapes[1]}")
+        return self.model.encode(x.float(), sample=False)[0]
+
+    def neighbours(self, z: Tensor, n: int) -> Tensor:
+        """Which n of the held-out codes are nearest to z, (n,), the nearest first; fewer where there are fewer."""
+        return (self.codes - z).norm(dim=1).topk(min(n, len(self.codes)), largest=False).indices

@@ -1,0 +1,13 @@
+"""What people touch: panels for JupyterLab, over recorded runs and models just trained. They need ipywidgets.
+
+from alikit.widgets import Between, Pencil, Sliders
+
+Sliders("../results")                                             every recorded run, in a drop-down
+Sliders("../results", {"mine": described(model, train, held_out)})   and a model of your own, see `alikit.records`
+"""
+
+from .between import Between
+from .pencil import Pencil
+from .sliders import Sliders
+
+__all__ = ["Between", "Pencil", "Sliders"]
