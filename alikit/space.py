@@ -71,11 +71,11 @@ class LatentSpace:
         if m["probe_attributes"]:
             of = m["probe_attributes"]
             quality = {
-                name: f"read right {of[name]['accuracy']:.0%}, by guessing {of[name]['baseline']:.0%}" for name in names
+                name: f"read right {of[name]['accuracy']:.0%} (guessing {of[name]['baseline']:.0%})" for name in names
             }
         else:
             weights = weights - weights.mean(0)
-            told = f"the right one of {len(names)} {m['probe_accuracy']:.0%}, by guessing {m['probe_baseline']:.0%}"
+            told = f"1 of {len(names)} read right {m['probe_accuracy']:.0%} (guessing {m['probe_baseline']:.0%})"
             quality = dict.fromkeys(names, told)
         return {n: self._direction(w, quality[n]) for n, w in zip(names, weights, strict=True)}
 
@@ -93,8 +93,8 @@ class LatentSpace:
         """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other shape."""
         x = x[None] if x.ndim == len(self.x_shape) else x
         if tuple(x.shape) != (1, *self.x_shape):
-            shapes = " x ".join(map(str, self.x_shape)), " x ".join(map(str, x.shape[1:] if len(x) == 1 else x.shape))
-            raise AlikitError(f"this run takes one picture of {shapes[0]} (channels, height, width), not {shapes[1]}")
+            wanted, given = (" x ".join(map(str, shape)) for shape in (self.x_shape, x.shape))
+            raise AlikitError(f"this run takes one picture of {wanted} (channels, height, width), not {given}")
         return self.model.encode(x.float(), sample=False)[0]
 
     def neighbours(self, z: Tensor, n: int) -> Tensor:

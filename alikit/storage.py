@@ -13,7 +13,7 @@ from .errors import AlikitError
 # Bytes of a file, above which weights are stored in 8 bits: a clone should stay small however many runs are recorded.
 # On the recorded run of CIFAR-10, 8 bits in the encoder move a number of a code by 0.018 (its sigma is 0.2) and the
 # reconstruction error by 0.00001.
-LIMIT = 2_000_000
+LIMIT = 900_000
 SCALE = ".scale"
 
 

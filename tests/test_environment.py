@@ -1,5 +1,9 @@
 """The ways in (make, conda, CI, README) lead to one environment, and that environment is the one these tests run in."""
 
+import os
+import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
@@ -73,16 +77,38 @@ def test_the_pair_known_to_be_broken_is_refused():
     assert not RANGES["torch"].specifier.contains("2.13.0")
 
 
+@pytest.mark.parametrize("browser", ["chromium", "chromium-browser", "google-chrome", None])
+def test_ci_runs_make_test_with_a_browser_and_installs_one_where_there_is_none(browser, tmp_path):
+    """The script itself, with programs that only write down how they were called."""
+    programs, log = tmp_path / "programs", tmp_path / "log"
+    programs.mkdir()
+    for name in filter(None, ("make", "apt-get", "sudo", browser)):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $* $ALIKIT_BROWSER" >>"{log}"\n')
+        (programs / name).chmod(0o755)
+    for name in ("bash", "dirname", "id"):
+        (programs / name).symlink_to(shutil.which(name))
+    subprocess.run(["bash", str(ROOT / ".ci" / "run")], env={"PATH": str(programs)}, check=True)
+    *before, last = log.read_text().splitlines()
+    assert last == "make test required"
+    assert [line.removeprefix("sudo ") for line in before] == (
+        [] if browser else ["apt-get update -qq required", "apt-get install -qq -y chromium required"]
+    )
+
+
+def test_a_browser_that_is_missing_skips_the_tests_in_it_but_fails_where_it_is_required(tmp_path):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "browser")]
+    for wanted, outcome in (("", "skipped"), ("required", "error")):
+        environment = os.environ | {"PATH": str(tmp_path), "ALIKIT_BROWSER": wanted}
+        said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True).stdout
+        assert re.fullmatch(rf"\d+ {outcome}s? in .*", said.splitlines()[-1]), said
+
+
 def test_ci_runs_the_command_the_readme_names():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     (job,) = workflow["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     setup = next(step for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python@"))
     assert f"python={setup['with']['python-version']}" == ENVIRONMENT["dependencies"][0]
-
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").split("\n")
-    commands = [line for line in script if line and not line.startswith(("#", "set ", "cd "))]
-    assert commands == ["make test"]
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert 0 <= readme.find("make lab") < readme.find("make test"), "README names make lab first, then make test"

@@ -23,6 +23,7 @@ from alikit.figures import (
     plane,
     plane_image,
     show,
+    strips,
 )
 from alikit.models import Game
 
@@ -218,3 +219,18 @@ def test_learning_figure_draws_what_the_log_says():
 def test_learning_figure_of_a_gan():
     log = [{"step": 10, "generator": 5.0, "discriminator": 1.0}, {"step": 20, "generator": 4.0, "discriminator": 1.0}]
     assert learning_figure(log, epoch_steps=10).size == (650, 500)
+
+
+def test_strips_have_a_row_and_a_name_each():
+    x = torch.rand(5, 3, 8, 8)
+    image = strips({"above": x, "below": 1 - x}, columns=list("abcde"), zoom=4)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    sheet = np.asarray(grid(x, 5, 4))
+    assert image.width >= sheet.shape[1] + 100 and image.height >= 2 * sheet.shape[0]
+    assert (pixels[:, :, :100] < 0.5).any()  # names stand before the rows
+    # The middle of each tile, where nothing is blended with a neighbour, in its row and column.
+    top = image.height - 2 * sheet.shape[0]
+    for row, pictures in enumerate((x, 1 - x)):
+        for column in range(5):
+            middle = (top + row * sheet.shape[0] + 2 + 18, image.width - sheet.shape[1] + column * 34 + 2 + 18)
+            torch.testing.assert_close(pixels[:, *middle], pictures[column, :, 4, 4], atol=0.02, rtol=0)

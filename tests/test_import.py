@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ABSENT = ("jupyterlab", "ipywidgets", "seaborn", "nbval", "IPython", "pandas", "optuna", "sqlalchemy")
+ABSENT = ("jupyterlab", "ipywidgets", "ipycanvas", "seaborn", "nbval", "IPython", "pandas", "optuna", "sqlalchemy")
 WITHOUT = f'''
 import sys
 

@@ -1,11 +1,14 @@
 """Measure what codes keep of rendered house numbers and what they let go: results/what-z-keeps.
 
-    python tools/what_z_keeps.py --judge      train the judge first, 7 minutes on one core
-    python tools/what_z_keeps.py              measure the recorded runs, a minute or two
+    alikit train house-numbers-vae
+    alikit train house-numbers-gan
+    alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
+    python tools/what_z_keeps.py --judge      train the judge, 7 minutes on one core
+    python tools/what_z_keeps.py              measure these and the recorded ALI run, some minutes
 
 For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the judge
-reads it off the reconstruction, beside what the judge reads off the originals. ALI, the VAE and the GAN with post-hoc
-inference have the same encoder and decoder and saw as many pictures.
+reads it off the reconstruction, beside what the judge reads off the originals. All have the same encoder and decoder
+and saw as many pictures. Of the runs named here settings and logs are kept, of ALI, in results/house-numbers, all.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 import alikit
@@ -25,13 +29,14 @@ from alikit.data import Dataset
 from alikit.evaluation.factors import Score, asked, read, read_pixels, score, uninformed
 from alikit.evaluation.judge import Judge, trained_judge
 from alikit.evaluation.measured import same_chance
-from alikit.figures import DATA, ENCODER, MODEL
-from alikit.runs import write_whole
+from alikit.figures import DATA, ENCODER, MODEL, strips
+from alikit.runs import save_picture, write_whole
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
-RUNS = {"ALI": "house-numbers", "VAE": "house-numbers-vae", "post-hoc GAN": "house-numbers-post-hoc"}
+MODELS = ("ALI", "VAE", "post-hoc GAN")
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
+LEAST = -0.3  # where the figure ends
 HELD_OUT, SEED = 5_000, 2  # seeds 0 and 1 drew the pictures of the runs
 JUDGE = {"pictures": 60_000, "seed": 3, "epochs": 8, "batch_size": 128, "lr": 4e-3}
 
@@ -97,11 +102,11 @@ def _numbers(of: Score) -> list[float]:
 
 def draw(factors: dict[str, dict], models: list[str]) -> Figure:
     """A row a factor, a mark a model: left what is read from z, right what comes back in the reconstruction."""
-    figure = Figure(figsize=(10, 0.5 * len(factors) + 1.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 0.5 * len(factors) + 1.7), dpi=110, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, key, limit, title in (
-        (panels[0], "read", "pixels", "read from z by a linear probe"),
-        (panels[1], "kept", "judge", "kept in the reconstruction, says the judge"),
+        (panels[0], "read", "pixels", "read from z by a linear probe (black: from pixels)"),
+        (panels[1], "kept", "judge", "kept in the reconstruction, says the judge (black: of originals)"),
     ):
         for row, known in enumerate(factors.values()):
             panel.plot(2 * [known["uninformed"]], [row - 0.35, row + 0.35], color="0.6", linewidth=1.5)
@@ -109,14 +114,16 @@ def draw(factors: dict[str, dict], models: list[str]) -> Figure:
             for place, name in enumerate(models):
                 value, low, high = known["models"][name][key]
                 y = row + 0.22 * (place - (len(models) - 1) / 2)
-                panel.plot([low, high], [y, y], color=COLOURS[name], linewidth=1)
-                panel.plot(value, y, "o", color=COLOURS[name], markersize=6, label=name if row == 0 else None)
-        panel.plot([], [], color="0.6", label="knowing nothing")
-        panel.plot([], [], color="black", label={"pixels": "a probe of pixels", "judge": "the originals"}[limit])
-        panel.set(title=title, xlim=(-0.32, 1.02), xlabel="share right; of numbers (ink to blur) $R^2$")
-        panel.legend(fontsize=8, frameon=False, loc="lower left")
+                panel.plot([max(low, LEAST), max(high, LEAST)], [y, y], color=COLOURS[name], linewidth=1)
+                panel.plot(max(value, LEAST), y, "o" if value > LEAST else "<", color=COLOURS[name], markersize=6)
+        panel.set(xlim=(LEAST - 0.03, 1.02), xlabel="share right; of numbers (ink to blur) $R^2$")
+        panel.set_title(title, size="medium")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(yticks=range(len(factors)), yticklabels=list(factors), ylim=(len(factors) - 0.5, -0.5))
+    marks = [Line2D([], [], color=COLOURS[name], marker="o", linewidth=1, label=name) for name in models]
+    marks += [Line2D([], [], color="0.6", label="knowing nothing")]
+    marks += [Line2D([], [], color="0.3", marker="<", linewidth=0, label=f"below {LEAST}")]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
     return figure
 
 
@@ -136,7 +143,7 @@ def table(factors: dict[str, dict], models: list[str]) -> str:
 
 PAGE = """# What z keeps
 
-    python tools/what_z_keeps.py
+    python tools/what_z_keeps.py          (its head says which runs it wants, and how they were made)
 
 {held_out:,} house numbers that no run was trained on (seed {seed}), each of whose factors is known. *Read*: a linear
 probe of the encoder's mean code, fitted on the {train:,} training pictures; *pixels* is the same probe on as many
@@ -149,6 +156,8 @@ answer is worse than the mean. 95 % intervals, by resampling the pictures, are i
 {table}
 
 ![What is read from z and what is kept in the reconstruction, by factor and model](figure.png)
+
+![Twelve originals and what the three models make of them](reconstructions.png)
 
 The judge (`judge.safetensors`) is a small convolutional network, trained on {pictures:,} other house numbers
 (`python tools/what_z_keeps.py --judge`, seed {judge_seed}). It has seen clean pictures only: what it says of
@@ -164,6 +173,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", action="store_true", help="train the judge, which takes 7 minutes, and keep it")
     parser.add_argument("--hardware", default=f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU")
+    parser.add_argument("--ali", type=Path, default=RESULTS / "house-numbers", help="run folder or record")
+    parser.add_argument("--vae", type=Path, default=Path("runs/house-numbers-vae-seed0"), help="run folder")
+    parser.add_argument("--gan", type=Path, default=Path("runs/house-numbers-gan-seed0"), help="run folder")
+    parser.add_argument("--post-hoc", type=Path, default=Path("runs/house-numbers-post-hoc-seed0"), help="run folder")
     arguments = parser.parse_args()
     if arguments.judge:
         settings = dict(JUDGE)
@@ -172,25 +185,41 @@ def main() -> None:
         OUT.mkdir(exist_ok=True)
         write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(storage.to_file(judge)))
         return
+    folders = dict(zip(MODELS, (arguments.ali, arguments.vae, arguments.post_hoc), strict=True))
     try:
-        runs = {name: alikit.recorded(RESULTS / folder) for name, folder in RUNS.items()}
+        models = {name: alikit.load_model(folder) for name, folder in folders.items()}
         judge = trained_judge(OUT / "judge.safetensors")
+        kept = {folder: keep(folder) for folder in (arguments.vae, arguments.gan, arguments.post_hoc)}
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
+    known = {name: kept.get(folder) or alikit.runs.settings(folder) for name, folder in folders.items()}
     train, held_out = alikit.house_numbers(20_000, seed=0), alikit.house_numbers(HELD_OUT, SEED)
-    factors = measure({name: run.model for name, run in runs.items()}, judge, train, held_out)
-    known = {name: {"folder": RUNS[name], "images_seen": run.settings["images_seen"]} for name, run in runs.items()}
     report = {
         "held_out": {"n": HELD_OUT, "seed": SEED},
         "judge": JUDGE,
         "hardware": arguments.hardware,
         "torch": torch.__version__,
-        "runs": known,
-        "factors": factors,
+        "runs": {name: {k: of[k] for k in ("recipe", "seed", "steps", "batch_size")} for name, of in known.items()},
+        "factors": measure(models, judge, train, held_out),
     }
     write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
-    write_whole(OUT / "figure.png", lambda file: draw(factors, list(RUNS)).savefig(file, format="png"))
+    figure = draw(report["factors"], list(models))
+    write_whole(OUT / "figure.png", lambda file: figure.savefig(file, format="png"))
+    x = held_out.floats(slice(12))
+    rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
+    save_picture(strips(rows), OUT / "reconstructions.png")
     write_whole(OUT / "README.md", lambda file: file.write_text(page(report, len(train))))
+
+
+def keep(run: Path) -> dict:
+    """Copies settings and log of a finished run beside the results, without its weights; returns the settings."""
+    settings, place = alikit.runs.settings(run), OUT / f"{run.name.removesuffix('-seed0')}"
+    if (step := alikit.runs.checkpoint(run)["step"]) < settings["steps"]:
+        raise alikit.AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
+    alikit.runs.write_settings(place, settings)
+    log = "".join(json.dumps(line) + "\n" for line in alikit.runs.metrics(run))
+    write_whole(place / "metrics.jsonl", lambda file: file.write_text(log))
+    return settings
 
 
 def page(report: dict, train: int) -> str:
@@ -205,7 +234,7 @@ def page(report: dict, train: int) -> str:
         pictures=report["judge"]["pictures"],
         judge_seed=report["judge"]["seed"],
         runs="\n".join(
-            f"- {name}: [{run['folder']}](../{run['folder']}), {run['images_seen']:,} pictures seen"
+            f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
             for name, run in report["runs"].items()
         ),
         hardware=report["hardware"],

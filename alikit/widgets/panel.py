@@ -38,20 +38,20 @@ class Panel(ipywidgets.VBox):
         if results is not None:
             self._runs |= {file.parent.name: file.parent for file in sorted(Path(results).glob("*/settings.json"))}
         self.space: LatentSpace | None = None
+        self._name: str | None = None  # of the run that is open
         self._quiet = False  # while the panel itself moves its controls
         self.run = ipywidgets.Dropdown(options=list(self._runs), value=None, description="run")
         self.message = ipywidgets.HTML(layout={"min_height": "32px"})
         super().__init__([ipywidgets.HBox([self.run, self.message]), *self.build()])
         self.run.observe(lambda change: self._choose(change["new"]), "value")
-        if first is not None and first not in self._runs:
-            self.say(f"no run called {first}: there are {', '.join(self._runs)}")
-            first = None
-        for name in [first] if first else self._runs:
+        for name in [first] if first in self._runs else self._runs:
             self.run.value = name
             if self.space is not None:
                 break
         if not self._runs:
             self.say(f"no recorded run in {results}: make one with alikit train and alikit record")
+        elif first is not None and first not in self._runs:
+            self.say(f"no run called {first}: there are {', '.join(self._runs)}")
 
     def build(self) -> list[ipywidgets.Widget]:
         """The panel's own controls, made once."""
@@ -115,12 +115,11 @@ class Panel(ipywidgets.VBox):
             self._name = name
             self.opened()
 
-    _name: str | None = None
-
 
 def frame(side: int) -> ipywidgets.Image:
     """A place for a picture this high, which keeps its place while pictures change."""
-    return ipywidgets.Image(format="png", layout={"height": f"{side}px", "object_fit": "contain", "flex": "0 0 auto"})
+    layout = {"height": f"{side}px", "object_fit": "contain", "flex": "0 0 auto", "align_self": "flex-start"}
+    return ipywidgets.Image(format="png", layout=layout)
 
 
 def fill(place: ipywidgets.Image, picture: Image.Image) -> None:

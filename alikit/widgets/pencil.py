@@ -39,7 +39,7 @@ class Pencil(Sliders):
         super().__init__(results, models, first)
 
     def build(self) -> list[ipywidgets.Widget]:
-        self.canvas = Canvas(width=BIG, height=BIG, layout={"border": "1px solid #999"})
+        self.canvas = Canvas(width=BIG, height=BIG, layout={"width": f"{BIG}px", "height": f"{BIG}px"})
         self.canvas.on_mouse_down(self._press)
         self.canvas.on_mouse_move(self._drag)
         self.canvas.on_mouse_up(self._lift)

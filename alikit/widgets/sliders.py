@@ -96,7 +96,8 @@ class Sliders(Panel):
                     # Rounded, so that a reading that did not change is not sent again.
                     slider.value = round(direction.reading(self.z).clamp(-REACH, REACH).item(), 2)
             for meaning, quality in zip(self.meanings, self.qualities, strict=True):
-                quality.value = space.meanings[meaning.value].quality if meaning.value else ""
+                words = space.meanings[meaning.value].quality if meaning.value else ""
+                quality.value = f'<span style="white-space:nowrap">{words}</span>'
 
     def directions(self) -> dict[ipywidgets.FloatSlider, Direction]:
         """What each slider turns."""
