@@ -114,7 +114,7 @@ class Sliders(Panel):
             sliders[slider]: self.space.model.decode(direction.turned(self.z, values))
             for slider, direction in self.directions().items()
         }
-        return strips(rows, [f"{value:+.0f}" for value in values], zoom=zoom(self.space.x_shape, SMALL))
+        return strips(rows, [f"{value:+g}" for value in values.tolist()], zoom=zoom(self.space.x_shape, SMALL))
 
     def _move(self, slider: ipywidgets.FloatSlider, value: float) -> None:
         self.z = self.directions()[slider].turned(self.z, torch.tensor(value))
