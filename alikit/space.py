@@ -70,12 +70,10 @@ class LatentSpace:
         names, weights, m = run.metrics["probe_names"], run.codes["probe_weight"], run.metrics
         if m["probe_attributes"]:
             of = m["probe_attributes"]
-            quality = {
-                name: f"read right {of[name]['accuracy']:.0%} (guessing {of[name]['baseline']:.0%})" for name in names
-            }
+            quality = {name: f"{of[name]['accuracy']:.0%} right, guessing {of[name]['baseline']:.0%}" for name in names}
         else:
             weights = weights - weights.mean(0)
-            told = f"1 of {len(names)} read right {m['probe_accuracy']:.0%} (guessing {m['probe_baseline']:.0%})"
+            told = f"all: {m['probe_accuracy']:.1%} right, guessing {m['probe_baseline']:.1%}"
             quality = dict.fromkeys(names, told)
         return {n: self._direction(w, quality[n]) for n, w in zip(names, weights, strict=True)}
 

@@ -48,9 +48,9 @@ def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def to_file(network: nn.Module) -> bytes:
+def to_file(network: nn.Module, limit: int = LIMIT) -> bytes:
     """The packed network as the bytes of a safetensors file."""
-    return to_bytes(pack(network))
+    return to_bytes(pack(network, limit))
 
 
 def from_file(network: nn.Module, file: Path) -> None:

@@ -76,7 +76,7 @@ def test_readings_are_standard_deviations_over_codes(run):
 def test_qualities_say_how_well_they_are_read(run):
     meanings = LatentSpace(run).meanings
     assert list(meanings) == ["hat", "tie", "height"]
-    assert meanings["hat"].quality == "read right 90% (guessing 60%)" and meanings["height"].quality == "R² 0.50"
+    assert meanings["hat"].quality == "90% right, guessing 60%" and meanings["height"].quality == "R² 0.50"
 
 
 def test_a_class_leads_over_the_mean_of_all(run):
@@ -87,7 +87,7 @@ def test_a_class_leads_over_the_mean_of_all(run):
         -1.5
     )
     torch.testing.assert_close(meanings["tie"].way, -meanings["hat"].way)
-    assert meanings["tie"].quality == "1 of 2 read right 70% (guessing 50%)"
+    assert meanings["tie"].quality == "all: 70.0% right, guessing 50.0%"
 
 
 def test_a_run_without_labels_has_axes_alone(run):

@@ -326,7 +326,7 @@ def main() -> None:
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
     }
-    (HOME / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
+    (HOME / "metrics.json").write_text(json.dumps(report) + "\n")  # a third smaller than with a line a number
     study_figure(lines()).savefig(HOME / "study.png", dpi=110)
     inference_figure(models, parts[1].x, parts[1].labels).savefig(HOME / "figure.png", dpi=110)
     (HOME / "README.md").write_text(readme(report))

@@ -183,7 +183,9 @@ def main() -> None:
         torch.manual_seed(settings["seed"])
         judge = train_judge(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
         OUT.mkdir(exist_ok=True)
-        write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(storage.to_file(judge)))
+        write_whole(
+            OUT / "judge.safetensors", lambda file: file.write_bytes(storage.to_file(judge, limit=0))
+        )  # in 8 bits
         return
     folders = dict(zip(MODELS, (arguments.ali, arguments.vae, arguments.post_hoc), strict=True))
     try:

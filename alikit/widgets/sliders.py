@@ -15,6 +15,10 @@ AXES, MEANINGS, NEIGHBOURS = 8, 3, 8
 # Put first where a run has them: what can be seen at a glance.
 PREFERRED = ("Smiling", "Eyeglasses", "Male", "ink, brightness", "position, right", "paper, brightness")
 REACH = 4.0  # standard deviations that a slider goes to either side
+# A browser brings what it is told to a whole step and sends that back, as if a person had moved the slider. So it is
+# told whole steps only, of a size that binary numbers hold exactly.
+STEP = 0.125
+NAME, SLIDER = "150px", "220px"  # how wide
 
 
 class Sliders(Panel):
@@ -31,12 +35,14 @@ class Sliders(Panel):
         self.picture, self.strip = frame(BIG), frame(SMALL)
         self.axes = [_slider(f"axis {i + 1}") for i in range(AXES)]
         self.turns = [_slider("") for _ in range(MEANINGS)]
-        self.meanings = [ipywidgets.Dropdown(layout={"width": "170px"}) for _ in range(MEANINGS)]
+        self.meanings = [ipywidgets.Dropdown(layout=_layout(NAME)) for _ in range(MEANINGS)]
         self.qualities = [ipywidgets.HTML() for _ in range(MEANINGS)]
-        self.truncation = ipywidgets.FloatSlider(1.0, min=0, max=1.5, step=0.05, description="truncation")
-        self.seed = ipywidgets.BoundedIntText(0, min=0, max=9999, description="seed", layout={"width": "160px"})
-        self.another = ipywidgets.Button(description="another z", icon="random")
-        self.reset = ipywidgets.Button(description="reset", icon="undo")
+        self.truncation = ipywidgets.FloatSlider(
+            1.0, min=0, max=1.5, step=STEP, description="truncation", layout=_layout("240px")
+        )
+        self.seed = ipywidgets.BoundedIntText(0, min=0, max=9999, description="seed", layout=_layout("160px"))
+        self.another = ipywidgets.Button(description="another z", icon="random", layout=_layout("110px"))
+        self.reset = ipywidgets.Button(description="reset", icon="undo", layout=_layout("80px"))
         for slider in (*self.axes, *self.turns):
             self.answer(slider, partial(self._move, slider))
         for meaning in self.meanings:
@@ -93,8 +99,7 @@ class Sliders(Panel):
         with self.quietly():
             for slider, direction in self.directions().items():
                 if slider is not moved:
-                    # Rounded, so that a reading that did not change is not sent again.
-                    slider.value = round(direction.reading(self.z).clamp(-REACH, REACH).item(), 2)
+                    slider.value = STEP * round(direction.reading(self.z).clamp(-REACH, REACH).item() / STEP)
             for meaning, quality in zip(self.meanings, self.qualities, strict=True):
                 words = space.meanings[meaning.value].quality if meaning.value else ""
                 quality.value = f'<span style="white-space:nowrap">{words}</span>'
@@ -134,5 +139,13 @@ class Sliders(Panel):
             self.start(self._start)
 
 
+def _layout(width: str) -> dict[str, str]:
+    return {"width": width, "flex": "0 0 auto"}
+
+
 def _slider(name: str) -> ipywidgets.FloatSlider:
-    return ipywidgets.FloatSlider(0.0, min=-REACH, max=REACH, step=0.1, description=name, readout_format=".1f")
+    """With a name before it, it is as wide as one without is beside a drop-down."""
+    look = {"layout": _layout(SLIDER)}
+    if name:
+        look = {"layout": _layout(f"calc({NAME} + {SLIDER} + 4px)"), "style": {"description_width": NAME}}
+    return ipywidgets.FloatSlider(0.0, min=-REACH, max=REACH, step=STEP, description=name, readout_format=".1f", **look)
