@@ -65,6 +65,8 @@ def recorded(folder: str | Path) -> Recorded:
         raise AlikitError(f"{error.filename or folder} is missing: make a recorded run with alikit record") from None
     except (ValueError, SafetensorError):
         raise AlikitError(f"metrics or codes in {folder} are damaged: take the recorded run anew") from None
+    if not (folder / "decoder.safetensors").is_file():
+        raise AlikitError(f"{folder / 'decoder.safetensors'} is missing: make a recorded run with alikit record")
     return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes)
 
 
@@ -73,7 +75,11 @@ def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
     some = held_out.some(CODES)
     with same_chance():
         q = codes(model, held_out)
-    kept = {"q_mean": q.mean, "q_covariance": q.covariance, "codes": model.encode(some.floats(), sample=False)}
+    kept = {
+        "q_mean": q.mean,
+        "q_covariance": q.covariance,
+        "codes": model.encode(some.floats().to(model.device), sample=False).cpu(),
+    }
     found = {}
     if held_out.labels is not None:
         # One fit, for its numbers and for its weights; with the chance that `measured` gives it.

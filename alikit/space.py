@@ -51,10 +51,15 @@ class LatentSpace:
             raise AlikitError(f"this run keeps no {error.args[0]}: record it anew with alikit record") from None
         if (self.mean.shape, covariance.shape, *self.codes.shape[1:]) != ((z_dim,), (z_dim, z_dim), z_dim):
             raise AlikitError(f"this run keeps codes that are not of its model's {z_dim} numbers: record it anew")
+        if not (len(self.codes) and all(v.isfinite().all() for v in (self.mean, covariance, self.codes))):
+            raise AlikitError("this run keeps no codes, or some that are no numbers: record it anew")
         self._covariance = covariance
         axes = torch.linalg.eigh(covariance.double()).eigenvectors  # the largest variance last
         self.axes = [self._direction(axis) for axis in axes.T.flip(0).float()]
-        self.meanings = self._attributes(run) | self._factors(run)
+        try:
+            self.meanings = self._attributes(run) | self._factors(run)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise AlikitError("what this run keeps of its probes is damaged: record it anew") from None
         with torch.no_grad():
             self.x_shape = tuple(self.model.decode(self.mean[None]).shape[1:])
 
@@ -82,18 +87,30 @@ class LatentSpace:
         return {name: self._direction(w, f"R² {r2:.2f}") for (name, r2), w in found}
 
     def check(self, z: Tensor) -> Tensor:
-        """z as one code (Z,) of this model. AlikitError for any other shape."""
-        if z.numel() != len(self.mean):
-            raise AlikitError(f"a code of this run has {len(self.mean)} numbers, not {z.numel()}")
-        return z.detach().cpu().float().flatten()
+        """z as one code (Z,) of this model. AlikitError for any other size, and where something is no number."""
+        try:
+            z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten()
+        except (TypeError, ValueError, RuntimeError):
+            raise AlikitError(f"a code of this run is a tensor of {len(self.mean)} numbers") from None
+        if len(z) != len(self.mean):
+            raise AlikitError(f"a code of this run has {len(self.mean)} numbers, not {len(z)}")
+        if not z.isfinite().all():
+            raise AlikitError("this code holds something that is no number, so there is nothing to show")
+        return z
 
     def encode(self, x: Tensor) -> Tensor:
-        """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other shape."""
+        """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other."""
+        try:
+            x = torch.as_tensor(x, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            raise AlikitError("a picture is a tensor of channels, height and width") from None
         x = x[None] if x.ndim == len(self.x_shape) else x
         if tuple(x.shape) != (1, *self.x_shape):
             wanted, given = (" x ".join(map(str, shape)) for shape in (self.x_shape, x.shape))
             raise AlikitError(f"this run takes one picture of {wanted} (channels, height, width), not {given}")
-        return self.model.encode(x.float(), sample=False)[0]
+        if not (x.min() >= 0 and x.max() <= 1):  # nor where something is no number
+            raise AlikitError("pixels go from 0 to 1 here: divide those from 0 to 255 by 255")
+        return self.model.encode(x, sample=False)[0]
 
     def neighbours(self, z: Tensor, n: int) -> Tensor:
         """Which n of the held-out codes are nearest to z, (n,), the nearest first; fewer where there are fewer."""

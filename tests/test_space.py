@@ -116,6 +116,55 @@ def test_pictures_of_another_shape(run, shape):
         LatentSpace(run).encode(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    "x", [torch.full((1, 1, 3), 255), torch.tensor([[[0.5, -0.1, 0.5]]]), torch.full((1, 1, 3), torch.nan)]
+)
+def test_pixels_go_from_0_to_1(run, x):
+    with pytest.raises(AlikitError, match=r"^pixels go from 0 to 1 here: "):
+        LatentSpace(run).encode(x)
+
+
+@pytest.mark.parametrize("z", [None, "z", [1, 2, None]])
+def test_what_is_no_code_at_all(run, z):
+    with pytest.raises(AlikitError, match=r"^a code of this run is a tensor of 3 numbers$"):
+        LatentSpace(run).check(z)
+    with pytest.raises(AlikitError, match=r"^a picture is a tensor of "):
+        LatentSpace(run).encode(z)
+
+
+def test_lists_are_codes_and_what_is_no_number_is_none(run):
+    assert LatentSpace(run).check([1, 2, 3]).tolist() == [1, 2, 3]
+    with pytest.raises(AlikitError, match="no number"):
+        LatentSpace(run).check([1, float("nan"), 3])
+
+
+@pytest.mark.parametrize("name", ["q_mean", "q_covariance", "codes"])
+def test_numbers_that_are_none(run, name):
+    with pytest.raises(AlikitError, match=r"no numbers: record it anew$"):
+        LatentSpace(replace(run, codes=run.codes | {name: run.codes[name] * torch.nan}))
+
+
+def test_no_codes(run):
+    with pytest.raises(AlikitError, match="keeps no codes"):
+        LatentSpace(replace(run, codes=run.codes | {"codes": torch.zeros(0, 3)}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {"probe_attributes": {}}},
+        {"metrics": {"probe_names": ["hat"], "probe_attributes": {"hat": {}}, "factor_r2": {"height": 0.5}}},
+        {"metrics": []},
+        {"probe_weight": torch.zeros(2, 9)},
+        {"factor_weight": torch.zeros(3, 3)},
+    ],
+)
+def test_damaged_probes(run, changes):
+    metrics = changes.pop("metrics", run.metrics)
+    with pytest.raises(AlikitError, match=r"^what this run keeps of its probes is damaged: record it anew$"):
+        LatentSpace(replace(run, metrics=metrics, codes=run.codes | changes))
+
+
 @pytest.mark.parametrize("n", [0, 2, 64])
 def test_codes_of_another_size(run, n):
     with pytest.raises(AlikitError, match=f"^a code of this run has 3 numbers, not {n}$"):

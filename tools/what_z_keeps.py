@@ -143,7 +143,15 @@ def table(factors: dict[str, dict], models: list[str]) -> str:
 
 PAGE = """# What z keeps
 
-    python tools/what_z_keeps.py          (its head says which runs it wants, and how they were made)
+    alikit train house-numbers-vae
+    alikit train house-numbers-gan
+    alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
+    python tools/what_z_keeps.py --judge
+    python tools/what_z_keeps.py
+
+The first three take half an hour to three quarters each on one thread, the judge 7 minutes. ALI is the recorded run
+[house-numbers](../house-numbers); of the others settings and logs are kept here, not their weights. What the last two
+commands write takes the place of what lies here. Runs by other names are told by `--vae`, `--gan` and `--post-hoc`.
 
 {held_out:,} house numbers that no run was trained on (seed {seed}), each of whose factors is known. *Read*: a linear
 probe of the encoder's mean code, fitted on the {train:,} training pictures; *pixels* is the same probe on as many
@@ -159,24 +167,38 @@ answer is worse than the mean. 95 % intervals, by resampling the pictures, are i
 
 ![Twelve originals and what the three models make of them](reconstructions.png)
 
+From a code drawn from q(z|x) in place of the mean one, the digit is kept by {drawn}.
+
 The judge (`judge.safetensors`) is a small convolutional network, trained on {pictures:,} other house numbers
 (`python tools/what_z_keeps.py --judge`, seed {judge_seed}). It has seen clean pictures only: what it says of
 smeared ones is a guess like any other.
 
 {runs}
 
-{hardware}; torch {torch}.
+The GAN, whose decoder the last one has, saw as many pictures before. {hardware}; torch {torch}.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", action="store_true", help="train the judge, which takes 7 minutes, and keep it")
-    parser.add_argument("--hardware", default=f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU")
-    parser.add_argument("--ali", type=Path, default=RESULTS / "house-numbers", help="run folder or record")
-    parser.add_argument("--vae", type=Path, default=Path("runs/house-numbers-vae-seed0"), help="run folder")
-    parser.add_argument("--gan", type=Path, default=Path("runs/house-numbers-gan-seed0"), help="run folder")
-    parser.add_argument("--post-hoc", type=Path, default=Path("runs/house-numbers-post-hoc-seed0"), help="run folder")
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
+    parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
+    parser.add_argument(
+        "--ali", type=Path, default=Path("results/house-numbers"), help="run folder or record, by default %(default)s"
+    )
+    parser.add_argument(
+        "--vae", type=Path, default=Path("runs/house-numbers-vae-seed0"), help="run folder, by default %(default)s"
+    )
+    parser.add_argument(
+        "--gan", type=Path, default=Path("runs/house-numbers-gan-seed0"), help="run folder, by default %(default)s"
+    )
+    parser.add_argument(
+        "--post-hoc",
+        type=Path,
+        default=Path("runs/house-numbers-post-hoc-seed0"),
+        help="run folder, by default %(default)s",
+    )
     arguments = parser.parse_args()
     if arguments.judge:
         settings = dict(JUDGE)
@@ -233,6 +255,9 @@ def page(report: dict, train: int) -> str:
         train=train,
         widest=max(high - low for _, low, high in numbers),
         table=table(report["factors"], list(report["runs"])),
+        drawn=", ".join(
+            f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in report["factors"]["digit"]["models"].items()
+        ),
         pictures=report["judge"]["pictures"],
         judge_seed=report["judge"]["seed"],
         runs="\n".join(

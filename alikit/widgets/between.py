@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..figures import grid, strips
 from ..models import mix
-from .panel import BIG, SMALL, Panel, fill, frame, zoom
+from .panel import BIG, BLANK, SMALL, Panel, fill, frame, zoom
 
 STOPS, STRIP = 101, 9  # of the slider; of the strip below
 
@@ -45,7 +45,9 @@ class Between(Panel):
         self._show_place()
 
     def sheet(self) -> Image.Image:
-        """Both ways as one picture."""
+        """Both ways as one picture. Blank where no run is open."""
+        if self.space is None:
+            return BLANK
         rows = {
             name: self.space.model.decode(self._codes(name == "spherical")[:: (STOPS - 1) // (STRIP - 1)])
             for name in self.way.options

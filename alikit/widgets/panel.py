@@ -16,6 +16,7 @@ from ..space import LatentSpace
 
 BIG = 256  # pixels a side of the large picture, about
 SMALL = 64  # of one in a strip
+BLANK = Image.new("RGB", (SMALL, SMALL), "white")
 
 
 class Panel(ipywidgets.VBox):
@@ -34,9 +35,10 @@ class Panel(ipywidgets.VBox):
         models: Mapping[str, Recorded] | None = None,
         first: str | None = None,
     ):
-        self._runs: dict[str, Recorded | Path] = dict(models or {})
+        self._runs: dict[str, Recorded | Path] = {}
         if results is not None:
-            self._runs |= {file.parent.name: file.parent for file in sorted(Path(results).glob("*/settings.json"))}
+            self._runs = {file.parent.name: file.parent for file in sorted(Path(results).glob("*/settings.json"))}
+        self._runs = dict(models or {}) | {name: run for name, run in self._runs.items() if name not in (models or {})}
         self.space: LatentSpace | None = None
         self._name: str | None = None  # of the run that is open
         self._quiet = False  # while the panel itself moves its controls
@@ -49,7 +51,7 @@ class Panel(ipywidgets.VBox):
             if self.space is not None:
                 break
         if not self._runs:
-            self.say(f"no recorded run in {results}: make one with alikit train and alikit record")
+            self.say(_nothing_in(results))
         elif first is not None and first not in self._runs:
             self.say(f"no run called {first}: there are {', '.join(self._runs)}")
 
@@ -75,6 +77,12 @@ class Panel(ipywidgets.VBox):
             self.say(str(error))
         except Exception as error:
             self.say(f"{type(error).__name__}: {error}")
+
+    def need(self) -> LatentSpace:
+        """The space of the run that is open. AlikitError where none is."""
+        if self.space is None:
+            raise AlikitError("no run is open: choose one")
+        return self.space
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -114,6 +122,16 @@ class Panel(ipywidgets.VBox):
                         self.run.value = self._name
             self._name = name
             self.opened()
+
+
+def _nothing_in(results: str | Path | None) -> str:
+    if results is None:
+        return "there is nothing to show: give a folder of recorded runs, or models by name"
+    if not Path(results).is_dir():
+        return f"{results} is no folder: name the one that recorded runs lie in"
+    if (Path(results) / "settings.json").is_file():
+        return f"{results} is one run: name the folder it lies in, and choose it by first={Path(results).name!r}"
+    return f"no recorded run in {results}: make one with alikit train and alikit record"
 
 
 def frame(side: int) -> ipywidgets.Image:

@@ -70,8 +70,8 @@ class Pencil(Sliders):
     def encode(self, x: Tensor) -> None:
         """Shows a picture (C, H, W) in [0, 1] and its code. A message in the panel if the run takes other shapes."""
         with self.telling():
-            z = self.space.encode(x)
-            self._give(x.reshape(1, *self.space.x_shape))
+            z = self.need().encode(x)
+            self._give(torch.as_tensor(x).reshape(1, *self.space.x_shape))
             self.start(z)
 
     def _give(self, x: Tensor) -> None:
@@ -100,6 +100,8 @@ class Pencil(Sliders):
     # The drawing is a picture of the run's own size, and the canvas shows it enlarged.
 
     def _wipe(self) -> None:
+        if self.space is None:
+            return
         channels, high, wide = self.space.x_shape
         self.drawing = self._colour(self.paper)[:, None, None].expand(channels, high, wide).clone()
         self._paint(torch.ones(high, wide, dtype=torch.bool))
@@ -117,12 +119,13 @@ class Pencil(Sliders):
             self.canvas.fill_styled_rects(columns * cell, rows * cell, cell, cell, colours)
 
     def _press(self, x: float, y: float) -> None:
-        self._at = (x, y)
-        self._drag(x, y)
+        if self.space is not None:
+            self._at = (x, y)
+            self._drag(x, y)
 
     def _drag(self, x: float, y: float) -> None:
         """Draws from where the pencil was to (x, y), as wide as digits' strokes are, its edges soft."""
-        if self._at is None or self.space is None:
+        if self._at is None:
             return
         side = self.space.x_shape[-1]
         begin, end = (torch.tensor(at) * side / BIG - 0.5 for at in (self._at, (x, y)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..figures import grid, strips
 from ..space import Direction
-from .panel import BIG, SMALL, Panel, fill, frame, same_noise, zoom
+from .panel import BIG, BLANK, SMALL, Panel, fill, frame, same_noise, zoom
 
 AXES, MEANINGS, NEIGHBOURS = 8, 3, 8
 # Put first where a run has them: what can be seen at a glance.
@@ -84,7 +84,7 @@ class Sliders(Panel):
     def start(self, z: Tensor) -> None:
         """Shows the code z of Z numbers, and comes back to it on reset. A message in the panel if its size is wrong."""
         with self.telling():
-            self._start = self.space.check(z)
+            self._start = self.need().check(z)
             self.z = self._start
             self.show()
 
@@ -111,7 +111,10 @@ class Sliders(Panel):
         return found | {slider: self.space.meanings[meaning.value] for slider, meaning in turns if meaning.value}
 
     def sheet(self, columns: int = 7) -> Image.Image:
-        """What the sliders do, as one picture: a row a slider, z turned from -3 to 3 standard deviations."""
+        """What the sliders do, as one picture: a row a slider, z turned from -3 to 3 standard deviations. Blank where
+        no run is open."""
+        if self.space is None:
+            return BLANK
         values = torch.linspace(-3, 3, columns)
         names = [slider.description for slider in self.axes] + [meaning.value for meaning in self.meanings]
         sliders = dict(zip((*self.axes, *self.turns), names, strict=True))

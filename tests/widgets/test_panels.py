@@ -211,9 +211,37 @@ def test_points_are_no_pictures(runs):
 def test_nothing_to_show(tmp_path, kind):
     panel = kind(tmp_path)
     assert "no recorded run in" in said(panel)
+    assert panel.sheet().size == (64, 64)
     for control in (getattr(panel, name, None) for name in ("another", "reset", "clear")):
         if control is not None:
             control.click()
+    assert "is no folder" in said(kind(tmp_path / "none"))
+    assert "nothing to show" in said(kind())
+    assert "is one run: name the folder it lies in" in said(kind(RESULTS / "celeba-small"))
+
+
+def test_nothing_is_open(tmp_path):
+    panel = Pencil(tmp_path)
+    panel._press(10.0, 10.0)
+    panel._lift(10.0, 10.0)
+    for ask in (lambda: panel.start(torch.zeros(3)), lambda: panel.encode(torch.zeros(1, 8, 8))):
+        panel.say("")
+        ask()
+        assert "no run is open" in said(panel)
+
+
+def test_a_code_that_is_no_number_leaves_the_panel_as_it_was(panel):
+    before, z = panel.picture.value, panel.z
+    panel.start(z * torch.nan)
+    assert "no number" in said(panel) and panel.z is z
+    panel.reset.click()
+    assert panel.picture.value == before and not said(panel)
+
+
+def test_a_model_of_ones_own_goes_before_a_record_of_its_name(runs):
+    panel = Sliders(RESULTS, {"celeba-small": runs["a"]})
+    assert panel.run.value == "celeba-small" and len(panel.z) == 16
+    assert list(panel.run.options).count("celeba-small") == 1
 
 
 def test_a_first_run_that_is_not_there(runs):
