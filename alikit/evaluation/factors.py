@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
-from .probes import components, means, regression
+from .probes import components, means, regression, standard
 
 RESAMPLES = 1000  # behind an interval
 
@@ -113,8 +113,7 @@ def ridge(v: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights (K, D) and bias (K,) of ridge regression of numbers (N, K) on v (N, D), standardised inside."""
     from sklearn.linear_model import Ridge  # a second to import: only where it is used
 
-    mean, scale = v.mean(0), v.std(0)
-    scale[scale <= 1e-6 * scale.max()] = np.inf  # constant but for rounding: no weight then
+    mean, scale = standard(v)
     fitted = Ridge(alpha=1.0).fit((v - mean) / scale, numbers)
     weight = np.atleast_2d(fitted.coef_) / scale
     return weight, fitted.intercept_ - weight @ mean

@@ -128,14 +128,21 @@ def regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     if (labels == labels[0]).all():
         return np.zeros((1, v.shape[1])), np.array([1.0 if labels[0] else -1.0]), False
-    mean, scale = v.mean(0), v.std(0)
-    scale[scale <= 1e-6 * scale.max()] = np.inf  # constant but for rounding, which would be blown up: no weight then
+    mean, scale = standard(v)
     regression = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge is counted
         regression.fit((v - mean) / scale, labels)
     weight = regression.coef_ / scale
     return weight, regression.intercept_ - weight @ mean, regression.n_iter_.max() >= ITERATIONS
+
+
+def standard(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) of v (N, D); infinite, so that it gets no weight, for a number that is constant
+    but for rounding, which would be blown up."""
+    mean, scale = v.mean(0), v.std(0)
+    scale[scale <= 1e-6 * scale.max()] = np.inf
+    return mean, scale
 
 
 def _shares(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
