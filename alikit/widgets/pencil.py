@@ -64,6 +64,9 @@ class Pencil(Sliders):
         with self.quietly():
             self.number.max = len(self.space.codes) - 1
         super().opened()
+
+    def begin(self) -> None:
+        """Shows an empty pad and the code of the held-out picture that is chosen."""
         self._wipe()
         self._pick()
 

@@ -79,6 +79,10 @@ class Sliders(Panel):
         for row in zip(self.meanings, self.turns, self.qualities, strict=True):
             for part in row:
                 part.layout.display = None if row[0].value else "none"
+        self.begin()
+
+    def begin(self) -> None:
+        """Shows the code that a run begins with."""
         self._draw()
 
     def start(self, z: Tensor) -> None:
