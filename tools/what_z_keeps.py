@@ -205,9 +205,8 @@ def main() -> None:
         torch.manual_seed(settings["seed"])
         judge = train_judge(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
         OUT.mkdir(exist_ok=True)
-        write_whole(
-            OUT / "judge.safetensors", lambda file: file.write_bytes(storage.to_file(judge, limit=0))
-        )  # in 8 bits
+        in_8_bits = storage.to_file(judge, limit=0)
+        write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
         return
     folders = dict(zip(MODELS, (arguments.ali, arguments.vae, arguments.post_hoc), strict=True))
     try:
