@@ -3,11 +3,14 @@
 `q_logits` and `p_logits` are D's outputs before the sigmoid, shape (N,), any real number: on pairs (x, z_hat) of the
 encoder joint q, and on pairs (x_tilde, z) of the decoder joint p. D(.) = sigmoid(logit) is its belief in "this is q".
 Losses are scalars in nats. softplus(-d) is -log D and softplus(d) is -log(1 - D), safe at any logit.
+
+Where D also tells K classes apart it has K + 1 logits, (N, K + 1), the last for "this is p" (Salimans et al. 2016). It
+may leave the last one out, (N, K), which then is 0: a softmax only knows differences, so the game is the same.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import cross_entropy, logsigmoid, pad, softplus
 
 Q, P = 1, -1  # what D may take a pair for
 
@@ -46,3 +49,21 @@ def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
 def gan_generator_loss(p_logits: Tensor) -> Tensor:
     """-E_p[log D]: the non-saturating loss of a decoder that plays alone (Goodfellow et al. 2014, section 3)."""
     return surprise(p_logits, Q)
+
+
+def realness(class_logits: Tensor, classes: int) -> Tensor:
+    """D's logit for "q, of whatever class", (N,): log of p(1) + ... + p(K) over p(K + 1).
+
+    class_logits  (N, K + 1), or (N, K) with the last one fixed at 0; any real numbers, large ones too
+    """
+    every = pad(class_logits, (0, 1)) if class_logits.shape[1] == classes else class_logits
+    return every[:, :classes].logsumexp(1) - every[:, classes]
+
+
+def class_surprise(class_logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """-E[log p(label | it is q's)], the cross-entropy among the K classes; labels (N,) int64.
+
+    With `surprise(realness(...), Q)` it makes -E[log p(label)] among all K + 1 classes: to be a real cat, a pair has to
+    be real, and a cat among the real.
+    """
+    return cross_entropy(class_logits[:, :classes], labels)

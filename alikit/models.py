@@ -7,6 +7,8 @@ frozen inside ALI is post-hoc inference. `VAE` and `InverseMapping` have one pla
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -22,15 +24,21 @@ class Game(nn.Module):
     """What every model can be asked, whatever it played. Codes z are (N, Z); x is (N, D) or (N, C, H, W).
 
     Questions are answered without gradients and in evaluation mode (batch norm by its running statistics, no dropout);
-    the mode is put back afterwards. Only `losses` and `players` differ from game to game.
+    the mode is put back afterwards. Only `losses` and `players` differ from game to game. `classes` is the number of
+    classes that a model tells apart, K, or 0.
     """
 
-    def __init__(self, decoder: nn.Module, z_dim: int, encoder: nn.Module | None = None):
+    classes = 0
+
+    def __init__(self, decoder: nn.Module | None, z_dim: int, encoder: nn.Module | None = None):
         super().__init__()
         self.decoder, self.z_dim, self.encoder = decoder, z_dim, encoder
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        """Each player's loss (a scalar, in nats unless said otherwise) on one batch of data x, in one forward pass."""
+    def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
+        """Each player's loss (a scalar, in nats unless said otherwise) on one batch of data x, in one forward pass.
+
+        y  the classes of the last M examples of x, (M,) int64, for games that want to know them
+        """
         raise NotImplementedError
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -38,13 +46,13 @@ class Game(nn.Module):
         raise NotImplementedError
 
     def gradients(
-        self, x: Tensor, players: dict[str, list[nn.Parameter]] | None = None
+        self, x: Tensor, y: Tensor | None = None, players: dict[str, list[nn.Parameter]] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
         """The losses on one batch, and the gradient of each player's loss for that player's own parameters.
 
         players  what `players()` gives, from whoever has it at hand: to collect it takes a while
         """
-        losses = self.losses(x)
+        losses = self.losses(x) if y is None else self.losses(x, y)
         return losses, {
             player: torch.autograd.grad(losses[player], own, retain_graph=True)
             for player, own in (players or self.players()).items()
@@ -75,23 +83,35 @@ class Game(nn.Module):
 
     def decode(self, z: Tensor, sample: bool = False) -> Tensor:
         """x_tilde for each z, (N, ...): the mean of p(x|z), or a draw from it with sample=True."""
+        if self.decoder is None:
+            raise AlikitError("a classifier draws nothing: train a recipe that has a decoder")
         return self._ask(self.decoder, z, sample)
 
     def reconstruct(self, x: Tensor, sample: bool = True) -> Tensor:
         """Gx(Gz(x)), same shape as x: encode, then decode; sample as for `encode`."""
         return self.decode(self.encode(x, sample))
 
+    def classify(self, x: Tensor) -> Tensor:
+        """The logits of the K classes, (N, K); the largest is the guess."""
+        raise AlikitError("this model knows no classes: train a recipe with labels, see alikit recipes")
+
     def interpolate(self, x_from: Tensor, x_to: Tensor, steps: int = 9, spherical: bool = False) -> Tensor:
         """Paths between pairs of examples, decoded at `steps` points from one code to the other: (N, steps, ...)."""
         z = mix(self.encode(x_from, sample=False), self.encode(x_to, sample=False), steps, spherical)
         return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    @torch.no_grad()
     def _ask(self, conditional: nn.Module, v: Tensor, sample: bool) -> Tensor:
+        with self.asked():
+            return conditional(v) if sample else conditional.mean(v)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Without gradients and in evaluation mode, for as long as it lasts."""
         training = self.training
         self.eval()
         try:
-            return conditional(v) if sample else conditional.mean(v)
+            with torch.no_grad():
+                yield
         finally:
             self.train(training)
 
@@ -153,33 +173,47 @@ class AdversarialGame(Game):
         return {"discriminator": discriminator, "generator": generator}
 
     def logits(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """D's logits on q's and on p's pairs, each (N,), from ONE pass over both, as the paper's authors do.
+        """D's logits on q's and on p's pairs, each (N,) or of classes (N, K), from ONE pass over both, as in the paper.
 
         With batch norm in D the two halves share their statistics, so two separate passes would be another game.
         """
         q_logits, p_logits = self.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).chunk(2)
         return q_logits, p_logits
 
-    def _shown(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def realness(self, logits: Tensor) -> Tensor:
+        """How sure D is that pairs are q's, (N,), by its logits on them: what the players contend for."""
+        return logits
+
+    def owed(self, q_logits: Tensor, y: Tensor) -> Tensor:
+        """What the discriminator pays besides, by its logits on the pairs whose classes y, (M,), are known."""
+        raise AlikitError("this game knows nothing of classes: train it without labels")
+
+    def _shown(self, x: Tensor, y: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """`pairs`; for the penalty, q's x is a copy that has a gradient of its own, apart from what the encoder sees.
 
         Its gradient is then D's alone, not also the one that reaches x by way of z_hat; the caller's x stays as it is.
+        What D is told about the class of a pair is D's affair too: the encoder learns from the other pairs alone.
         """
         q_pair, p_pair = self.pairs(x)
+        if y is not None:
+            free = len(x) - len(y)
+            q_pair = tuple(m if m.grad_fn is None else torch.cat([m[:free], m[free:].detach()]) for m in q_pair)
         if self.r1:
             q_pair = tuple(m if m.grad_fn is not None else m.detach().requires_grad_() for m in q_pair)
         return q_pair, p_pair
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        q_pair, p_pair = self._shown(x)
+    def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
+        q_pair, p_pair = self._shown(x, y)
         q_logits, p_logits = self.logits(q_pair, p_pair)
-        losses = self._surprises(q_logits, p_logits)
+        losses = self._surprises(self.realness(q_logits), self.realness(p_logits))
+        if y is not None:
+            losses["discriminator"] = losses["discriminator"] + self.owed(q_logits[-len(y) :], y)
         if self.r1:
-            losses["discriminator"] = losses["discriminator"] + self._steepness(q_logits, q_pair)
+            losses["discriminator"] = losses["discriminator"] + self._steepness(self.realness(q_logits), q_pair)
         return losses
 
     def gradients(
-        self, x: Tensor, players: dict[str, list[nn.Parameter]] | None = None
+        self, x: Tensor, y: Tensor | None = None, players: dict[str, list[nn.Parameter]] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
         """As for every game, but with one backward pass through D for both players instead of one for each.
 
@@ -188,11 +222,11 @@ class AdversarialGame(Game):
         is multiplied by the ratio of the two dL/dlogit. Batch norm in D lets a logit depend on all pairs: then two.
         """
         if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules()):
-            return super().gradients(x, players)
-        q_pair, p_pair = self._shown(x)
+            return super().gradients(x, y, players)
+        q_pair, p_pair = self._shown(x, y)
         q_logits, p_logits = self.logits(q_pair, p_pair)
-        verdict = torch.cat([q_logits, p_logits])
-        told = verdict.detach().chunk(2)
+        real = self.realness(q_logits), self.realness(p_logits)
+        told = tuple(logits.detach() for logits in real)
         losses = self._surprises(*told)
         slope = {
             player: torch.cat([slope_of_surprise(logits, side) for logits, side in zip(told, sides, strict=True)])
@@ -206,14 +240,19 @@ class AdversarialGame(Game):
         own_d, own_g = own["discriminator"], own["generator"]
         extra = [None] * len(own_d)
         if self.r1:
-            penalty = self._steepness(q_logits, q_pair)
+            penalty = self._steepness(real[0], q_pair)
             losses["discriminator"] = losses["discriminator"] + penalty
             extra = torch.autograd.grad(penalty, own_d, retain_graph=True, allow_unused=True)
         for pair, scale in zip((q_pair, p_pair), ratio.chunk(2), strict=True):
             for member in pair:
                 if member.grad_fn is not None:  # made by a network, so its gradient goes on into it
                     member.register_hook(lambda g, s=scale: g * s.view(-1, *[1] * (g.ndim - 1)))
-        found = torch.autograd.grad(verdict, [*own_d, *own_g], seed)
+        asked, seeds = [torch.cat(real)], [seed]
+        if y is not None:
+            asked.append(self.owed(q_logits[-len(y) :], y))
+            seeds.append(torch.ones_like(asked[1]))
+            losses["discriminator"] = losses["discriminator"] + asked[1]
+        found = torch.autograd.grad(asked, [*own_d, *own_g], seeds)
         of_d = tuple(g if more is None else g + more for g, more in zip(found, extra, strict=False))
         return losses, {"discriminator": of_d, "generator": found[len(own_d) :]}
 

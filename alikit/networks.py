@@ -220,16 +220,25 @@ class Frozen(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to one logit.
+    """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to the logits.
 
-    A GAN's "pair" is (x,) alone, ALI's is (x, z). With `nn.Identity` towers the members are joined as they come.
+    A GAN's "pair" is (x,) alone, ALI's is (x, z). With `nn.Identity` towers the members are joined as they come. The
+    last layer of `joint` has one output, or one for each class that D tells apart.
     """
 
-    def __init__(self, towers: list[nn.Module], joint: nn.Module):
+    def __init__(self, towers: list[nn.Module], joint: nn.Sequential):
         super().__init__()
         self.towers, self.joint = nn.ModuleList(towers), joint
 
     def forward(self, *pair: Tensor) -> Tensor:
-        """The members, each (N, ...) -> logits (N,): large where the pair looks like one of q's."""
+        """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's; of classes (N, K)."""
+        return self.verdict(self.features(*pair))
+
+    def features(self, *pair: Tensor) -> Tensor:
+        """What the last layer judges by, (N, F) or (N, F, 1, 1)."""
         features = [tower(member).flatten(1) for tower, member in zip(self.towers, pair, strict=True)]
-        return _unrounded(self.joint(torch.cat(features, dim=1)).flatten())
+        return self.joint[:-1](torch.cat(features, dim=1))
+
+    def verdict(self, features: Tensor) -> Tensor:
+        """The logits, (N,) or (N, K), of `features`."""
+        return _unrounded(self.joint[-1](features).flatten(1).squeeze(1))

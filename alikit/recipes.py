@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from .data import Dataset
+from .data.labels import few_labels
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, inverse_mapping, post_hoc_inference
 from .networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, Pixels, conv_stack, initialise, mlp
+from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import Trainer, has_bf16
 
 
@@ -43,9 +45,9 @@ class Dense:
         stack = mlp([z_dim, *self.decoder, math.prod(x_shape)], batch_norm=True)
         return stack if self.size is None else nn.Sequential(stack, nn.Unflatten(1, x_shape), Pixels(x_shape, mean))
 
-    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1) -> nn.Module:
         towers = [nn.Identity() for _ in range(2 if z_dim else 1)]
-        widths = [math.prod(x_shape) + z_dim, *self.discriminator, 1]
+        widths = [math.prod(x_shape) + z_dim, *self.discriminator, outputs]
         return Discriminator(towers, mlp(widths, pieces=self.pieces, dropout=self.dropout))
 
 
@@ -70,22 +72,26 @@ class Pictures:
         stack = conv_stack(self.decoder, z_dim, self.slope, x_shape[0])
         return nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), stack, Pixels(x_shape, mean))
 
-    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1) -> nn.Module:
         towers, features = [conv_stack(self.of_x, x_shape[0], self.slope)], self.of_x[-1].maps
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
             features += self.of_z[-1].maps
-        joint = conv_stack(self.joint, features, self.slope, 1)
-        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), joint))
+        joint = conv_stack(self.joint, features, self.slope, outputs)
+        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One row of the table below. `z_dim` is Z; `encoder` is "gaussian", "deterministic", "noise" or None (a GAN);
-    `weight_std` the spread of initial weights, None for PyTorch's own; `data` the default source."""
+    `weight_std` the spread of initial weights, None for PyTorch's own; `data` the default source.
+
+    Games with labels have `labels` of them by default, and `labelled_batch` in each batch. `explicit` gives their
+    discriminator a logit of its own for class K + 1, which is otherwise fixed at 0, see `losses`.
+    """
 
     summary: str
-    game: str  # "ali", "gan", "vae", "inverse" or "post-hoc"
+    game: str  # "ali", "gan", "vae", "inverse", "post-hoc"; with labels "k+1", "feature-matching", "supervised"
     data: str
     networks: Dense | Pictures
     z_dim: int
@@ -103,6 +109,9 @@ class Recipe:
     flips: bool = False  # of pictures, see `Trainer`
     bf16: bool = False  # where the machine is quick at it, see `Trainer`
     scale: float = 1.0  # of p(x|z) at the start, see `VAE`
+    labels: int = 0
+    labelled_batch: int = 0
+    explicit: bool = False
 
     @property
     def needs_decoder(self) -> bool:
@@ -111,19 +120,37 @@ class Recipe:
 
     @property
     def has_discriminator(self) -> bool:
-        return self.game in ("ali", "gan", "post-hoc")
+        return self.game in ("ali", "gan", "post-hoc", "k+1", "feature-matching")
 
-    def build(self, x_shape: tuple[int, ...], mean: Tensor | None = None, trained: Game | None = None) -> Game:
+    @property
+    def has_labels(self) -> bool:
+        """Whether some examples have to come with their class."""
+        return self.game in ("k+1", "feature-matching", "supervised")
+
+    def build(
+        self,
+        x_shape: tuple[int, ...],
+        mean: Tensor | None = None,
+        trained: Game | None = None,
+        classes: int | None = None,
+    ) -> Game:
         """The untrained model for examples of `x_shape`, its weights drawn from torch's global generator.
 
         mean     the mean training picture, where the decoder's pixels start; None leaves them grey
         trained  for "inverse" and "post-hoc", the model whose decoder is frozen; None builds an untrained one
                  (which is what loading weights into it afterwards needs)
+        classes  K, for games with labels
 
         Raises AlikitError where the networks are not made for examples of this shape, or `trained` has a decoder of
         another kind.
         """
         self._check(x_shape)
+        if self.has_labels and not classes:
+            raise AlikitError("a game with labels wants data whose examples have one class each: name other data")
+        outputs = classes + self.explicit if self.has_labels else 1
+        if self.game == "supervised":
+            classifier = self.networks.build_discriminator(x_shape, 0, classes)
+            return Supervised(initialise(classifier, self.weight_std) if self.weight_std else classifier, classes)
         parts: dict[str, nn.Module] = {}
         if self.encoder:
             net = self.networks.build_encoder(self.encoder, x_shape, self.z_dim)
@@ -134,7 +161,8 @@ class Recipe:
             }[self.encoder](net)
         parts["decoder"] = Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean))
         if self.has_discriminator:
-            parts["discriminator"] = self.networks.build_discriminator(x_shape, 0 if self.game == "gan" else self.z_dim)
+            z_dim = self.z_dim if self.encoder else 0
+            parts["discriminator"] = self.networks.build_discriminator(x_shape, z_dim, outputs)
         if self.weight_std:
             for part in parts.values():
                 initialise(part, self.weight_std)
@@ -142,6 +170,10 @@ class Recipe:
             return VAE(**parts, z_dim=self.z_dim, scale=self.scale)
         if self.game in ("ali", "gan"):
             return {"ali": ALI, "gan": GAN}[self.game](**parts, z_dim=self.z_dim, r1=self.r1)
+        if self.game == "k+1":
+            return KPlusOne(**parts, z_dim=self.z_dim, classes=classes, r1=self.r1)
+        if self.game == "feature-matching":
+            return FeatureMatchingGAN(**parts, z_dim=self.z_dim, classes=classes)
         decoder = parts.pop("decoder")
         if trained:
             try:
@@ -152,7 +184,7 @@ class Recipe:
         return (inverse_mapping if self.game == "inverse" else post_hoc_inference)(start, **parts)
 
     def trainer(self, model: Game, data: Dataset, seed: int = 0) -> Trainer:
-        """A `Trainer` with the recipe's settings; `seed` is that of the order of examples."""
+        """A `Trainer` with the recipe's settings; `seed` is that of the order of examples, and of which have labels."""
         return Trainer(
             model,
             data,
@@ -165,6 +197,8 @@ class Recipe:
             precise_bn=self.precise_bn,
             flips=self.flips,
             bf16=self.bf16 and has_bf16(model.device),
+            labelled=few_labels(data, self.labels, seed) if self.has_labels else None,
+            labelled_batch=self.labelled_batch,
             seed=seed,
         )
 
@@ -331,7 +365,7 @@ _solved = {
 }
 _digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000, "decay": True}
 # The paper's runs on pictures, as published: N(0, 0.01) weights, Adam 1e-4 with beta1 0.5.
-_paper = {"game": "ali", "lr": 1e-4, "weight_std": 0.01}
+_paper = {"lr": 1e-4, "weight_std": 0.01}
 # Ours: what makes the most of some hours of a processor.
 _laptop = {
     "networks": LAPTOP,
@@ -345,6 +379,30 @@ _laptop = {
     "bf16": True,
 }
 _photographs = {"game": "ali", **_laptop, "flips": True}
+# With labels. At the rates above D, which has names to learn besides, takes several times as long to learn them.
+_labelled = {"labelled_batch": 16, "labels": 1000, **_laptop, "lr": 1e-3}
+_house_labelled = {"data": "house-numbers", "steps": 2_000, **_labelled}
+_photographs_labelled = {
+    **{"data": "cifar10", "steps": 28_000, "flips": True},
+    **_labelled,
+    **{"labels": 4000, "labelled_batch": 32, "lr": 5e-4},
+}
+_cifar10_labelled = {
+    "data": "cifar10",
+    "networks": PAPER_CIFAR10,
+    "z_dim": 64,
+    "labels": 4000,
+    "labelled_batch": 100,
+    "steps": 45_000,
+    "lr": 3e-4,
+    "averaging": 0.9999,
+    "ramp": True,
+    "decay": True,
+    "flips": True,
+    "bf16": True,
+}
+_digits_labelled = {**_digits, "labels": 50, "labelled_batch": 50, "averaging": 0.999, "ramp": True}
+_no_encoder = {"encoder": None}
 # A mirrored digit is another digit, or none.
 _house = {"data": "house-numbers", "steps": 14_000, **_laptop}
 
@@ -367,9 +425,22 @@ RECIPES = {
     "house-numbers-post-hoc": Recipe("that GAN's decoder and post-hoc inference", "post-hoc", **_house),
     # From a scale of 1 it is slow to use its code: after 600 steps sigma is 0.91, in place of 0.16.
     "house-numbers-vae": Recipe("VAE with the same encoder and decoder", "vae", scale=0.1, **_house),
+    "digits-semi": Recipe("ALI with K + 1 classes and a few labels", "k+1", **_digits_labelled),
+    "digits-feature-matching": Recipe(
+        "a GAN with K + 1 classes and feature matching", "feature-matching", **_digits_labelled, **_no_encoder
+    ),
+    "digits-supervised": Recipe("the few labels and nothing else", "supervised", **_digits_labelled, **_no_encoder),
+    "house-numbers-semi": Recipe("ALI with K + 1 classes and 1000 labels", "k+1", **_house_labelled),
+    "house-numbers-feature-matching": Recipe(
+        "a GAN with K + 1 classes and feature matching", "feature-matching", **_house_labelled, **_no_encoder
+    ),
+    "house-numbers-supervised": Recipe(
+        "the 1000 labels and nothing else", "supervised", **_house_labelled, **_no_encoder
+    ),
     # Steps are the paper's epochs: 6475 of 45,000 pictures, 100 of 531,131, 123 of 162,770, 125 of 1,281,167.
     "cifar10": Recipe(
         "ALI on CIFAR-10, the paper's networks",
+        "ali",
         data="cifar10",
         networks=PAPER_CIFAR10,
         z_dim=64,
@@ -377,10 +448,17 @@ RECIPES = {
         **_paper,
     ),
     "svhn": Recipe(
-        "ALI on SVHN, the paper's networks", data="svhn-extra", networks=PAPER_SVHN, z_dim=256, steps=531_100, **_paper
+        "ALI on SVHN, the paper's networks",
+        "ali",
+        data="svhn-extra",
+        networks=PAPER_SVHN,
+        z_dim=256,
+        steps=531_100,
+        **_paper,
     ),
     "celeba": Recipe(
         "ALI on CelebA at 64x64, the paper's networks",
+        "ali",
         data="celeba",
         networks=PAPER_CELEBA,
         z_dim=256,
@@ -389,6 +467,7 @@ RECIPES = {
     ),
     "tiny-imagenet": Recipe(
         "ALI on Tiny ImageNet at 64x64, the paper's networks",
+        "ali",
         data="tiny-imagenet",
         networks=PAPER_TINY_IMAGENET,
         z_dim=256,
@@ -396,7 +475,33 @@ RECIPES = {
         steps=1_251_125,
         **_paper,
     ),
+    # With labels the paper gives no settings: networks and batch are its own, the rate is Salimans et al.'s. D, which has
+    # no batch norm, starts from PyTorch's weights: from N(0, 0.01) hardly anything of a picture reaches its last layer.
+    "cifar10-semi": Recipe("K + 1 classes on CIFAR-10, the paper's networks", "k+1", **_cifar10_labelled),
+    "cifar10-feature-matching": Recipe(
+        "feature matching on CIFAR-10, the paper's networks", "feature-matching", **_cifar10_labelled, **_no_encoder
+    ),
+    "cifar10-supervised": Recipe(
+        "the 4000 labels and nothing else, the paper's networks", "supervised", **_cifar10_labelled, **_no_encoder
+    ),
+    "dcgan": Recipe(
+        "the GAN beside ALI on SVHN: its decoder and D(x), as many steps",
+        "gan",
+        data="svhn-extra",
+        networks=PAPER_SVHN,
+        z_dim=256,
+        steps=531_100,
+        **_paper,
+        **_no_encoder,
+    ),
     "cifar10-small": Recipe("ALI on CIFAR-10, laptop networks", data="cifar10", steps=70_300, **_photographs),
+    "cifar10-semi-small": Recipe("K + 1 classes, laptop networks", "k+1", **_photographs_labelled),
+    "cifar10-feature-matching-small": Recipe(
+        "feature matching, laptop networks", "feature-matching", **_photographs_labelled, **_no_encoder
+    ),
+    "cifar10-supervised-small": Recipe(
+        "the 4000 labels and nothing else, laptop networks", "supervised", **_photographs_labelled, **_no_encoder
+    ),
     "svhn-small": Recipe("ALI on SVHN, laptop networks", "ali", data="svhn", steps=114_400, **_laptop),
     "celeba-small": Recipe("ALI on CelebA at 32x32, laptop networks", data="celeba", steps=76_290, **_photographs),
     "tiny-imagenet-small": Recipe(

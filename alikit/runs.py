@@ -62,6 +62,8 @@ TRAINED_WITH = (
     "precise_bn",
     "flips",
     "bf16",
+    "labels",
+    "labelled_batch",
 )
 
 
@@ -76,8 +78,15 @@ def trainer(settings: dict, data: Dataset) -> Trainer:
     recipe = replace(RECIPES[settings["recipe"]], **kept)
     trained = load_model(settings["decoder"]) if settings["decoder"] else None
     torch.manual_seed(settings["seed"])
-    model = recipe.build(data.shape, data.mean(), trained)
+    model = recipe.build(data.shape, data.mean(), trained, number_of_classes(data))
     return recipe.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
+
+
+def number_of_classes(data: Dataset) -> int | None:
+    """K, of data whose examples have one class each."""
+    if data.labels is None or data.labels.ndim != 1:
+        return None
+    return len(data.classes) or 1 + int(data.labels.max())
 
 
 def placed(source: str, folder: Path) -> str:
@@ -252,7 +261,7 @@ def load_model(folder: str | Path) -> Game:
     known = settings(folder)
     if (folder / "decoder.safetensors").is_file():
         return _load_parts(folder, known)
-    model = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
+    model = _untrained(known)
     try:
         weights = load_file(folder / "weights.safetensors")
         if (
@@ -270,8 +279,12 @@ def load_model(folder: str | Path) -> Game:
     return model.eval()
 
 
+def _untrained(known: dict) -> Game:
+    return RECIPES[known["recipe"]].build(tuple(known["x_shape"]), classes=known.get("number_of_classes"))
+
+
 def _load_parts(folder: Path, known: dict) -> Game:
-    built = RECIPES[known["recipe"]].build(tuple(known["x_shape"]))
+    built = _untrained(known)
     for name, network in (("encoder", built.encoder), ("decoder", built.decoder)):
         if network is not None:
             storage.from_file(network, folder / f"{name}.safetensors")

@@ -75,6 +75,7 @@ class Trainer:
     flips       mirror each picture of a batch, left to right, with probability 1/2
     bf16        let the networks compute in bfloat16 where PyTorch's autocast holds that to be safe; weights, losses
                 and the optimiser stay float32. About twice as fast where the processor has it, see `has_bf16`
+    labelled    the examples whose classes the model is told, `labelled_batch` of them added to each batch
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
     Raises AlikitError where the batch is larger than the data, and for precise_bn in a game without a discriminator.
@@ -94,6 +95,8 @@ class Trainer:
         precise_bn: bool = False,
         flips: bool = False,
         bf16: bool = False,
+        labelled: Dataset | None = None,
+        labelled_batch: int = 0,
         seed: int = 0,
     ):
         if len(data) < 2:
@@ -107,6 +110,7 @@ class Trainer:
         # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
         self.model = model.to(memory_format=torch.channels_last)
         self.data = data.to(model.device) if data.fits(model.device) else data
+        self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
         self.flips, self.bf16 = flips, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
@@ -132,7 +136,7 @@ class Trainer:
     def one_step(self) -> dict[str, Tensor]:
         """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
-            losses, gradients = self.model.gradients(self._batch(), self.players)
+            losses, gradients = self.model.gradients(*self._batch(), self.players)
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
                 # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
@@ -217,17 +221,24 @@ class Trainer:
         """Steps in which every example is seen once, but for an odd rest."""
         return len(self.data) // self.batch_size
 
-    def _batch(self) -> Tensor:
-        """The examples of the step to come; the odd rest of an epoch is left out."""
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """The examples of the step to come, and the classes of the last of them; the odd rest of an epoch is left out,
+        and so is that of a pass over the labelled ones."""
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed)
         x = self.data.floats(self._order[position * self.batch_size : (position + 1) * self.batch_size])
-        x = x.to(self.model.device, non_blocking=True)
+        x, y = x.to(self.model.device, non_blocking=True), None
+        if self.labelled_batch:
+            epoch, position = divmod(self.step, len(self.labelled) // self.labelled_batch)
+            order = epoch_order(len(self.labelled), epoch, self.seed + 1)  # not that of the others
+            known = order[position * self.labelled_batch : (position + 1) * self.labelled_batch]
+            x = torch.cat([x, self.labelled.floats(known).to(x.device)])
+            y = self.labelled.labels[known].to(x.device)
         if self.flips:
             mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
             x = torch.where(mirrored, x.flip(3), x)
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, y
 
     def state(self) -> dict:
         """All that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""

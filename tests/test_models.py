@@ -421,12 +421,12 @@ def test_backward_passes_through_the_discriminator(batch_norm, passes, x):
 def test_penalty_on_a_linear_discriminator(game, x):
     """Its slope is its weights everywhere, whichever way z_hat hangs on x."""
     model = without_batch_norm(game)
-    model.discriminator.joint = nn.Linear(X if game == "gan" else X + Z, 1)
+    model.discriminator.joint = nn.Sequential(nn.Linear(X if game == "gan" else X + Z, 1))
     losses = []
     for model.r1 in (0.0, 0.7):
         torch.manual_seed(1)
         losses.append(model.losses(x))
-    expected = 0.7 / 2 * model.discriminator.joint.weight.square().sum()
+    expected = 0.7 / 2 * model.discriminator.joint[0].weight.square().sum()
     torch.testing.assert_close(losses[1]["discriminator"] - losses[0]["discriminator"], expected, atol=1e-6, rtol=1e-5)
     assert losses[1]["generator"] == losses[0]["generator"]
 

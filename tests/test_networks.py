@@ -223,14 +223,14 @@ def test_frozen_lets_gradients_through_to_its_input():
 
 
 def test_discriminator_joins_the_pair():
-    joint = nn.Linear(2 * 2 * 2 + 3, 1)
+    joint = nn.Sequential(nn.Linear(2 * 2 * 2 + 3, 1))
     x, z = torch.randn(5, 2, 2, 2), torch.randn(5, 3)
     logits = Discriminator([nn.Identity(), nn.Identity()], joint)(x, z)
     torch.testing.assert_close(logits, joint(torch.cat([x.reshape(5, 8), z], 1))[:, 0])
 
 
 def test_discriminator_uses_each_tower_for_its_member():
-    x_tower, z_tower, joint = nn.Linear(4, 2), nn.Linear(3, 2), nn.Linear(4, 1)
+    x_tower, z_tower, joint = nn.Linear(4, 2), nn.Linear(3, 2), nn.Sequential(nn.Linear(4, 1))
     x, z = torch.randn(5, 4), torch.randn(5, 3)
     expected = joint(torch.cat([x_tower(x), z_tower(z)], 1))[:, 0]
     torch.testing.assert_close(Discriminator([x_tower, z_tower], joint)(x, z), expected)

@@ -114,7 +114,7 @@ def test_a_discriminator_that_is_sure_does_not_break_the_run(points, size):
 def test_a_gradient_that_lies_otherwise_in_memory_is_taken_as_it_should(points):
     # Fused Adam goes through memory and would take the gradient's first number for another weight's.
     class Turned(VAE):
-        def gradients(self, x, players=None):
+        def gradients(self, x, y=None, players=None):
             losses, found = super().gradients(x)
             return losses, {player: tuple(self.turned(g) for g in own) for player, own in found.items()}
 

@@ -1,6 +1,7 @@
 """How good: modes found, pictures given back or copied, samples beside real pictures, and what the codes keep."""
 
 from .awake import awake
+from .classification import Classification, classification
 from .codes import Codes, codes
 from .copying import Copying, copying
 from .coverage import Coverage, coverage
@@ -9,13 +10,16 @@ from .fidelity import Fidelity, Reconstruction, fidelity, frechet, precision_rec
 from .latent import Latent, latent
 from .measured import METRICS, QUICK, found_modes, measured
 from .probes import Probe, probe
+from .svm import Draws, network_features, svm
 
 __all__ = [
     "METRICS",
     "QUICK",
+    "Classification",
     "Codes",
     "Copying",
     "Coverage",
+    "Draws",
     "FeatureNetwork",
     "Fidelity",
     "Latent",
@@ -23,6 +27,7 @@ __all__ = [
     "Reconstruction",
     "Sets",
     "awake",
+    "classification",
     "codes",
     "copying",
     "coverage",
@@ -34,7 +39,9 @@ __all__ = [
     "inception",
     "latent",
     "measured",
+    "network_features",
     "precision_recall",
     "probe",
     "reconstruction",
+    "svm",
 ]

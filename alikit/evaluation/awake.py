@@ -1,6 +1,5 @@
 """Whether an encoder is learning: three numbers, cheap enough for every line of a training log."""
 
-import torch
 from torch import Tensor
 
 from ..models import Game
@@ -28,11 +27,6 @@ def awake(model: Game, x: Tensor, z: Tensor) -> dict[str, float]:
     return found
 
 
-@torch.no_grad()
 def _sigma(model: Game, x: Tensor) -> Tensor:
-    training = model.training
-    model.eval()
-    try:
+    with model.asked():
         return model.encoder.moments(x)[1].exp()
-    finally:
-        model.train(training)

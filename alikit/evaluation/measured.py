@@ -11,6 +11,7 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
+from .classification import classification
 from .codes import codes
 from .copying import copying
 from .coverage import coverage
@@ -18,10 +19,12 @@ from .features import feature_network, in_features
 from .fidelity import fidelity, reconstruction
 from .latent import latent
 from .probes import probe
+from .svm import compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
-QUICK = ("reconstruction", "codes")
-METRICS = (*QUICK, "fidelity", "copying", "probe")
+QUICK = ("reconstruction", "codes", "classification")
+METRICS = (*QUICK, "fidelity", "copying", "probe", "svm")
+LABELS = 1_000  # of an SVM's draw, as in the paper
 
 
 def found_modes(model: Game) -> dict[str, float]:
@@ -36,6 +39,7 @@ def measured(
     held_out: Dataset,
     metrics: tuple[str, ...] = QUICK,
     network: nn.Module | None = None,
+    labels: int = LABELS,
 ) -> dict[str, float | int | None]:
     """The chosen metrics, their names led by that of the metric; of points `coverage`, and `latent` where modes are
     known and there is an encoder, in any case and under their own names. Rounded to 5 decimals; None for a number that
@@ -43,11 +47,13 @@ def measured(
 
     reconstruction  `reconstruction` error; left out without an encoder
     codes           `codes`, of pictures; left out without an encoder, and of a single example
+    classification  `classification`; left out of a model that knows no classes
     fidelity        `fidelity` of 10,000 samples in the features of `network`, by default `feature_network`
     copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
     probe           `probe`, without weights and single attributes; a minute or two, of 32x32
+    svm             `svm.compared` with so many `labels`; some minutes, of 32x32
 
-    AlikitError for another name, or where data or model are not for one of the latter three.
+    AlikitError for another name, or where data or model are not for one of the latter four.
     """
     if unknown := set(metrics) - set(METRICS):
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
@@ -66,6 +72,12 @@ def measured(
             sets = in_features(model, train, held_out, (network or feature_network()).to(model.device))
             found |= named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
             found |= named("copying", copying(sets).numbers()) if "copying" in metrics else {}
+    with same_chance():
+        if model.classes and held_out.labels is not None and "classification" in metrics:
+            found |= named("classification", asdict(classification(model, held_out)))
+    with same_chance():
+        if "svm" in metrics:
+            found |= named("svm", compared(model, train, held_out, labels))
     with same_chance():
         if "probe" in metrics:
             found |= named("probe", probe(model, train, held_out).numbers())

@@ -1,0 +1,172 @@
+"""Measure what a few labels are worth: results/semi-supervised.
+
+    python tools/semi_supervised.py digits             every method at 10 to 200 labels; an hour on one core
+    python tools/semi_supervised.py house-numbers      at 1000 labels, with the runs named below; an hour and a half
+    python tools/semi_supervised.py cifar10            at 1000 labels, an SVM on recorded encoders; half an hour
+    python tools/semi_supervised.py add RUN...         finished runs of recipes with labels, on all held-out data
+    python tools/semi_supervised.py page               figure and tables again, from metrics.json
+
+Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on; what is
+there is not measured again. house-numbers wants the runs of which settings are kept in results/what-z-keeps:
+
+    alikit train house-numbers --out runs/house-numbers-seed0          alikit train house-numbers-vae
+    alikit train house-numbers-gan
+
+A draw's labelled examples are the same for every method. Of an SVM there are 100 draws, as in the paper; of a network
+that is trained anew for each draw, its labels, first weights and noise all come from the draw's seed: draw 3 is that of
+`alikit train digits-semi --labels 50 --seed 3`.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import alikit
+from alikit.data import Dataset
+from alikit.evaluation import classification
+from alikit.evaluation.svm import component_features, network_features, pixel_features, random_features, svm
+from alikit.runs import trained_with, trainer, write_whole
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+OUT = RESULTS / "semi-supervised"
+DIGITS = (10, 20, 50, 100, 200)  # labels
+SVM_DRAWS = 100
+GAMES = {"K+1": "semi", "feature matching": "feature-matching", "supervised": "supervised"}  # and their recipes
+
+
+class Book:
+    """metrics.json: for data, number of labels and method what was found, written at every change."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.found = json.loads(file.read_text()) if file.is_file() else {}
+
+    def entry(self, data: str, labels: int, method: str) -> dict:
+        """What is known of a method so far, to be changed in place."""
+        return self.found.setdefault(data, {}).setdefault(str(labels), {}).setdefault(method, {})
+
+    def write(self) -> None:
+        """Keeps what is known."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.found, indent=1) + "\n"
+        write_whole(self.file, lambda file: file.write_text(text))
+
+
+def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Game:
+    """What `alikit train RECIPE --seed SEED` makes of the data."""
+    row = alikit.RECIPES[recipe]
+    settings = {"recipe": recipe, "decoder": None, "seed": seed, **trained_with(row), **changes}
+    loop = trainer(settings, train)
+    loop.run(row.steps)
+    return loop.result
+
+
+def games(book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str) -> None:
+    """Trains every game with labels, once for each draw that is not known yet."""
+    train, held_out = parts
+    for method, name in GAMES.items():
+        recipe, entry = f"{data}-{name}", book.entry(data, labels, method)
+        row = alikit.RECIPES[recipe]
+        entry |= {"recipe": recipe, "steps": row.steps, "batch_size": row.batch_size, "n": len(held_out)}
+        entry |= {"hardware": hardware, "torch": torch.__version__}
+        errors, seconds = entry.setdefault("errors", []), entry.setdefault("seconds", [])
+        for seed in range(len(errors), draws):
+            begun = time.perf_counter()
+            model = trained(recipe, train, seed, labels=labels)
+            errors.append(round(classification(model, held_out).error, 5))
+            seconds.append(round(time.perf_counter() - begun))
+            book.write()
+            print(f"{data}, {labels} labels, {method}, draw {seed}: {errors[-1]:.4f}, {seconds[-1]} s", flush=True)
+
+
+def machines(
+    book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, kinds: dict[str, Callable], hardware: str
+) -> None:
+    """An SVM on each kind of features; `kinds` has a function for each that gives them."""
+    for method, features in kinds.items():
+        entry = book.entry(data, labels, method)
+        if entry:
+            continue
+        begun = time.perf_counter()
+        found = svm(features(), *parts, labels, SVM_DRAWS)
+        entry |= {"errors": [round(error, 5) for error in found.errors], "n": found.n, "dims": found.dims}
+        entry |= {"cost": found.cost, "validation": round(found.validation, 5), "unconverged": found.unconverged}
+        entry |= {"seconds": round(time.perf_counter() - begun), "hardware": hardware}
+        book.write()
+        print(f"{data}, {labels} labels, {method}: {found.error:.4f} +- {found.std:.4f}", flush=True)
+
+
+def digits(book: Book, hardware: str) -> None:
+    """All methods, at all numbers of labels; the features come from runs made here, seed 0 each."""
+    parts = alikit.load("digits")
+    train = parts[0]
+    models = {name: trained(recipe, train) for name, recipe in FEATURES["digits"].items()}
+    for labels in DIGITS:
+        machines(book, "digits", parts, labels, _kinds(models, train), hardware)
+    for labels in DIGITS:
+        games(book, "digits", parts, labels, 10, hardware)
+
+
+def house_numbers(book: Book, runs: Path, hardware: str) -> None:
+    """All methods at 1000 labels; the features are those of finished runs."""
+    parts = alikit.load("house-numbers")
+    models = {name: alikit.load_model(runs / f"{run}-seed0") for name, run in FEATURES["house-numbers"].items()}
+    machines(book, "house-numbers", parts, 1000, _kinds(models, parts[0]), hardware)
+    games(book, "house-numbers", parts, 1000, 3, hardware)
+
+
+def cifar10(book: Book, data: str, hardware: str) -> None:
+    """An SVM on recorded encoders, of CIFAR-10's own and of other photographs."""
+    parts = alikit.load(data, size=32)
+    models = {f"ALI of {name}": alikit.load_model(RESULTS / run) for name, run in FEATURES["cifar10"].items()}
+    machines(book, "cifar10", parts, 1000, _kinds(models, parts[0]), hardware)
+
+
+FEATURES = {
+    "digits": {"ALI": "digits", "VAE": "digits-vae", "DCGAN": "digits-gan"},
+    "house-numbers": {"ALI": "house-numbers", "VAE": "house-numbers-vae", "DCGAN": "house-numbers-gan"},
+    "cifar10": {"CIFAR-10": "cifar10-small", "Tiny ImageNet": "tiny-imagenet-small"},
+}
+
+
+def _kinds(models: dict[str, alikit.Game], train: Dataset) -> dict[str, Callable]:
+    """Functions that give features by the name of their method: of models, of the first of them without training, and
+    of none."""
+    first = next(iter(models.values()))
+    return {
+        **{f"{name} + SVM": lambda model=model: network_features(model) for name, model in models.items()},
+        "random encoder + SVM": lambda: random_features(first, train),
+        "components + SVM": lambda: component_features(train, first.z_dim),
+        "pixels + SVM": lambda: pixel_features,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10"))
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
+    parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
+    parser.add_argument("--data", default="folder:data/cifar10-jpeg", help="CIFAR-10, by default %(default)s")
+    parser.add_argument("--out", type=Path, default=OUT, help="by default %(default)s")
+    asked = parser.parse_args()
+    book = Book(asked.out / "metrics.json")
+    try:
+        if asked.what == "digits":
+            digits(book, asked.hardware)
+        elif asked.what == "house-numbers":
+            house_numbers(book, asked.runs, asked.hardware)
+        else:
+            cifar10(book, asked.data, asked.hardware)
+    except alikit.AlikitError as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+if __name__ == "__main__":
+    main()
