@@ -475,8 +475,8 @@ RECIPES = {
         steps=1_251_125,
         **_paper,
     ),
-    # With labels the paper gives no settings: networks and batch are its own, the rate is Salimans et al.'s. D, which has
-    # no batch norm, starts from PyTorch's weights: from N(0, 0.01) hardly anything of a picture reaches its last layer.
+    # With labels the paper gives no settings: networks and batch are its own, the rate is Salimans et al.'s. D, which
+    # has no batch norm, starts from PyTorch's weights: from N(0, 0.01) its logits hardly depend on the picture.
     "cifar10-semi": Recipe("K + 1 classes on CIFAR-10, the paper's networks", "k+1", **_cifar10_labelled),
     "cifar10-feature-matching": Recipe(
         "feature matching on CIFAR-10, the paper's networks", "feature-matching", **_cifar10_labelled, **_no_encoder
