@@ -16,6 +16,7 @@ from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, p
 from .recipes import RECIPES, Recipe
 from .records import Recorded, recorded
 from .runs import load_model
+from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import Progress, Trainer
 
 __version__ = "0.1.0"
@@ -27,12 +28,15 @@ __all__ = [
     "VAE",
     "AlikitError",
     "Dataset",
+    "FeatureMatchingGAN",
     "Game",
     "GridMixture",
     "InverseMapping",
+    "KPlusOne",
     "Progress",
     "Recipe",
     "Recorded",
+    "Supervised",
     "Trainer",
     "digits",
     "evaluation",

@@ -384,6 +384,8 @@ def step(
     share_of_matmul: of that rate, ours. Each is a median with its quartiles. See benchmarks/step.py.
     """
     row = _recipe(recipe)
+    if row.has_labels:
+        raise AlikitError(f"{recipe} asks for labels, which the textbook's step has not: choose a recipe without")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cpu", "cuda"):
         raise AlikitError(f"no device called {device!r}: choose cpu or cuda")

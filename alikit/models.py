@@ -75,6 +75,8 @@ class Game(nn.Module):
     def encode(self, x: Tensor, sample: bool = True) -> Tensor:
         """z_hat ~ q(z|x), (N, Z); with sample=False the conditional's mean instead of a draw."""
         if self.encoder is None:
+            if self.decoder is None:
+                raise AlikitError("a classifier has no codes: train a recipe that has an encoder")
             raise AlikitError(
                 "a GAN cannot encode: nothing in it says which z made x; train ALI or a VAE, "
                 "or give this GAN an encoder with inverse_mapping or post_hoc_inference"

@@ -41,6 +41,7 @@ from .models import Game
 from .recipes import RECIPES
 
 CODES = 500  # held-out codes that are kept with their labels
+MEASURED = tuple(name for name in METRICS if name not in ("probe", "svm"))  # probes are made by `described`
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,9 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
         | {"images_seen": step * settings["batch_size"]},
     )
     model = runs.load_model(stage)
-    found = measured(model, *parts, metrics=tuple(name for name in METRICS if name != "probe"))
+    found = measured(model, *parts, metrics=MEASURED)
+    if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
+        found |= measured(trained, *parts, metrics=("classification",))
     kept = described(model, train, held_out)
     found |= kept.metrics
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))

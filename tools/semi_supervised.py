@@ -25,7 +25,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 import alikit
 from alikit.data import Dataset
@@ -37,6 +39,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "semi-supervised"
 DIGITS = (10, 20, 50, 100, 200)  # labels
 SVM_DRAWS = 100
+# Okabe and Ito's colours, of which one cannot be seen on white, and two greys.
+LINES = ("#009E73", "#0072B2", "#E69F00", "#999999", "#56B4E9", "#000000", "#D55E00", "#CC79A7", "#8C564B")
 GAMES = {"K+1": "semi", "feature matching": "feature-matching", "supervised": "supervised"}  # and their recipes
 
 
@@ -147,9 +151,122 @@ def _kinds(models: dict[str, alikit.Game], train: Dataset) -> dict[str, Callable
     }
 
 
+def add(book: Book, folder: Path, hardware: str) -> None:
+    """The error of a finished run of a recipe with labels, on all held-out data, with what it took."""
+    settings, model = alikit.runs.settings(folder), alikit.load_model(folder)
+    if not model.classes:
+        raise alikit.AlikitError(f"{folder} is no run of a recipe with labels: see alikit recipes")
+    if (step := alikit.runs.checkpoint(folder)["step"]) < settings["steps"]:
+        raise alikit.AlikitError(
+            f"{folder} is at step {step} of {settings['steps']}: finish it: alikit resume {folder}"
+        )
+    parts = alikit.load(alikit.runs.source(folder, settings), settings["size"])
+    alikit.runs.check_same(settings, parts)
+    found = classification(model, parts[1])
+    recipe = settings["recipe"].removesuffix("-small")
+    game = next(method for method, name in GAMES.items() if recipe.endswith(name))
+    data = recipe.removesuffix("-" + GAMES[game])
+    seconds = max(line.get("seconds", 0) for line in alikit.runs.metrics(folder))
+    book.entry(data, settings["labels"], game).update(
+        errors=[round(found.error, 5)],
+        interval=[round(found.low, 5), round(found.high, 5)],
+        n=found.n,
+        recipe=settings["recipe"],
+        command=settings["command"],
+        seed=settings["seed"],
+        pictures_seen=step * settings["batch_size"],
+        hours=round(seconds / 3600, 2),
+        hardware=hardware,
+        torch=settings["versions"]["torch"],
+    )
+    book.write()
+    print(f"{data}, {settings['labels']} labels, {game}: {found.error:.4f} ({found.low:.4f} to {found.high:.4f})")
+
+
+def draw(digits: dict[str, dict]) -> Figure:
+    """Error by number of labels, a line a method, with a band of one standard deviation over draws."""
+    figure = Figure(figsize=(9, 5.5), dpi=100, layout="constrained")
+    panel, labels = figure.subplots(), sorted(digits, key=int)
+    for number, method in enumerate(digits[labels[0]]):
+        errors = [100 * np.array(digits[n][method]["errors"]) for n in labels]
+        mean, std = (np.array([of(e) for e in errors]) for of in (np.mean, lambda e: np.std(e, ddof=1)))
+        colour, style = LINES[number % len(LINES)], "-" if method in GAMES else "--"
+        x = [int(n) for n in labels]
+        panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.12, linewidth=0)
+        panel.plot(x, mean, style, marker="o", markersize=4, color=colour, label=method)
+    ticks = [2, 5, 10, 20, 50]
+    panel.set(xscale="log", yscale="log", xlabel="labels", ylabel="error on held-out digits, %")
+    panel.set_xticks([int(n) for n in labels], labels, minor=False)
+    panel.set_yticks(ticks, map(str, ticks), minor=False)
+    panel.minorticks_off()
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def table(by_labels: dict[str, dict]) -> str:
+    """Mean and standard deviation over draws, in percent; of one draw its 95 % interval over pictures."""
+    columns = sorted(by_labels, key=int)
+    methods = list(dict.fromkeys(method for n in columns for method in by_labels[n]))
+    lines = [f"| | {' | '.join(columns)} labels |", "| --- |" + " --- |" * len(columns)]
+    for method in methods:
+        lines.append(f"| {method} | {' | '.join(_cell(by_labels[n].get(method)) for n in columns)} |")
+    return "\n".join(lines)
+
+
+def _cell(entry: dict | None) -> str:
+    if not entry:
+        return ""
+    errors = 100 * np.array(entry["errors"])
+    if len(errors) == 1:
+        low, high = (100 * end for end in entry["interval"])
+        return f"{errors[0]:.1f} ({low:.1f} to {high:.1f}), one run"
+    return f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f} ({len(errors)})"
+
+
+PAGE = """# A few labels
+
+    python tools/semi_supervised.py digits
+    python tools/semi_supervised.py house-numbers
+    python tools/semi_supervised.py cifar10
+    python tools/semi_supervised.py page
+
+Error in percent on held-out examples. Of several draws of the labelled examples: mean ± standard deviation (number of
+draws); every draw stands in `metrics.json`, with the time it took, the hardware and, of an SVM, C, the fits that were
+stopped before their end, and how many numbers an example has. A draw's labelled examples are the same for all methods.
+An SVM's features are the last three hidden layers of the encoder and its means, of a DCGAN the last three hidden layers
+of D(x); C is chosen on the first draw, on examples that are in no draw. *Components*: as many principal components of
+the pixels as z has numbers; *random encoder*: ALI's, untrained. Encoders are one run each, seed 0.
+
+{sections}
+
+`paper.json` has the rows of the paper's two tables, which notebook 05 sets beside these.
+"""
+
+SECTIONS = {
+    "digits": ("Digits, 297 held out", "![Error by number of labels, a line a method](digits.png)"),
+    "house-numbers": ("Rendered house numbers, 2,000 held out", ""),
+    "cifar10": ("CIFAR-10 (JPEG copy), 10,000 held out", ""),
+}
+
+
+def write_page(book: Book) -> None:
+    """README.md and the figure, of what metrics.json has."""
+    sections = []
+    for data, (title, picture) in SECTIONS.items():
+        if data in book.found:
+            sections += [f"## {title}", table(book.found[data]), *filter(None, [picture])]
+    if "digits" in book.found:
+        figure = draw(book.found["digits"])
+        write_whole(book.file.parent / "digits.png", lambda file: figure.savefig(file, format="png"))
+    text = PAGE.format(sections="\n\n".join(sections))
+    write_whole(book.file.parent / "README.md", lambda file: file.write_text(text))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10"))
+    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10", "add", "page"))
+    parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="of add: finished runs")
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
     parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
@@ -162,8 +279,11 @@ def main() -> None:
             digits(book, asked.hardware)
         elif asked.what == "house-numbers":
             house_numbers(book, asked.runs, asked.hardware)
-        else:
+        elif asked.what == "cifar10":
             cifar10(book, asked.data, asked.hardware)
+        for folder in asked.folders:
+            add(book, folder, asked.hardware)
+        write_page(book)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
 
