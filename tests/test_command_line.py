@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from alikit import load_model, runs
+from alikit import load, load_model, runs
 from alikit.__main__ import main
 from alikit.recipes import RECIPES
 from alikit.studies import STUDIES
+from alikit.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTRAINED = {
@@ -236,6 +237,95 @@ def test_help(alikit, line):
     assert finished.status == 0 and finished.out.startswith("Usage: alikit") and not finished.err
 
 
+# A few labels.
+
+
+def test_a_run_with_labels(alikit):
+    finished = alikit("train digits-semi --labels 20 --steps 3 --out run")
+    assert finished.status == 0, finished.err
+    known = runs.settings(Path("run"))
+    assert (known["labels"], known["labelled_batch"], known["number_of_classes"]) == (20, 50, 10)
+    found = json.loads(finished.out.splitlines()[0])
+    assert found["classification_n"] == 297
+    assert found["classification_low"] < found["classification_error"] < found["classification_high"]
+    assert {"step": 3, **found} == runs.metrics(Path("run"))[-1] and json.loads(alikit("evaluate run").out) == found
+
+    model, (_, held_out) = load_model("run"), load("digits")
+    wrong = (model.classify(held_out.floats()).argmax(1) != held_out.labels).float().mean().item()
+    assert wrong == pytest.approx(found["classification_error"], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits-semi", "digits-feature-matching", "digits-supervised"])
+def test_a_stopped_run_with_labels_ends_as_if_nothing_had_happened(alikit, monkeypatch, name):
+    line = f"train {name} --labels 20 --steps 6 --seed 4"
+    assert alikit(f"{line} --out whole").status == 0
+    one_step = Trainer.one_step
+
+    def interrupted(self):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return one_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "one_step", interrupted)
+        assert alikit(f"{line} --out stopped").status == 130
+    assert runs.checkpoint(Path("stopped"))["step"] == 4
+    assert alikit("resume stopped").status == 0
+    assert same_weights(Path("whole"), Path("stopped"))
+    assert runs.metrics(Path("whole"))[-1] == runs.metrics(Path("stopped"))[-1]
+
+
+def test_without_a_number_the_recipe_decides_how_many_labels(alikit):
+    assert alikit("train digits-supervised --steps 1 --out run").status == 0
+    assert runs.settings(Path("run"))["labels"] == RECIPES["digits-supervised"].labels == 50
+
+
+def test_a_classifier_draws_nothing(alikit, tmp_path):
+    """It leaves no pictures behind, and says so in one line when it is asked for some."""
+    assert alikit("train digits-supervised --labels 20 --steps 2 --out run").status == 0
+    assert {file.name for file in Path("run").iterdir()} == {
+        *("settings.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt")
+    }
+    for command in ("sample run --out a.png", "reconstruct run --out a.png"):
+        finished = alikit(command)
+        assert (finished.status, finished.out) == (2, "")
+        assert re.fullmatch("alikit: .+: .+\n", finished.err)
+    assert "a classifier draws nothing" in alikit("sample run --out a.png").err
+    assert "GAN" not in alikit("reconstruct run --out a.png").err
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_gan_with_labels_draws_and_classifies(alikit):
+    assert alikit("train digits-feature-matching --labels 20 --steps 2 --out run").status == 0
+    assert alikit("sample run --out a.png").status == 0 and Path("a.png").exists()
+    assert json.loads(alikit("evaluate run").out).keys() == {
+        f"classification_{name}" for name in ("error", "low", "high", "n")
+    }
+
+
+def test_labels_of_a_folder(alikit, paint):
+    """Its class folders, as many of each; loose pictures have no class."""
+    for number in range(40):
+        paint(f"pets/{('cat', 'dog')[number % 2]}/{number}.png", (6 * number, 0, 0))
+        paint(f"loose/{number}.png", (6 * number, 0, 0))
+    rest = "--labels 6 --batch 8 --steps 2"
+    assert alikit(f"train digits-semi --data folder:pets {rest} --out run").status == 0
+    assert runs.settings(Path("run"))["number_of_classes"] == 2
+    assert load_model("run").classify(torch.rand(3, 3, 8, 8)).shape == (3, 2)
+    finished = alikit(f"train digits-semi --data folder:loose {rest} --out none")
+    assert finished.status == 2 and not Path("none").exists()
+    assert re.fullmatch("alikit: .*data whose examples have one class each: name other data\n", finished.err)
+
+
+def test_an_svm_on_request(alikit, digits):
+    finished = alikit(f"evaluate {digits} --metrics svm --labels 20")
+    assert finished.status == 0, finished.err
+    found = json.loads(finished.out)
+    assert (found["svm_labels"], found["svm_n"], found["svm_draws"]) == (20, 297, 100)
+    assert {"svm_error", "svm_pixels_error", "svm_components_error", "svm_random_error"} <= found.keys()
+    assert 0 < found["svm_pixels_error"] < 0.5 and (found["svm_dims"], found["svm_pixels_dims"]) == (528, 64)
+
+
 # Folders of pictures, and decoders of other runs.
 
 
@@ -325,6 +415,17 @@ LONG = "x" * 300
         ("evaluate {digits} --data mixture", "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data"),
         ("evaluate {digits} --data stand-in:svhn", "svhn holds examples of 3 x 32 x 32, this run is of 1 x 8 x 8"),
         ("reconstruct {digits} --data mixture", "mixture holds examples of 2"),
+        ("train digits --labels 20 --out run", "digits asks for no labels: leave --labels out"),
+        ("train digits-semi --labels 13 --out run", "13 labels cannot be shared out evenly over 10 classes"),
+        ("train digits-semi --labels 100000 --out run", "100,000 labels are wanted: ask for fewer"),
+        ("train digits-semi --labels 1200 --out run", "class 0 of digits has 117 examples, and 120 are wanted"),
+        ("train digits-semi --labels 0 --out run", "'--labels'.*alikit train --help"),
+        ("train digits-semi --data mixture --out run", "for pictures, not points"),
+        ("train house-numbers-semi --data stand-in:celeba --out run", "examples have one class each: name other data"),
+        ("bench step digits-semi", "digits-semi asks for labels, which the textbook's step has not"),
+        ("evaluate {digits} --metrics svm --labels 13", "13 labels cannot be shared out evenly over 10 classes"),
+        ("evaluate {digits} --metrics svm --labels 100000", "100,000 labels are wanted: ask for fewer"),
+        ("evaluate {digits} --metrics svm --labels 0", "'--labels'.*alikit evaluate --help"),
         ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
         ("record {gan} --out kept", "no run on pictures in colour"),
         ("record {digits} --out kept", "no run on pictures in colour"),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from alikit.data import SOURCES, Dataset, digits
+from alikit.data.labels import few_labels
 from alikit.errors import AlikitError
 from alikit.models import ALI, GAN, VAE, InverseMapping
 from alikit.networks import Deterministic, Frozen, Gaussian, Maxout, NoiseInput
@@ -19,6 +20,7 @@ from alikit.recipes import (
     RECIPES,
     TOY,
 )
+from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from alikit.training import has_bf16
 
 
@@ -34,7 +36,8 @@ def examples(recipe, n=8) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     if len(shape) == 1:
         return Dataset("points", torch.randn(n, *shape, generator=generator))
-    return Dataset("pictures", torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator))
+    x = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+    return Dataset("pictures", x, torch.arange(n) % 2, ("even", "odd"))
 
 
 def size(module: nn.Module) -> int:
@@ -45,17 +48,20 @@ def size(module: nn.Module) -> int:
 def test_every_recipe_plays(name):
     recipe = RECIPES[name]
     data = examples(recipe)
-    model = recipe.build(data.shape, data.mean())
+    model = recipe.build(data.shape, data.mean(), classes=2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    losses = replace(recipe, batch_size=4).trainer(model, data).one_step()
+    losses = replace(recipe, batch_size=4, labels=4, labelled_batch=2).trainer(model, data).one_step()
     assert all(loss.isfinite() for loss in losses.values())
     after = model.state_dict()
     for own in model.players().values():
         names = [key for key, value in model.named_parameters() if any(value is p for p in own)]
         assert any(not torch.equal(before[key], after[key]) for key in names)
-    assert model.sample(2).shape == (2, *data.shape)
+    if model.decoder is not None:
+        assert model.sample(2).shape == (2, *data.shape)
     if recipe.encoder:
         assert model.reconstruct(data.floats()).shape == (8, *data.shape)
+    if recipe.has_labels:
+        assert model.classify(data.floats()).shape == (8, 2)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -79,10 +85,14 @@ def test_a_recipe_says_where_its_data_comes_from(name):
         ("digits", ALI, Gaussian),
         ("digits-bigan", ALI, Deterministic),
         ("cifar10-small", ALI, Gaussian),
+        ("digits-semi", KPlusOne, Gaussian),
+        ("digits-feature-matching", FeatureMatchingGAN, type(None)),
+        ("digits-supervised", Supervised, type(None)),
+        ("dcgan", GAN, type(None)),
     ],
 )
 def test_games_and_encoders(name, game, encoder):
-    model = RECIPES[name].build(shape_of(RECIPES[name]))
+    model = RECIPES[name].build(shape_of(RECIPES[name]), classes=10)
     assert type(model) is game and type(model.encoder) is encoder
 
 
@@ -313,6 +323,92 @@ def test_every_pixel_gets_as_many_contributions_as_its_neighbours():
 def test_pictures_stay_between_0_and_1():
     x_tilde = LAPTOP.build_decoder((3, 32, 32), 64, None)(100 * torch.randn(4, 64))
     assert x_tilde.shape == (4, 3, 32, 32) and x_tilde.min() >= 0 and x_tilde.max() <= 1
+
+
+# With labels.
+
+WITH_LABELS = [name for name, recipe in RECIPES.items() if recipe.has_labels]
+
+
+def judge(model: nn.Module) -> nn.Module:
+    """What tells classes apart."""
+    return model.classifier if isinstance(model, Supervised) else model.discriminator
+
+
+def asked(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What it is asked about one batch."""
+    return (x,) if model.encoder is None else (x, model.encode(x))
+
+
+@pytest.mark.parametrize(("explicit", "more"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_a_logit_for_each_class_and_perhaps_one_for_generated(name, explicit, more):
+    """Of the labels alone no pair is generated."""
+    recipe = replace(RECIPES[name], explicit=explicit)
+    model = recipe.build(shape_of(recipe), classes=7)
+    more = 0 if recipe.game == "supervised" else more
+    x = examples(recipe, 2).floats()
+    assert judge(model)(*asked(model, x)).shape == (2, 7 + more)
+    assert model.classify(x).shape == (2, 7) and model.classes == 7
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_LABELS if not name.startswith("cifar10")])
+def test_recipes_with_labels_train(name):
+    recipe = replace(RECIPES[name], batch_size=6, labels=6, labelled_batch=4)
+    data = examples(recipe, 20)
+    trainer = recipe.trainer(recipe.build(data.shape, data.mean(), classes=2), data)
+    before = {name: p.detach().clone() for name, p in judge(trainer.model).named_parameters()}
+    (report,) = trainer.run(2)
+    assert report.losses.keys() == trainer.model.players().keys()
+    assert not any(torch.equal(before[name], p) for name, p in judge(trainer.model).named_parameters())
+    assert trainer.result.classify(data.floats()).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["digits-semi", "digits-feature-matching", "digits-supervised"])
+def test_the_seed_decides_which_have_labels(name):
+    """And the draw is the one that other methods get for the seed."""
+    recipe, data = RECIPES[name], digits()
+    for seed in (0, 3):
+        trainer = recipe.trainer(recipe.build(data.shape, classes=10), data, seed)
+        assert torch.equal(trainer.labelled.x, few_labels(data, recipe.labels, seed).x)
+        assert trainer.labelled_batch == recipe.labelled_batch
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-gan", "mixture-vae"])
+def test_other_recipes_ask_for_no_labels(name):
+    recipe = replace(RECIPES[name], batch_size=4)
+    unlabelled = replace(examples(recipe), labels=None)
+    trainer = recipe.trainer(recipe.build(unlabelled.shape), unlabelled)
+    assert trainer.labelled is None and trainer._batch()[1] is None and trainer.model.classes == 0
+
+
+@pytest.mark.parametrize("beginning", ["digits", "house-numbers", "cifar10"])
+def test_the_labels_alone_get_the_network_that_feature_matching_gets(beginning):
+    recipe = RECIPES[f"{beginning}-supervised"]
+    alone = recipe.build(shape_of(recipe), classes=10).classifier
+    beside = RECIPES[f"{beginning}-feature-matching"].build(shape_of(recipe), classes=10).discriminator
+    assert str(alone) == str(beside)
+    assert {name: p.shape for name, p in alone.named_parameters()} == {
+        name: p.shape for name, p in beside.named_parameters()
+    }
+    spread = [torch.cat([p.flatten() for p in net.parameters() if p.ndim > 1]).std().item() for net in (alone, beside)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.03)
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+@pytest.mark.parametrize("classes", [None, 0])
+def test_without_classes_a_recipe_with_labels_cannot_be_built(name, classes):
+    with pytest.raises(AlikitError, match="wants data whose examples have one class each: name other data"):
+        RECIPES[name].build(shape_of(RECIPES[name]), classes=classes)
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_what_a_recipe_with_labels_tells(name):
+    """Shared out evenly over the ten classes of its data; those of one source all have as many."""
+    recipe = RECIPES[name]
+    assert recipe.labels % 10 == 0 and 0 < recipe.labelled_batch <= recipe.labels
+    same = [other for other in map(RECIPES.get, WITH_LABELS) if other.data == recipe.data]
+    assert {other.labels for other in same} == {recipe.labels} and len(same) % 3 == 0
 
 
 # What does not fit.

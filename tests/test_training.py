@@ -485,6 +485,123 @@ def test_training_in_a_thread():
     assert trainer.step == 5
 
 
+# A few examples with their classes.
+
+
+class Told(Recorder):
+    """Remembers what it was told of classes, besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def losses(self, x, y=None):
+        self.told.append(y)
+        return super().losses(x)
+
+
+def named(n: int) -> Dataset:
+    """100 to 100 + n - 1; the class of a number is its last digit."""
+    return Dataset("named", 100.0 + torch.arange(n)[:, None], torch.arange(n) % 10)
+
+
+def last(model: Told, number: int) -> torch.Tensor:
+    """The last examples of each batch, (steps, number)."""
+    return torch.stack([batch[-number:, 0] for batch in model.batches])
+
+
+def test_labelled_examples_come_last_and_with_their_classes():
+    model = Told()
+    trainer = Trainer(model, count(12), batch_size=4, labelled=named(20), labelled_batch=5)
+    trainer.run(steps=6)
+    assert [len(batch) for batch in model.batches] == [9] * 6 and trainer.epoch_steps == 3
+    assert torch.equal(torch.stack(model.told), last(model, 5).long() % 10)
+    assert last(model, 5).min() >= 100 > torch.cat([batch[:-5] for batch in model.batches]).max()
+
+
+def test_the_others_come_as_they_would_without():
+    alone, model = Recorder(), Told()
+    Trainer(alone, count(12), batch_size=4, seed=3).run(steps=6)
+    Trainer(model, count(12), batch_size=4, labelled=named(20), labelled_batch=5, seed=3).run(steps=6)
+    assert all(torch.equal(batch[:4], one) for batch, one in zip(model.batches, alone.batches, strict=True))
+
+
+def test_a_pass_over_the_labelled_visits_each_once():
+    model = Told()
+    Trainer(model, count(100), batch_size=4, labelled=named(6), labelled_batch=2).run(steps=9)
+    passes = last(model, 2).view(3, 6)
+    assert torch.equal(passes.sort().values, (100.0 + torch.arange(6)).expand(3, 6))
+    assert len({tuple(one.tolist()) for one in passes}) == 3
+
+
+def test_the_odd_rest_of_the_labelled_is_left_out():
+    model = Told()
+    Trainer(model, count(100), batch_size=4, labelled=named(7), labelled_batch=3).run(steps=4)
+    assert all(len(one.unique()) == 6 for one in last(model, 3).view(2, 6))
+
+
+def test_the_labelled_are_in_an_order_of_their_own():
+    """As many of each: in the order of the others, the first example would always meet the first."""
+    model = Told()
+    Trainer(model, count(12), batch_size=4, labelled=named(12), labelled_batch=4).run(steps=3)
+    assert not torch.equal(last(model, 4) - 100, torch.stack([batch[:4, 0] for batch in model.batches]))
+
+
+def test_the_seed_decides_the_order_of_the_labelled():
+    orders = []
+    for seed in (0, 0, 1):
+        model = Told()
+        Trainer(model, count(12), batch_size=4, labelled=named(20), labelled_batch=5, seed=seed).run(steps=4)
+        orders.append(last(model, 5))
+    assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
+
+
+def test_all_the_labelled_in_each_batch_where_there_are_few():
+    model = Told()
+    trainer = Trainer(model, count(12), batch_size=4, labelled=named(3), labelled_batch=50)
+    trainer.run(steps=4)
+    assert trainer.labelled_batch == 3 and [len(batch) for batch in model.batches] == [7] * 4
+    assert torch.equal(last(model, 3).sort().values, torch.tensor([100.0, 101, 102]).expand(4, 3))
+
+
+@pytest.mark.parametrize("options", [{}, {"labelled": named(20)}, {"labelled_batch": 5}])
+def test_without_labels_there_is_nothing_to_tell(options):
+    model = Told()
+    Trainer(model, count(12), batch_size=4, **options).run(steps=2)
+    assert model.told == [None, None] and [len(batch) for batch in model.batches] == [4, 4]
+
+
+def test_a_game_that_cannot_be_told_says_so(points):
+    labelled = replace(points.select(slice(4)), labels=torch.arange(4))
+    with pytest.raises(AlikitError, match="knows nothing of classes"):
+        Trainer(ali(), points, batch_size=10, labelled=labelled, labelled_batch=2).one_step()
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])  # within an epoch of 3 steps, a pass of 2 over the labelled, both
+@pytest.mark.parametrize("name", ["digits-semi", "digits-feature-matching", "digits-supervised"])
+def test_a_resumed_run_with_labels_is_the_same_to_the_last_bit(name, stop):
+    recipe = replace(RECIPES[name], batch_size=7, labels=8, labelled_batch=4)
+    x = torch.randint(0, 256, (21, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = Dataset("noise", x, torch.arange(21) % 2, ("a", "b"))
+
+    def begin() -> Trainer:
+        torch.manual_seed(1)
+        return recipe.trainer(recipe.build(pictures.shape, classes=2), pictures, seed=2)
+
+    whole, first = begin(), begin()
+    torch.manual_seed(3)
+    whole.run(steps=8)
+    torch.manual_seed(3)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(steps=8, every=stop, watch=interrupt)
+    state = copy.deepcopy(first.state())
+    second = begin()
+    second.resume(state)
+    assert second.step == stop
+    second.run(steps=8)
+    assert equal(whole.state(), second.state()) and equal(whole.result.state_dict(), second.result.state_dict())
+
+
 # Pictures.
 
 
@@ -521,6 +638,17 @@ def test_without_flips_pictures_come_as_they_are(pictures):
     Trainer(model, pictures, batch_size=20).run(2)
     assert all((x.diff(dim=3) > 0).all() for x in model.batches)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in model.batches)
+
+
+def test_labelled_pictures_are_mirrored_as_well(pictures):
+    torch.manual_seed(0)
+    model, labelled = Told(), replace(pictures, labels=torch.arange(40))
+    Trainer(model, pictures, batch_size=20, flips=True, labelled=labelled, labelled_batch=10).run(40)
+    x, y = torch.cat([batch[-10:] for batch in model.batches]), torch.cat(model.told)
+    mirrored = x[:, 0, 0, 0] > x[:, 0, 0, 3]
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.1)  # 400 draws: 4 standard deviations
+    upright = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    assert torch.equal((255 * upright[:, 0, 0, 0]).round().long(), y)
 
 
 def test_points_are_not_flipped(points):

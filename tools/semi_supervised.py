@@ -3,6 +3,7 @@
     python tools/semi_supervised.py digits             every method at 10 to 200 labels; an hour on one core
     python tools/semi_supervised.py house-numbers      at 1000 labels, with the runs named below; an hour and a half
     python tools/semi_supervised.py cifar10            at 1000 labels, an SVM on recorded encoders; half an hour
+    python tools/semi_supervised.py cifar10-games      the paper's networks at 1000 to 8000 labels, one run each; a GPU
     python tools/semi_supervised.py add RUN...         finished runs of recipes with labels, on all held-out data
     python tools/semi_supervised.py page               figure and tables again, from metrics.json
 
@@ -32,6 +33,7 @@ from matplotlib.figure import Figure
 import alikit
 from alikit.data import Dataset
 from alikit.evaluation import classification
+from alikit.evaluation.classification import interval
 from alikit.evaluation.svm import component_features, network_features, pixel_features, random_features, svm
 from alikit.runs import trained_with, trainer, write_whole
 
@@ -65,24 +67,33 @@ class Book:
 def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Game:
     """What `alikit train RECIPE --seed SEED` makes of the data."""
     row = alikit.RECIPES[recipe]
-    settings = {"recipe": recipe, "decoder": None, "seed": seed, **trained_with(row), **changes}
+    settings = {"recipe": recipe, "decoder": None, "seed": seed, "steps": row.steps, **trained_with(row), **changes}
     loop = trainer(settings, train)
-    loop.run(row.steps)
+    loop.run(settings["steps"])
     return loop.result
 
 
-def games(book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str) -> None:
+def games(
+    book: Book,
+    data: str,
+    parts: tuple[Dataset, Dataset],
+    labels: int,
+    draws: int,
+    hardware: str,
+    steps: int | None = None,
+) -> None:
     """Trains every game with labels, once for each draw that is not known yet."""
     train, held_out = parts
     for method, name in GAMES.items():
         recipe, entry = f"{data}-{name}", book.entry(data, labels, method)
         row = alikit.RECIPES[recipe]
-        entry |= {"recipe": recipe, "steps": row.steps, "batch_size": row.batch_size, "n": len(held_out)}
+        length = steps or row.steps
+        entry |= {"recipe": recipe, "steps": length, "batch_size": row.batch_size, "n": len(held_out)}
         entry |= {"hardware": hardware, "torch": torch.__version__}
         errors, seconds = entry.setdefault("errors", []), entry.setdefault("seconds", [])
         for seed in range(len(errors), draws):
             begun = time.perf_counter()
-            model = trained(recipe, train, seed, labels=labels)
+            model = trained(recipe, train, seed, steps=length, labels=labels)
             errors.append(round(classification(model, held_out).error, 5))
             seconds.append(round(time.perf_counter() - begun))
             book.write()
@@ -132,6 +143,13 @@ def cifar10(book: Book, data: str, hardware: str) -> None:
     machines(book, "cifar10", parts, 1000, _kinds(models, parts[0]), hardware)
 
 
+def cifar10_games(book: Book, data: str, steps: int | None, hardware: str) -> None:
+    """One run of each game at each number of labels of the paper's table."""
+    parts = alikit.load(data, size=32)
+    for labels in (4000, 1000, 2000, 8000):  # first the one that most others report
+        games(book, "cifar10", parts, labels, 1, hardware, steps)
+
+
 FEATURES = {
     "digits": {"ALI": "digits", "VAE": "digits-vae", "DCGAN": "digits-gan"},
     "house-numbers": {"ALI": "house-numbers", "VAE": "house-numbers-vae", "DCGAN": "house-numbers-gan"},
@@ -166,10 +184,10 @@ def add(book: Book, folder: Path, hardware: str) -> None:
     recipe = settings["recipe"].removesuffix("-small")
     game = next(method for method, name in GAMES.items() if recipe.endswith(name))
     data = recipe.removesuffix("-" + GAMES[game])
+    game += ", laptop networks" if recipe != settings["recipe"] else ""
     seconds = max(line.get("seconds", 0) for line in alikit.runs.metrics(folder))
     book.entry(data, settings["labels"], game).update(
         errors=[round(found.error, 5)],
-        interval=[round(found.low, 5), round(found.high, 5)],
         n=found.n,
         recipe=settings["recipe"],
         command=settings["command"],
@@ -219,7 +237,7 @@ def _cell(entry: dict | None) -> str:
         return ""
     errors = 100 * np.array(entry["errors"])
     if len(errors) == 1:
-        low, high = (100 * end for end in entry["interval"])
+        low, high = (100 * end for end in interval(round(entry["errors"][0] * entry["n"]), entry["n"]))
         return f"{errors[0]:.1f} ({low:.1f} to {high:.1f}), one run"
     return f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f} ({len(errors)})"
 
@@ -265,7 +283,8 @@ def write_page(book: Book) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10", "add", "page"))
+    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10", "cifar10-games", "add", "page"))
+    parser.add_argument("--steps", type=int, help="of each of cifar10-games, by default the recipe's own")
     parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="of add: finished runs")
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
     parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
@@ -281,6 +300,8 @@ def main() -> None:
             house_numbers(book, asked.runs, asked.hardware)
         elif asked.what == "cifar10":
             cifar10(book, asked.data, asked.hardware)
+        elif asked.what == "cifar10-games":
+            cifar10_games(book, asked.data, asked.steps, asked.hardware)
         for folder in asked.folders:
             add(book, folder, asked.hardware)
         write_page(book)

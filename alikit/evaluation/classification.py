@@ -25,9 +25,14 @@ class Classification:
 
 def classification(model: Game, held_out: Dataset, batch_size: int = 500) -> Classification:
     """Asks the model for the class of every held-out example; dropout off, z_hat = mu (paper section 4.4)."""
-    from scipy.stats import binomtest  # comes with scikit-learn; half a second to import: only where it is used
-
     guess = torch.cat([model.classify(x.to(model.device)).argmax(1).cpu() for x in held_out.batches(batch_size)])
     wrong = int((guess != held_out.labels).sum())
-    low, high = binomtest(wrong, len(guess)).proportion_ci(method="wilson")
-    return Classification(wrong / len(guess), float(low), float(high), len(guess))
+    return Classification(wrong / len(guess), *interval(wrong, len(guess)), len(guess))
+
+
+def interval(wrong: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n examples, of which so many are wrong."""
+    from scipy.stats import binomtest  # comes with scikit-learn; half a second to import: only where it is used
+
+    low, high = binomtest(wrong, n).proportion_ci(method="wilson")
+    return float(low), float(high)

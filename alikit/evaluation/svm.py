@@ -21,7 +21,7 @@ from ..networks import Maxout
 
 LAYERS = 3  # the last hidden ones of a network, that are features
 COSTS = np.exp(np.linspace(-20, 20, 50))  # values of C that are tried, as published
-ITERATIONS = 200  # of one fit at most
+ITERATIONS = 1_000  # of one fit at most
 FOR_RANDOM, FOR_COMPONENTS = 2_000, 20_000  # unlabelled examples that set batch norm, or principal components, at most
 AT_ONCE = 500  # examples
 
@@ -35,7 +35,7 @@ class Draws:
     errors       the share of held-out examples that each draw's SVM gets wrong, 0..1
     cost         C, chosen on the first draw
     validation   the error on the validation examples with which it was chosen
-    unconverged  draws whose fit was stopped after 200 iterations
+    unconverged  draws whose fit was stopped after 1,000 iterations
     dims         F
     n            held-out examples
     """

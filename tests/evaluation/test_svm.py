@@ -123,7 +123,7 @@ def test_one_draw_has_no_spread():
 def test_the_cost_is_chosen_on_examples_that_are_in_no_draw():
     """By hand: the first draw's SVM of each C, on `labels_to_spare`; of equally good ones the middle. The held-out
     examples' labels are another matter, so that they would have chosen otherwise."""
-    train, held_out = around_corners(300, noise=0.6), around_corners(200)
+    train, held_out = around_corners(300, noise=0.4), around_corners(200)
     wrong = replace(held_out, labels=held_out.labels.roll(1))
     of = svm_of(lambda x: x, train, wrong, labels=30, draws=[7, 8])
     few, validation = few_labels(train, 30, seed=7), labels_to_spare(train)[1]
@@ -135,7 +135,7 @@ def test_the_cost_is_chosen_on_examples_that_are_in_no_draw():
         errors.append((machine.predict(validation.x.double()) != validation.labels.numpy()).mean())
     best = [cost for cost, error in zip(COSTS, errors, strict=True) if error == min(errors)]
     assert of.cost in COSTS and of.cost == pytest.approx(best[len(best) // 2])
-    assert of.validation == pytest.approx(min(errors)) and 0 < len(best) < 25
+    assert of.validation == pytest.approx(min(errors)) and 3 < len(best) < 40
 
 
 def test_costs_are_the_published_ones():
@@ -175,7 +175,7 @@ def test_more_than_fit_at_once(monkeypatch):
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_features_that_are_no_numbers(broken):
-    with pytest.raises(AlikitError, match="features that are numbers, .*: train it again"):
+    with pytest.raises(AlikitError, match="features that are numbers"):
         svm_of(lambda x: x * broken, around_corners(100), around_corners(50), labels=9, draws=2)
 
 
