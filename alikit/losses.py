@@ -54,9 +54,11 @@ def gan_generator_loss(p_logits: Tensor) -> Tensor:
 def realness(class_logits: Tensor, classes: int) -> Tensor:
     """D's logit for "q, of whatever class", (N,): log of p(1) + ... + p(K) over p(K + 1).
 
-    class_logits  (N, K + 1), or (N, K) with the last one fixed at 0; any real numbers, large ones too
+    class_logits  (N, K + 1), or (N, K) with the last one fixed at 0, of one class also (N,); any real numbers, large
+                  ones too
     """
-    every = pad(class_logits, (0, 1)) if class_logits.shape[1] == classes else class_logits
+    every = class_logits.reshape(len(class_logits), -1)
+    every = pad(every, (0, 1)) if every.shape[1] == classes else every
     return every[:, :classes].logsumexp(1) - every[:, classes]
 
 
@@ -66,4 +68,4 @@ def class_surprise(class_logits: Tensor, labels: Tensor, classes: int) -> Tensor
     With `surprise(realness(...), Q)` it makes -E[log p(label)] among all K + 1 classes: to be a real cat, a pair has to
     be real, and a cat among the real.
     """
-    return cross_entropy(class_logits[:, :classes], labels)
+    return cross_entropy(class_logits.reshape(len(class_logits), -1)[:, :classes], labels)

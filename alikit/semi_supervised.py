@@ -31,7 +31,7 @@ class _Classes:
         """D's logits of the K classes, (N, K), for (x, mu(x)), or for x alone where there is no encoder."""
         pair = (x,) if self.encoder is None else (x, self.encode(x, sample=False))
         with self.asked():
-            return self.discriminator(*pair)[:, : self.classes]
+            return self.discriminator(*pair).reshape(len(x), -1)[:, : self.classes]
 
 
 class KPlusOne(_Classes, ALI):

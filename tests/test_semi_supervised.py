@@ -215,3 +215,15 @@ def test_games_without_labels_say_so(x, y):
         model.classify(x)
     with pytest.raises(AlikitError, match="draws nothing"):
         Supervised(mlp([X, 8, K]), K).sample(3)
+
+
+def test_one_class_is_ali():
+    """K = 1: a sum of one term, and no doubt about the class."""
+    model, x = game("k+1", 1), torch.randn(6, X)
+    model.classes = 1
+    torch.manual_seed(2)
+    losses = model.losses(x, torch.zeros(2, dtype=torch.long))
+    torch.manual_seed(2)
+    expected = ALI.losses(ALI(model.encoder, model.decoder, model.discriminator, Z), x)
+    torch.testing.assert_close(losses, expected)
+    assert model.classify(x).shape == (6, 1)
