@@ -192,7 +192,7 @@ def add(book: Book, folder: Path, hardware: str) -> None:
         recipe=settings["recipe"],
         command=settings["command"],
         seed=settings["seed"],
-        pictures_seen=step * settings["batch_size"],
+        pictures_seen=step * settings["labelled_batch" if game.startswith("supervised") else "batch_size"],
         hours=round(seconds / 3600, 2),
         hardware=hardware,
         torch=settings["versions"]["torch"],
