@@ -1,5 +1,7 @@
 """Which training examples may have their classes told, and which are kept to choose settings by."""
 
+from dataclasses import replace
+
 from .dataset import Dataset
 
 FOR_SETTINGS = 10_000  # examples whose labels choose a setting, at most
@@ -9,7 +11,8 @@ def labels_to_spare(train: Dataset) -> tuple[Dataset, Dataset]:
     """The training examples that labelled ones are drawn from, and a fifth of them all, at most 10,000, by which a
     setting may be chosen (the paper holds out the last 10,000 of SVHN; folders stand in order of classes, so here they
     are chosen by chance). Always the same."""
-    return train.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)
+    rest, validation = train.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)
+    return replace(rest, name=f"{train.name} (without those kept for settings)"), validation
 
 
 def few_labels(train: Dataset, n: int, seed: int) -> Dataset:
