@@ -104,6 +104,7 @@ def train(
         typer.Option(help="Average the weights, so much of the past a step; 0 for none.", min=0, max=0.99999),
     ] = None,
     flips: Annotated[bool | None, typer.Option(help="Mirror half of the pictures.")] = None,
+    shifts: Annotated[bool | None, typer.Option(help="Move pictures by up to a sixteenth of their side.")] = None,
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--float32", help="Products in bfloat16 where the machine is quick at it.")
     ] = None,
@@ -121,7 +122,7 @@ def train(
     betas = None if beta1 is None else (beta1, row.betas[1])
     changes = {
         **{"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std},
-        **{"averaging": averaging, "flips": flips, "bf16": bf16, "labels": labels},
+        **{"averaging": averaging, "flips": flips, "shifts": shifts, "bf16": bf16, "labels": labels},
     }
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)

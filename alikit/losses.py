@@ -69,3 +69,14 @@ def class_surprise(class_logits: Tensor, labels: Tensor, classes: int) -> Tensor
     be real, and a cat among the real.
     """
     return cross_entropy(class_logits.reshape(len(class_logits), -1)[:, :classes], labels)
+
+
+def disagreement(class_logits: Tensor, told: Tensor, classes: int) -> Tensor:
+    """E[sum_k (p(k) - told p(k))^2] among the K classes: how far two answers about the same examples are apart, 0 to 2.
+
+    `told` is taken as given: its logits get no gradient.
+    """
+    p, told = (
+        logits.reshape(len(logits), -1)[:, :classes].float().softmax(1) for logits in (class_logits, told.detach())
+    )
+    return (p - told).square().sum(1).mean()

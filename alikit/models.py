@@ -186,9 +186,12 @@ class AdversarialGame(Game):
         """How sure D is that pairs are q's, (N,), by its logits on them: what the players contend for."""
         return logits
 
-    def owed(self, q_logits: Tensor, y: Tensor) -> Tensor:
-        """What the discriminator pays besides, by its logits on the pairs whose classes y, (M,), are known."""
-        raise AlikitError("this game knows nothing of classes: train it without labels")
+    def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
+        """What the discriminator pays besides for its logits on q's pairs, the last of which are of classes y, (M,);
+        None where there is nothing. The encoder has no part in it."""
+        if y is not None:
+            raise AlikitError("this game knows nothing of classes: train it without labels")
+        return None
 
     def _shown(self, x: Tensor, y: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """`pairs`; for the penalty, q's x is a copy that has a gradient of its own, apart from what the encoder sees.
@@ -208,8 +211,8 @@ class AdversarialGame(Game):
         q_pair, p_pair = self._shown(x, y)
         q_logits, p_logits = self.logits(q_pair, p_pair)
         losses = self._surprises(self.realness(q_logits), self.realness(p_logits))
-        if y is not None:
-            losses["discriminator"] = losses["discriminator"] + self.owed(q_logits[-len(y) :], y)
+        if (owed := self.owed(q_pair, q_logits, y)) is not None:
+            losses["discriminator"] = losses["discriminator"] + owed
         if self.r1:
             losses["discriminator"] = losses["discriminator"] + self._steepness(self.realness(q_logits), q_pair)
         return losses
@@ -250,10 +253,10 @@ class AdversarialGame(Game):
                 if member.grad_fn is not None:  # made by a network, so its gradient goes on into it
                     member.register_hook(lambda g, s=scale: g * s.view(-1, *[1] * (g.ndim - 1)))
         asked, seeds = [torch.cat(real)], [seed]
-        if y is not None:
-            asked.append(self.owed(q_logits[-len(y) :], y))
-            seeds.append(torch.ones_like(asked[1]))
-            losses["discriminator"] = losses["discriminator"] + asked[1]
+        if (owed := self.owed(q_pair, q_logits, y)) is not None:
+            asked.append(owed)
+            seeds.append(torch.ones_like(owed))
+            losses["discriminator"] = losses["discriminator"] + owed
         found = torch.autograd.grad(asked, [*own_d, *own_g], seeds)
         of_d = tuple(g if more is None else g + more for g, more in zip(found, extra, strict=False))
         return losses, {"discriminator": of_d, "generator": found[len(own_d) :]}

@@ -61,9 +61,11 @@ TRAINED_WITH = (
     "ramp",
     "precise_bn",
     "flips",
+    "shifts",
     "bf16",
     "labels",
     "labelled_batch",
+    "consistency",
 )
 
 

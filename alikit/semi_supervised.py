@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .losses import P, Q, class_surprise, realness
+from .losses import P, Q, class_surprise, disagreement, realness
 from .models import ALI, GAN, Game
+from .views import shifted
 
 
 class _Classes:
@@ -24,8 +25,10 @@ class _Classes:
     def realness(self, logits: Tensor) -> Tensor:
         return realness(logits, self.classes)
 
-    def owed(self, q_logits: Tensor, y: Tensor) -> Tensor:
-        return class_surprise(q_logits, y, self.classes)
+    def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
+        if y is None:
+            return None
+        return class_surprise(q_logits[-len(y) :], y, self.classes)
 
     def classify(self, x: Tensor) -> Tensor:
         """D's logits of the K classes, (N, K), for (x, mu(x)), or for x alone where there is no encoder."""
@@ -39,6 +42,10 @@ class KPlusOne(_Classes, ALI):
 
     Encoder and decoder play for what they play for in ALI, D's belief in "q, of whatever class". Of their loss nothing
     was published: this one is section 2's, and features are not matched.
+
+    consistency  weight of a term that is not the paper's: D is asked again about all pairs of q's, with x moved a
+                 little (`views.shifted`) and other units dropped, and pays for the `disagreement` of its two answers
+                 (after Laine and Aila 2017, with the first answer taken as given); 0, as in the paper, for none
     """
 
     def __init__(
@@ -49,9 +56,18 @@ class KPlusOne(_Classes, ALI):
         z_dim: int,
         classes: int,
         r1: float = 0.0,
+        consistency: float = 0.0,
     ):
         super().__init__(encoder, decoder, discriminator, z_dim, r1)
-        self.classes = classes
+        self.classes, self.consistency = classes, consistency
+
+    def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
+        named = super().owed(q_pair, q_logits, y)
+        if not self.consistency:
+            return named
+        x, z_hat = (member.detach() for member in q_pair)
+        apart = disagreement(self.discriminator(shifted(x), z_hat), q_logits, self.classes)
+        return self.consistency * apart if named is None else named + self.consistency * apart
 
 
 class FeatureMatchingGAN(_Classes, GAN):
@@ -74,7 +90,7 @@ class FeatureMatchingGAN(_Classes, GAN):
         of_x, of_x_tilde = (half.float().mean(0) for half in features.chunk(2))
         found = self._surprises(self.realness(q_logits), self.realness(p_logits))
         if y is not None:
-            found["discriminator"] = found["discriminator"] + self.owed(q_logits[-len(y) :], y)
+            found["discriminator"] = found["discriminator"] + self.owed((x,), q_logits, y)
         return found | {"generator": (of_x - of_x_tilde).square().mean()}
 
     def gradients(self, x: Tensor, y: Tensor | None = None, players: dict[str, list[nn.Parameter]] | None = None):

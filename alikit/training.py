@@ -17,6 +17,7 @@ from .data import Dataset
 from .errors import AlikitError, Diverged
 from .models import AdversarialGame, Game
 from .networks import Frozen
+from .views import mirrored, shifted
 
 EXAMPLES, AT_ONCE = 10_000, 2**21  # behind precise statistics: at most so many, and about so many numbers in a batch
 
@@ -73,6 +74,7 @@ class Trainer:
                 have, over large batches (Wu and Johnson 2021), instead of keeping the running ones: those are from
                 other weights, and k layers of them draw samples about (k - 1) / (2 batch_size) too close together
     flips       mirror each picture of a batch, left to right, with probability 1/2
+    shifts      move each picture of a batch by up to a sixteenth of its side, see `views.shifted`
     bf16        let the networks compute in bfloat16 where PyTorch's autocast holds that to be safe; weights, losses
                 and the optimiser stay float32. About twice as fast where the processor has it, see `has_bf16`
     labelled    the examples whose classes the model is told, `labelled_batch` of them added to each batch
@@ -94,6 +96,7 @@ class Trainer:
         ramp: bool = False,
         precise_bn: bool = False,
         flips: bool = False,
+        shifts: bool = False,
         bf16: bool = False,
         labelled: Dataset | None = None,
         labelled_batch: int = 0,
@@ -107,11 +110,13 @@ class Trainer:
             raise AlikitError("precise_bn is for games with a discriminator: leave it out")
         if flips and len(data.shape) != 3:
             raise AlikitError("points have no left and right: leave flips out")
+        if shifts and len(data.shape) != 3:
+            raise AlikitError("a shifted point is another point: leave shifts out")
         # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
         self.model = model.to(memory_format=torch.channels_last)
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
-        self.flips, self.bf16 = flips, bf16
+        self.flips, self.shifts, self.bf16 = flips, shifts, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
         self.players = model.players()
@@ -236,8 +241,9 @@ class Trainer:
             x = torch.cat([x, self.labelled.floats(known).to(x.device)])
             y = self.labelled.labels[known].to(x.device)
         if self.flips:
-            mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-            x = torch.where(mirrored, x.flip(3), x)
+            x = mirrored(x)
+        if self.shifts:
+            x = shifted(x)
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, y
 
     def state(self) -> dict:

@@ -381,6 +381,7 @@ LONG = "x" * 300
         ("train digits --averaging 1 --out run", "'--averaging'"),
         ("train digits --save-every -1 --out run", "'--save-every'"),
         ("train mixture-gan-paper --flips --out run", "points have no left and right"),
+        ("train mixture-gan-paper --shifts --out run", "a shifted point is another point: leave shifts out"),
         ("train digits --data folder:nowhere --out run", "no folder nowhere"),
         ("train digits --data folder:empty --out run", "no pictures in empty"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),

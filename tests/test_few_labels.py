@@ -122,7 +122,7 @@ def test_every_draw_is_kept(tool, found):
                 if name.endswith("SVM"):
                     assert len(entry["errors"]) == 100 and 0 <= entry["unconverged"] <= 100
     for methods in found["digits"].values():
-        assert len(methods) == 9
+        assert len(methods) == 10
         assert all(len(methods[name]["errors"]) >= 10 for name in tool.GAMES)
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, log_softmax, softplus
 import alikit
 from alikit.errors import AlikitError
 from alikit.evaluation import classification
-from alikit.losses import class_surprise, realness
+from alikit.losses import class_surprise, disagreement, realness
 from alikit.models import ALI
 from alikit.networks import Deterministic, Discriminator, Gaussian, mlp
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
@@ -145,6 +145,68 @@ def test_the_encoder_does_not_see_the_labels(x, y):
         found.append(model.gradients(x, labels)[1])
     torch.testing.assert_close(found[0]["generator"], found[1]["generator"], rtol=0, atol=0)
     assert not all(map(torch.equal, found[0]["discriminator"], found[1]["discriminator"]))
+
+
+class Pictures(nn.Module):
+    """A discriminator of pictures and codes, without chance; it keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.shown = nn.Linear(16 + Z, K), []
+
+    def forward(self, x, z):
+        self.shown.append((x, z))
+        return self.net(torch.cat([x.flatten(1), z], 1))
+
+
+def consistent(weight: float) -> KPlusOne:
+    torch.manual_seed(0)
+    encoder = Gaussian(nn.Sequential(nn.Flatten(), nn.Linear(16, 2 * Z)))
+    decoder = Deterministic(nn.Sequential(nn.Linear(Z, 16), nn.Unflatten(1, (1, 4, 4))))
+    return KPlusOne(encoder, decoder, Pictures(), Z, K, consistency=weight)
+
+
+def test_disagreement():
+    one, other = torch.tensor([[0.0, 50.0], [0.0, 0.0]]), torch.tensor([[50.0, 0.0], [7.0, 7.0]])
+    assert disagreement(one, other, 2).item() == pytest.approx(1)  # 2 where they contradict each other, 0 where not
+    assert disagreement(torch.cat([one, torch.randn(2, 1)], 1), other, 2).item() == pytest.approx(1)
+    assert disagreement(one, one + 3, 2).item() == pytest.approx(0)
+    one.requires_grad_(), other.requires_grad_()
+    disagreement(one + 1, other, 2).backward()
+    assert one.grad is not None and other.grad is None
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_consistency_asks_again_about_the_same_pictures_a_little_moved(labelled):
+    x, y = torch.rand(12, 1, 4, 4), torch.tensor([0, 1, 2, 3, 3]) if labelled else None
+    found = {}
+    for weight in (0.0, 3.0):
+        model = consistent(weight)
+        torch.manual_seed(2)
+        found[weight] = model.losses(x, y)
+    assert torch.equal(found[0.0]["generator"], found[3.0]["generator"])
+    (first_x, first_z), (second_x, second_z) = model.discriminator.shown  # the first with p's pairs behind q's
+    assert torch.equal(first_x[:12], x) and torch.equal(first_z[:12], second_z)
+    assert not torch.equal(second_x, x) and set(second_x.flatten().tolist()) <= set(x.flatten().tolist())
+    told, again = (model.discriminator(first_x[:12], first_z[:12]), model.discriminator(second_x, second_z))
+    expected = (again.softmax(1) - told.softmax(1)).square().sum(1).mean()
+    assert expected > 1e-4
+    torch.testing.assert_close(found[3.0]["discriminator"] - found[0.0]["discriminator"], 3 * expected)
+
+
+def test_consistency_is_for_the_discriminator_alone():
+    x, y, found = torch.rand(12, 1, 4, 4), torch.tensor([0, 1, 2, 3, 3]), {}
+    for weight in (0.0, 3.0):
+        model = consistent(weight)
+        torch.manual_seed(2)
+        found[weight] = model.gradients(x, y)[1]
+    torch.testing.assert_close(found[0.0]["generator"], found[3.0]["generator"], rtol=0, atol=0)
+    assert not all(map(torch.equal, found[0.0]["discriminator"], found[3.0]["discriminator"]))
+    torch.manual_seed(2)
+    losses = model.losses(x, y)
+    for player, own in model.players().items():  # one backward pass gives what two give
+        expected = torch.autograd.grad(losses[player], own, retain_graph=True)
+        torch.testing.assert_close(found[3.0][player], expected)
 
 
 def test_losses_of_feature_matching(x, y):

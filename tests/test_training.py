@@ -578,9 +578,11 @@ def test_a_game_that_cannot_be_told_says_so(points):
 
 
 @pytest.mark.parametrize("stop", [2, 3, 5])  # within an epoch of 3 steps, a pass of 2 over the labelled, both
-@pytest.mark.parametrize("name", ["digits-semi", "digits-feature-matching", "digits-supervised"])
+@pytest.mark.parametrize(
+    "name", ["digits-semi", "digits-semi-consistent", "digits-feature-matching", "digits-supervised"]
+)
 def test_a_resumed_run_with_labels_is_the_same_to_the_last_bit(name, stop):
-    recipe = replace(RECIPES[name], batch_size=7, labels=8, labelled_batch=4)
+    recipe = replace(RECIPES[name], batch_size=7, labels=8, labelled_batch=4, shifts=True)
     x = torch.randint(0, 256, (21, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pictures = Dataset("noise", x, torch.arange(21) % 2, ("a", "b"))
 
@@ -651,9 +653,21 @@ def test_labelled_pictures_are_mirrored_as_well(pictures):
     assert torch.equal((255 * upright[:, 0, 0, 0]).round().long(), y)
 
 
-def test_points_are_not_flipped(points):
+def test_shifts_move_pictures(pictures):
+    """By up to one of their four pixels, so that a step of 10 from column to column is gone at one edge, or none."""
+    torch.manual_seed(0)
+    model = Recorder()
+    Trainer(model, pictures, batch_size=20, shifts=True).run(20)
+    steps = (torch.cat(model.batches).diff(dim=3) * 255).round()[:, 0, 0]
+    seen = {tuple(row) for row in steps.int().tolist()}
+    assert seen == {(0, 10, 10), (10, 10, 10), (10, 10, 0)}
+
+
+def test_points_are_neither_flipped_nor_shifted(points):
     with pytest.raises(AlikitError, match="no left and right"):
         Trainer(Recorder(), points, batch_size=10, flips=True)
+    with pytest.raises(AlikitError, match="another point: leave shifts out"):
+        Trainer(Recorder(), points, batch_size=10, shifts=True)
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(False, torch.float32), (True, torch.bfloat16)])

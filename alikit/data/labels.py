@@ -1,7 +1,6 @@
 """Which training examples may have their classes told, and which are kept to choose settings by."""
 
-from dataclasses import replace
-
+from ..errors import AlikitError
 from .dataset import Dataset
 
 FOR_SETTINGS = 10_000  # examples whose labels choose a setting, at most
@@ -11,11 +10,16 @@ def labels_to_spare(train: Dataset) -> tuple[Dataset, Dataset]:
     """The training examples that labelled ones are drawn from, and a fifth of them all, at most 10,000, by which a
     setting may be chosen (the paper holds out the last 10,000 of SVHN; folders stand in order of classes, so here they
     are chosen by chance). Always the same."""
-    rest, validation = train.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)
-    return replace(rest, name=f"{train.name} (without those kept for settings)"), validation
+    return train.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)
 
 
 def few_labels(train: Dataset, n: int, seed: int) -> Dataset:
     """The labelled examples of one draw: what recipes with labels and `evaluation.svm` learn from. See
     `Dataset.labelled`."""
-    return labels_to_spare(train)[0].labelled(n, seed)
+    rest, kept = labels_to_spare(train)
+    if n > len(rest):
+        raise AlikitError(
+            f"{train.name} has {len(rest):,} training examples besides {len(kept):,} kept to choose settings by, "
+            f"and {n:,} labels are wanted: ask for fewer"
+        )
+    return rest.labelled(n, seed)

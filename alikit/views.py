@@ -1,0 +1,24 @@
+"""Other views of the same pictures: changed by chance, in a way that leaves alone what they show."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """Each of the pictures (N, C, H, W), left to right with probability 1/2."""
+    turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+    return torch.where(turned, x.flip(3), x)
+
+
+def shifted(x: Tensor) -> Tensor:
+    """Each of the pictures (N, C, H, W) moved by a whole number of pixels in both directions, up to a sixteenth of its
+    side and at least up to one; the edge is repeated where it leaves a gap. In channels_last."""
+    height, width = x.shape[2:]
+    most = max(1, min(height, width) // 16)
+    wide = pad(x, (most,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    down, right = torch.randint(2 * most + 1, (2, len(x), 1), device=x.device)
+    rows = down + torch.arange(height, device=x.device)
+    columns = right + torch.arange(width, device=x.device)
+    examples = torch.arange(len(x), device=x.device)[:, None, None]
+    return wide[examples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

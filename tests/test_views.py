@@ -1,0 +1,46 @@
+"""Views of pictures: what is changed is changed by chance, and every pixel is one that was there."""
+
+import pytest
+import torch
+
+from alikit.views import mirrored, shifted
+
+
+@pytest.fixture
+def x():
+    """Pictures of 3 maps, 32 by 40, each pixel of which tells its map, row and column; all of them are alike."""
+    maps, rows, columns = torch.meshgrid(torch.arange(3), torch.arange(32), torch.arange(40), indexing="ij")
+    return (maps * 10_000 + rows * 100 + columns).float().repeat(600, 1, 1, 1)
+
+
+def test_shifted_moves_whole_pictures_and_repeats_the_edge(x):
+    torch.manual_seed(0)
+    moved = shifted(x)
+    assert moved.shape == x.shape and moved.is_contiguous(memory_format=torch.channels_last)
+    where = moved[:, 0, 10, 10] - x[:, 0, 10, 10]
+    down = (where / 100).round()
+    right = where - 100 * down
+    rows = (torch.arange(32) + down[:, None]).clamp(0, 31)
+    columns = (torch.arange(40) + right[:, None]).clamp(0, 39)
+    expected = rows[:, None, :, None] * 100 + columns[:, None, None, :] + 10_000 * torch.arange(3)[:, None, None]
+    assert torch.equal(moved, expected)
+    # A sixteenth of the shorter side is 2: five places each way, 120 of 600 pictures at each, give or take 4 sigma.
+    for way in (down, right):
+        values, counts = way.unique(return_counts=True)
+        assert values.tolist() == [-2, -1, 0, 1, 2]
+        assert ((counts - 120).abs() < 40).all()
+    assert abs(torch.corrcoef(torch.stack([down, right]))[0, 1]) < 0.17
+
+
+def test_a_small_picture_moves_by_a_pixel():
+    ramp = torch.arange(8.0).expand(200, 1, 8, 8)
+    moved = shifted(ramp)[:, 0, 4, 4] - 4
+    assert moved.unique().tolist() == [-1, 0, 1]
+
+
+def test_mirrored_turns_half_of_them(x):
+    torch.manual_seed(0)
+    turned = mirrored(x)
+    whole = (turned == x.flip(3)).flatten(1).all(1)
+    assert torch.equal(turned[~whole], x[~whole])
+    assert whole.float().mean().item() == pytest.approx(0.5, abs=0.08)
