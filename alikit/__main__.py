@@ -77,7 +77,8 @@ def recipes() -> None:
     """List the named experiments, the data they can take, and the studies."""
     width = max(map(len, RECIPES)) + 2
     for name, recipe in RECIPES.items():
-        typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data}, {recipe.steps} steps]")
+        labels = f", {recipe.labels} labels" if recipe.has_labels else ""
+        typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data}, {recipe.steps} steps{labels}]")
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
@@ -109,7 +110,10 @@ def train(
         bool | None, typer.Option("--bf16/--float32", help="Products in bfloat16 where the machine is quick at it.")
     ] = None,
     labels: Annotated[
-        int | None, typer.Option(help="Training examples whose class is told; the recipe's own by default.", min=1)
+        int | None,
+        typer.Option(
+            help="Training examples whose class is told, at most four fifths; the recipe's own by default.", min=1
+        ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set where it is missing.")] = False,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
@@ -235,7 +239,9 @@ def evaluate(
     inception_: Annotated[
         bool, typer.Option("--inception", help="Fidelity and copying in Inception's features, from weights at hand.")
     ] = False,
-    labels: Annotated[int, typer.Option(help="Labels of each of an SVM's draws.", min=1)] = LABELS,
+    labels: Annotated[
+        int | None, typer.Option(help=f"Labels of each of an SVM's draws; by default the run's, or {LABELS}.", min=1)
+    ] = None,
     data: Data = None,
 ) -> None:
     """Measure a trained model on held-out data; prints one JSON line.
@@ -282,7 +288,7 @@ def evaluate(
     if inception_ and not {"fidelity", "copying"} & set(chosen):
         raise AlikitError("--inception is for fidelity and copying: ask for one of them with --metrics")
     network = inception() if inception_ else None
-    _say(measured(model, *_judged(run, settings, data), chosen, network, labels))
+    _say(measured(model, *_judged(run, settings, data), chosen, network, labels or settings.get("labels") or LABELS))
 
 
 @app.command()
@@ -522,7 +528,11 @@ def _vital_signs(model: Game, x: torch.Tensor) -> dict[str, float]:
 
 
 def _say(found: dict[str, float]) -> None:
-    typer.echo(json.dumps(found) if found else "nothing to measure: a GAN of pictures has no encoder")
+    typer.echo(
+        json.dumps(found)
+        if found
+        else "nothing to measure: a model without an encoder has neither reconstructions nor codes"
+    )
 
 
 def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:

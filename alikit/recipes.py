@@ -148,7 +148,10 @@ class Recipe:
         """
         self._check(x_shape)
         if self.has_labels and not classes:
-            raise AlikitError("a game with labels wants data whose examples have one class each: name other data")
+            raise AlikitError(
+                "a game with labels wants data whose examples have one class each: name other data, "
+                "or sort your pictures into PATH/<class>/"
+            )
         outputs = classes + self.explicit if self.has_labels else 1
         if self.game == "supervised":
             classifier = self.networks.build_discriminator(x_shape, 0, classes)

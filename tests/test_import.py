@@ -67,3 +67,10 @@ def test_train(tmp_path):
     finished = run(COMMAND, "train", "digits", "--steps", 2, "--out", tmp_path / "run")
     assert finished.returncode == 0, finished.stderr
     assert list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_the_checkout_is_not_taken_for_the_package(tmp_path):
+    """In the folder that holds the checkout, itself called alikit."""
+    (tmp_path / "alikit").mkdir()
+    found = subprocess.run([sys.executable, "-c", "import alikit; alikit.load"], capture_output=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr

@@ -1,6 +1,6 @@
 """Measure what a few labels are worth: results/semi-supervised.
 
-    python tools/semi_supervised.py digits             every method at 10 to 200 labels; an hour on one core
+    python tools/semi_supervised.py digits             every method at 10 to 200 labels; 3 hours on one core
     python tools/semi_supervised.py house-numbers      at 1000 labels, with the runs named below; an hour and a half
     python tools/semi_supervised.py cifar10            at 1000 labels, an SVM on recorded encoders; half an hour
     python tools/semi_supervised.py cifar10-games      the paper's networks at 1000 to 8000 labels, one run each; a GPU
@@ -8,7 +8,10 @@
     python tools/semi_supervised.py page               figure and tables again, from metrics.json
 
 Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on; what is
-there is not measured again. house-numbers wants the runs of which settings are kept in results/what-z-keeps:
+there is not measured again: to repeat it all, name another folder with --out. Draws are the same on the same kind of
+machine; on another one sums are added in another order, and a network trained on a draw comes out a little different.
+cifar10 wants a folder of pictures, see --data. house-numbers wants the runs of which settings are kept in
+results/what-z-keeps:
 
     alikit train house-numbers --out runs/house-numbers-seed0          alikit train house-numbers-vae
     alikit train house-numbers-gan
@@ -256,14 +259,19 @@ PAGE = """# A few labels
     python tools/semi_supervised.py digits
     python tools/semi_supervised.py house-numbers
     python tools/semi_supervised.py cifar10
+    python tools/semi_supervised.py add runs/cifar10-semi-small-seed0 runs/cifar10-supervised-small-seed0
     python tools/semi_supervised.py page
 
-Error in percent on held-out examples. Of several draws of the labelled examples: mean ± standard deviation (number of
-draws); every draw stands in `metrics.json`, with the time it took, the hardware and, of an SVM, C, the fits that were
-stopped before their end, and how many numbers an example has. A draw's labelled examples are the same for all methods.
-An SVM's features are the last three hidden layers of the encoder and its means, of a DCGAN the last three hidden layers
-of D(x); C is chosen on the first draw, on examples that are in no draw. *Components*: as many principal components of
-the pixels as z has numbers; *random encoder*: ALI's, untrained. Encoders are one run each, seed 0.
+What they need beforehand, and how to repeat them elsewhere, is told by `--help`. Error in percent on held-out
+examples. Of several draws of the labelled examples: mean ± standard deviation (number of draws); every draw stands in
+`metrics.json`, with the time it took, the hardware and, of an SVM, C, the fits that were stopped before their end, and
+how many numbers an example has. A draw's labelled examples are the same for all methods. Networks with labels are runs
+of the recipes that end in `-semi` (K+1), `-semi-consistent`, `-feature-matching` and `-supervised`; where there is one
+run, the bracket is its 95 % interval over the held-out examples, which knows nothing of other draws, and
+`metrics.json` has its command. An SVM's features are the last three hidden layers of the encoder and its means, of a
+DCGAN the last three hidden layers of D(x); C is chosen on the first draw, on examples that are in no draw.
+*Components*: as many principal components of the pixels as z has numbers; *random encoder*: ALI's, untrained. Encoders
+are one run each, seed 0.
 
 {sections}
 

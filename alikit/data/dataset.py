@@ -77,7 +77,8 @@ class Dataset:
     def labelled(self, n: int, seed: int = 0) -> "Dataset":
         """n examples drawn by chance from `seed`, n / K of each of the K classes.
 
-        AlikitError without classes, for a number that K does not divide, and where a class has too few examples.
+        AlikitError without classes or with only one, for a number that K does not divide, and where a class has too few
+        examples.
         """
         if self.labels is None:
             raise AlikitError(f"{self.name} has no labels: name data whose examples have a class")
@@ -85,24 +86,22 @@ class Dataset:
             raise AlikitError(
                 f"{self.name} has attributes, and no classes: name data whose examples have one class each"
             )
-        if n > len(self):
-            raise AlikitError(f"{self.name} has {len(self):,} examples, and {n:,} labels are wanted: ask for fewer")
         names = self.classes or tuple(map(str, range(1 + int(self.labels.max()))))
+        if len(names) < 2:
+            raise AlikitError(f"{self.name} has one class, so there is nothing to tell apart: name data with more")
         if n < 1 or n % len(names):
             raise AlikitError(
                 f"{n} labels cannot be shared out evenly over {len(names)} classes: ask for a multiple of {len(names)}"
             )
+        least, label = self.labels.bincount(minlength=len(names)).min(dim=0)
+        if n > least * len(names):
+            raise AlikitError(
+                f"{n:,} labels are wanted, {n // len(names):,} of each class, and {self.name} has {least} to spare of "
+                f"class {names[label]}: "
+                + (f"ask for at most {least * len(names):,}" if least else "leave that class out of the data")
+            )
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        chosen = []
-        for label, name in enumerate(names):
-            own = order[self.labels[order] == label][: n // len(names)]
-            if len(own) < n // len(names):
-                raise AlikitError(
-                    f"class {name} of {self.name} has {len(own) or 'no'} examples, and {n // len(names)} are wanted: "
-                    "ask for fewer labels, or leave that class out of the data"
-                )
-            chosen.append(own)
-        return self.select(torch.cat(chosen))
+        return self.select(torch.cat([order[self.labels[order] == k][: n // len(names)] for k in range(len(names))]))
 
     def fits(self, device: torch.device | str) -> bool:
         """Whether the examples fill at most half of what is free on a GPU; always true of the processor's memory."""

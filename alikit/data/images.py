@@ -36,7 +36,7 @@ def image_folder(
     when the cache is made; without it all must share one size. Files that are no readable pictures are named in one
     error, or left out and counted with `skip_corrupt`.
 
-    Raises AlikitError for a missing or empty folder, mixed sizes, and unreadable files.
+    Raises AlikitError for a missing or empty folder, an empty class, mixed sizes, and unreadable files.
     """
     return named_folder(root, split, size, skip_corrupt)[0]
 
@@ -54,6 +54,8 @@ def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: b
         log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
     if loose:
         classes = []
+    elif empty := sorted(place.name for place in _class_folders(folder) if place.name not in classes):
+        raise AlikitError(f"class {empty[0]} in {folder} has no pictures: fill that folder, or remove it")
     order = {name: label for label, name in enumerate(classes)}
     labels = torch.tensor([order.get(parts[0], -1) for parts in places])
     name = f"{split}-{size or 'as-is'}"
@@ -83,6 +85,10 @@ def existing(root: str | Path) -> Path:
 def picture_files(folder: Path) -> list[Path]:
     """All pictures below a folder in the order of their names, hidden ones left out."""
     return list(_below(folder, frozenset())) if folder.is_dir() else []
+
+
+def _class_folders(folder: Path) -> Iterator[Path]:
+    return (place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
 
 
 def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

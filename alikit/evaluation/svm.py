@@ -144,7 +144,10 @@ def network_features(model: Game, layers: int = LAYERS) -> Features:
         return _Hidden(model, hidden_layers(model.encoder)[:-1][-layers:], lambda x: model.encode(x, sample=False))
     discriminator = getattr(model, "discriminator", None)
     if discriminator is None:
-        raise AlikitError("no features in this model: it has no encoder, and its discriminator was not kept")
+        raise AlikitError(
+            "no features in this model: it has no encoder, and no discriminator, which records leave out: "
+            "name a run that has one of them"
+        )
     tower = discriminator.towers[0]
     own = hidden_layers(tower) or hidden_layers(discriminator)[:-1]
 

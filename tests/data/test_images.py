@@ -211,6 +211,19 @@ def test_empty_folder(root):
         image_folder(root)
 
 
+def test_a_class_without_pictures(root, paint):
+    """One line that names it; a hidden folder is no class, and beside loose pictures there are none."""
+    for name in ("cat/a.png", "dog/b.png"):
+        paint(f"pets/{name}")
+    (root / ".thumbnails").mkdir()
+    assert image_folder(root).classes == ("cat", "dog")
+    (root / "bird").mkdir()
+    with pytest.raises(AlikitError, match=r"^class bird in .*pets has no pictures: fill that folder, or remove it$"):
+        image_folder(root)
+    paint("pets/loose.png")
+    assert image_folder(root).classes == ()
+
+
 def test_a_file_is_no_folder(paint):
     with pytest.raises(AlikitError, match="no folder"):
         image_folder(paint("pets/a.png"))
