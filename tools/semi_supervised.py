@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import ttest_1samp
 
 import alikit
 from alikit.data import Dataset
@@ -214,16 +215,16 @@ def add(book: Book, folder: Path, hardware: str) -> None:
 
 
 def draw(digits: dict[str, dict]) -> Figure:
-    """Error by number of labels, a line a method, with a band of one standard deviation over draws."""
+    """Error by number of labels, a line a method, with the 95 % interval of its mean over draws."""
     figure = Figure(figsize=(9, 5.5), dpi=100, layout="constrained")
     panel, labels = figure.subplots(), sorted(digits, key=int)
     for number, method in enumerate(digits[labels[0]]):
         errors = [100 * np.array(digits[n][method]["errors"]) for n in labels]
-        mean, std = (np.array([of(e) for e in errors]) for of in (np.mean, lambda e: np.std(e, ddof=1)))
+        low, high = np.array([ttest_1samp(e, 0).confidence_interval() for e in errors]).T
         colour, style = LINES[number % len(LINES)], "-" if method in GAMES else "--"
         x = [int(n) for n in labels]
-        panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.12, linewidth=0)
-        panel.plot(x, mean, style, marker="o", markersize=4, color=colour, label=method)
+        panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        panel.plot(x, [e.mean() for e in errors], style, marker="o", markersize=4, color=colour, label=method)
     ticks = [2, 5, 10, 20, 50]
     panel.set(xscale="log", yscale="log", xlabel="labels", ylabel="error on held-out digits, %")
     panel.set_xticks([int(n) for n in labels], labels, minor=False)
