@@ -45,7 +45,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "semi-supervised"
 DIGITS = (10, 20, 50, 100, 200)  # labels
 SVM_DRAWS = 100
-# Okabe and Ito's colours, of which one cannot be seen on white, and two greys.
+# Okabe and Ito's colours without their yellow, which cannot be seen on white; and grey, brown and indigo.
 LINES = ("#009E73", "#0072B2", "#E69F00", "#999999", "#56B4E9", "#000000", "#D55E00", "#CC79A7", "#8C564B", "#332288")
 GAMES = {  # and their recipes; house numbers have none with consistency
     "K+1": "semi",

@@ -54,8 +54,10 @@ def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: b
         log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
     if loose:
         classes = []
-    elif empty := sorted(place.name for place in _class_folders(folder) if place.name not in classes):
-        raise AlikitError(f"class {empty[0]} in {folder} has no pictures: fill that folder, or remove it")
+    else:
+        shown = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
+        if empty := sorted(shown - {*classes}):
+            raise AlikitError(f"class {empty[0]} in {folder} has no pictures: fill that folder, or remove it")
     order = {name: label for label, name in enumerate(classes)}
     labels = torch.tensor([order.get(parts[0], -1) for parts in places])
     name = f"{split}-{size or 'as-is'}"
@@ -85,10 +87,6 @@ def existing(root: str | Path) -> Path:
 def picture_files(folder: Path) -> list[Path]:
     """All pictures below a folder in the order of their names, hidden ones left out."""
     return list(_below(folder, frozenset())) if folder.is_dir() else []
-
-
-def _class_folders(folder: Path) -> Iterator[Path]:
-    return (place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
 
 
 def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
