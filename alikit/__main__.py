@@ -35,9 +35,11 @@ import alikit
 
 from . import records, runs
 from .data import SOURCES, Dataset, load
+from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
 from .errors import AlikitError, Diverged
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
+from .evaluation.examples import told
 from .evaluation.measured import LABELS
 from .figures import beside, grid, plane_image
 from .models import Game
@@ -59,6 +61,10 @@ SaveEvery = Annotated[
     float, typer.Option(help="Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
 ]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
+Attributes = Annotated[
+    str | None,
+    typer.Option(help="Of conditional runs: names such as Eyeglasses,-Young, where - says not.", metavar="NAMES"),
+]
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
 MEASURED = 500  # held-out examples that are measured at the end of training; `alikit evaluate` takes all
@@ -126,7 +132,15 @@ def train(
     betas = None if beta1 is None else (beta1, row.betas[1])
     changes = {
         **{"batch_size": batch, "lr": lr, "betas": betas, "weight_std": weight_std},
-        **{"averaging": averaging, "flips": flips, "shifts": shifts, "bf16": bf16, "labels": labels},
+        # Without a ramp the average of a short run is mostly of the first weights.
+        **{
+            "averaging": averaging,
+            "ramp": True if averaging else None,
+            "flips": flips,
+            "shifts": shifts,
+            "bf16": bf16,
+            "labels": labels,
+        },
     }
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
@@ -159,6 +173,7 @@ def train(
         "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
         "x_shape": parts[0].shape,
         "number_of_classes": runs.number_of_classes(parts[0]),
+        "number_of_attributes": runs.number_of_attributes(parts[0]),
     }
     trainer = runs.trainer(settings, parts[0])
     if epochs:
@@ -204,11 +219,36 @@ def sample(
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
     number: Annotated[int, typer.Option("-n", help="How many.", min=1, max=10_000)] = PICTURES,
     seed: Annotated[int, typer.Option(help="Seed of the codes z.", min=0, max=2**32 - 1)] = 0,
+    attributes: Attributes = None,
+    grid_: Annotated[bool, typer.Option("--grid", help="The paper's 4 x 12 attributes, all of one z.")] = False,
+    data: Data = None,
 ) -> None:
-    """Draw samples from a trained model into a picture."""
-    model = runs.load_model(run)
+    """Draw samples from a trained model into a picture.
+
+    A conditional model's have the attributes of held-out examples, each of another one; or those that are named, and
+    of all others what most training examples have that share the named ones.
+    """
+    settings, model = runs.settings(run), runs.load_model(run)
+    if not model.attributes and (attributes is not None or grid_):
+        raise AlikitError(f"{run} is no conditional run: leave --attributes and --grid out")
+    if attributes is not None and grid_:
+        raise AlikitError("--grid has attributes of its own: leave --attributes out")
+    y = None
+    if model.attributes:
+        train, held_out = _judged(run, settings, data)
+        y = held_out.some(number).conditions()
+        y = y[torch.arange(number) % len(y)]
+        if attributes is not None:
+            y = usual(train, _names(attributes))
     torch.manual_seed(seed)
-    runs.save_picture(_picture(model.sample(number)), out)
+    if grid_:
+        y = paper_grid(train)
+        rows, columns = y.shape[:2]
+        x = model.decode(model.prior(1).expand(rows * columns, -1), y=y.flatten(0, 1))
+        runs.save_picture(grid(x, columns, zoom=max(1, 64 // x.shape[-1])), out)
+        typer.echo(f"the paper's {rows} x {columns} attributes in {out}")
+        return
+    runs.save_picture(_picture(model.sample(number, y)), out)
     typer.echo(f"{number} samples in {out}")
 
 
@@ -219,14 +259,26 @@ def reconstruct_(
     number: Annotated[int, typer.Option("-n", help="How many.", min=1, max=10_000)] = PICTURES // 2,
     seed: Annotated[int, typer.Option(help="Seed of the draws from q(z|x).", min=0, max=2**32 - 1)] = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Decode the encoder's mean instead of a draw.")] = False,
+    attributes: Attributes = None,
     data: Data = None,
 ) -> None:
-    """Reconstruct held-out data: originals in odd, reconstructions in even columns."""
+    """Reconstruct held-out data: originals in odd, reconstructions in even columns.
+
+    Of a conditional model with --attributes: encoded with what is so, and decoded with these attributes switched.
+    """
     settings, model = runs.settings(run), runs.load_model(run)
+    if attributes is not None and not model.attributes:
+        raise AlikitError(f"{run} is no conditional run: leave --attributes out")
     _, held_out = _judged(run, settings, data)
     torch.manual_seed(seed)
-    x = held_out.some(number).floats()
-    runs.save_picture(_picture(beside(x, model.reconstruct(x, sample=not mean))), out)
+    some = held_out.some(number)
+    x, y = some.floats(), told(model, some)
+    to = None
+    if attributes is not None and held_out.labels.ndim == 1:
+        to = usual(held_out, _names(attributes))
+    elif attributes is not None:
+        to = switched(y, _names(attributes), held_out.classes)
+    runs.save_picture(_picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
     typer.echo(f"{len(x)} originals and their reconstructions in {out}")
 
 
@@ -274,6 +326,12 @@ def evaluate(
 
     Of models trained with labels: classification_error, the share of held-out examples whose class is guessed wrong,
     with a 95 % interval over examples (_low, _high).
+
+    On request, of conditional models: attributes_accuracy, the share of attributes that a small classifier, trained on
+    the run's training pictures, sees as asked in pictures drawn for the attributes of held-out ones; _balanced, with
+    and without counting alike, each attribute switched on and off; _grid, _grid_balanced, the same over those of the
+    paper's grid; _judge, the classifier's own balanced accuracy on held-out pictures; _kept, the share of the other
+    attributes that stay as they are; attributes_reencoded_, of held-out pictures, encoded and decoded with another y.
 
     On request: svm_error, the paper's semi-supervised protocol: the error of an L2-SVM that knows the classes of
     --labels training examples, on the last three hidden layers of the encoder and its means (of a GAN: of D(x)); mean
@@ -409,6 +467,10 @@ def step(
     _say(module.compare(recipe, batch or row.batch_size, seconds, device))
 
 
+def _names(attributes: str) -> list[str]:
+    return [name.strip() for name in attributes.split(",") if name.strip()]
+
+
 def _recipe(name: str) -> Recipe:
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
@@ -486,7 +548,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         }
         line = {"step": progress.step, **pace, **progress.losses}
         if len(trainer.data.shape) == 3 and trainer.model.encoder is not None:
-            line |= _vital_signs(trainer.result, watched.floats())
+            line |= _vital_signs(trainer.result, watched)
         runs.log(out, line)
         bar.update(progress.step - bar.n)
         losses = {player: f"{loss:.3f}" for player, loss in progress.losses.items()}
@@ -521,10 +583,11 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     typer.echo(f"weights, log and pictures in {out}")
 
 
-def _vital_signs(model: Game, x: torch.Tensor) -> dict[str, float]:
+def _vital_signs(model: Game, watched: Dataset) -> dict[str, float]:
     """`awake` of the same few examples and codes at every report."""
-    z = torch.randn(len(x), model.z_dim, generator=torch.Generator().manual_seed(0))
-    return {name: round(value, 4) for name, value in awake(model, x.to(model.device), z.to(model.device)).items()}
+    z = torch.randn(len(watched), model.z_dim, generator=torch.Generator().manual_seed(0))
+    found = awake(model, watched.floats().to(model.device), z.to(model.device), told(model, watched))
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _say(found: dict[str, float]) -> None:
@@ -541,10 +604,13 @@ def _draw(model: Game, held_out: Dataset, out: Path, step: int) -> None:
         return
     torch.manual_seed(0)
     number = PICTURES if len(held_out.shape) == 3 else 2000
-    samples = _picture(model.sample(number))
+    some = held_out.some(number)
+    y = told(model, some)
+    samples = _picture(model.sample(number if y is None else len(some), y))
     if model.encoder is not None:
-        x = held_out.some(number // 2).floats().to(model.device)
-        runs.save_picture(_picture(beside(x, model.reconstruct(x))), out / f"reconstructions-{step:07d}.png")
+        some = held_out.some(number // 2)
+        x_hat = model.reconstruct(some.floats().to(model.device), y=told(model, some))
+        runs.save_picture(_picture(beside(some.floats(), x_hat)), out / f"reconstructions-{step:07d}.png")
     runs.save_picture(samples, out / f"samples-{step:07d}.png")  # last: where it is, a resumed run takes both as done
 
 

@@ -17,15 +17,19 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import P, Q, slope_of_surprise, surprise
-from .networks import Frozen, Gaussian
+from .networks import Frozen, Gaussian, attributes_of
 
 
 class Game(nn.Module):
     """What every model can be asked, whatever it played. Codes z are (N, Z); x is (N, D) or (N, C, H, W).
 
     Questions are answered without gradients and in evaluation mode (batch norm by its running statistics, no dropout);
-    the mode is put back afterwards. Only `losses` and `players` differ from game to game. `classes` is the number of
-    classes that a model tells apart, K, or 0.
+    the mode is put back afterwards. Answers are on the model's device, wherever the question was. Only `losses` and
+    `players` differ from game to game. `classes` is the number of classes that a model tells apart, K, or 0.
+
+    A conditional model (paper section 5) has `attributes`, A, above 0. All its questions are asked with y: (N, A), 0 or
+    1 for each attribute, or one 1 for a class, see `Dataset.conditions`; (A,) where one y is meant for all examples.
+    Numbers between are allowed there, y enters through linear embeddings.
     """
 
     classes = 0
@@ -33,11 +37,13 @@ class Game(nn.Module):
     def __init__(self, decoder: nn.Module | None, z_dim: int, encoder: nn.Module | None = None):
         super().__init__()
         self.decoder, self.z_dim, self.encoder = decoder, z_dim, encoder
+        self.attributes = attributes_of(encoder, decoder)
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """Each player's loss (a scalar, in nats unless said otherwise) on one batch of data x, in one forward pass.
 
-        y  the classes of the last M examples of x, (M,) int64, for games that want to know them
+        y  for games with a few labels: the classes of the last M examples of x, (M,) int64; for conditional games: what
+           all of them are told, (N, A) float32
         """
         raise NotImplementedError
 
@@ -66,13 +72,13 @@ class Game(nn.Module):
         """n draws of z ~ p(z) = N(0, I), (n, Z), on the model's device."""
         return torch.randn(n, self.z_dim, device=self.device)
 
-    def sample(self, n: int) -> Tensor:
-        """n draws of x ~ p(x): z from the prior, then x from p(x|z)."""
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n draws of x ~ p(x), or p(x|y): z from the prior, then x from p(x|z) or p(x|z, y)."""
         if n < 1:
             raise AlikitError(f"cannot draw {n} samples: ask for at least 1")
-        return self.decode(self.prior(n), sample=True)
+        return self.decode(self.prior(n), sample=True, y=y)
 
-    def encode(self, x: Tensor, sample: bool = True) -> Tensor:
+    def encode(self, x: Tensor, sample: bool = True, y: Tensor | None = None) -> Tensor:
         """z_hat ~ q(z|x), (N, Z); with sample=False the conditional's mean instead of a draw."""
         if self.encoder is None:
             if self.decoder is None:
@@ -81,30 +87,66 @@ class Game(nn.Module):
                 "a GAN cannot encode: nothing in it says which z made x; train ALI or a VAE, "
                 "or give this GAN an encoder with inverse_mapping or post_hoc_inference"
             )
-        return self._ask(self.encoder, x, sample)
+        return self._ask(self.encoder, x, sample, y)
 
-    def decode(self, z: Tensor, sample: bool = False) -> Tensor:
+    def decode(self, z: Tensor, sample: bool = False, y: Tensor | None = None) -> Tensor:
         """x_tilde for each z, (N, ...): the mean of p(x|z), or a draw from it with sample=True."""
         if self.decoder is None:
             raise AlikitError("a classifier draws nothing: train a recipe that has a decoder")
-        return self._ask(self.decoder, z, sample)
+        return self._ask(self.decoder, z, sample, y)
 
-    def reconstruct(self, x: Tensor, sample: bool = True) -> Tensor:
-        """Gx(Gz(x)), same shape as x: encode, then decode; sample as for `encode`."""
-        return self.decode(self.encode(x, sample))
+    def reconstruct(self, x: Tensor, sample: bool = True, y: Tensor | None = None, to: Tensor | None = None) -> Tensor:
+        """Gx(Gz(x)), same shape as x: encode, then decode; sample as for `encode`.
+
+        With `to` a conditional model encodes with y and decodes with `to`: the same picture with other attributes.
+        """
+        return self.decode(self.encode(x, sample, y), y=y if to is None else to)
 
     def classify(self, x: Tensor) -> Tensor:
         """The logits of the K classes, (N, K); the largest is the guess."""
         raise AlikitError("this model knows no classes: train a recipe with labels, see alikit recipes")
 
-    def interpolate(self, x_from: Tensor, x_to: Tensor, steps: int = 9, spherical: bool = False) -> Tensor:
-        """Paths between pairs of examples, decoded at `steps` points from one code to the other: (N, steps, ...)."""
-        z = mix(self.encode(x_from, sample=False), self.encode(x_to, sample=False), steps, spherical)
-        return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    def interpolate(
+        self,
+        x_from: Tensor,
+        x_to: Tensor,
+        steps: int = 9,
+        spherical: bool = False,
+        y_from: Tensor | None = None,
+        y_to: Tensor | None = None,
+    ) -> Tensor:
+        """Paths between pairs of examples, decoded at `steps` points from one code to the other: (N, steps, ...).
 
-    def _ask(self, conditional: nn.Module, v: Tensor, sample: bool) -> Tensor:
+        y_from and y_to, each (N, A), are what a conditional model is told of the ends; between, it goes in a straight
+        line from one to the other.
+        """
+        z = mix(self.encode(x_from, False, y_from), self.encode(x_to, False, y_to), steps, spherical)
+        y = mix(y_from, y_to, steps).flatten(0, 1) if self.attributes else None
+        return self.decode(z.flatten(0, 1), y=y).unflatten(0, z.shape[:2])
+
+    def told(self, y: Tensor | None, n: int) -> tuple[Tensor, ...]:
+        """y as the networks take it for n examples: nothing, or one tensor (n, A).
+
+        AlikitError where a model that is not conditional is told something, or a conditional one too little.
+        """
+        if not self.attributes:
+            if y is not None:
+                raise AlikitError("this model is told nothing beside x: leave y out, or train a conditional recipe")
+            return ()
+        if y is None:
+            raise AlikitError(f"a conditional model wants to be told y, {self.attributes} numbers for each example")
+        y = torch.as_tensor(y, dtype=torch.float32, device=self.device)
+        if y.shape not in ((self.attributes,), (n, self.attributes)):
+            raise AlikitError(
+                f"y is {' x '.join(map(str, y.shape)) or 'a single number'}, and this model takes {self.attributes} "
+                f"numbers for each of {n} examples: {n} x {self.attributes}"
+            )
+        return (y.expand(n, -1),)
+
+    def _ask(self, conditional: nn.Module, v: Tensor, sample: bool, y: Tensor | None) -> Tensor:
+        v, told = v.to(self.device), self.told(y, len(v))
         with self.asked():
-            return conditional(v) if sample else conditional.mean(v)
+            return conditional(v, *told) if sample else conditional.mean(v, *told)
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -164,8 +206,8 @@ class AdversarialGame(Game):
         super().__init__(decoder, z_dim, encoder)
         self.discriminator, self.r1 = discriminator, r1
 
-    def pairs(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """What D is shown of one batch: q's pair and p's."""
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What D is shown of one batch: q's pair and p's, and with them y, which is the same in both."""
         raise NotImplementedError
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -187,22 +229,16 @@ class AdversarialGame(Game):
         return logits
 
     def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
-        """What the discriminator pays besides for its logits on q's pairs, the last of which are of classes y, (M,);
-        None where there is nothing. The encoder has no part in it."""
-        if y is not None:
-            raise AlikitError("this game knows nothing of classes: train it without labels")
+        """What the discriminator pays besides for its logits on q's pairs, of which y is known; None where there is
+        nothing. The encoder has no part in it."""
         return None
 
     def _shown(self, x: Tensor, y: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """`pairs`; for the penalty, q's x is a copy that has a gradient of its own, apart from what the encoder sees.
 
         Its gradient is then D's alone, not also the one that reaches x by way of z_hat; the caller's x stays as it is.
-        What D is told about the class of a pair is D's affair too: the encoder learns from the other pairs alone.
         """
-        q_pair, p_pair = self.pairs(x)
-        if y is not None:
-            free = len(x) - len(y)
-            q_pair = tuple(m if m.grad_fn is None else torch.cat([m[:free], m[free:].detach()]) for m in q_pair)
+        q_pair, p_pair = self.pairs(x, y)
         if self.r1:
             q_pair = tuple(m if m.grad_fn is not None else m.detach().requires_grad_() for m in q_pair)
         return q_pair, p_pair
@@ -275,17 +311,23 @@ class AdversarialGame(Game):
 
 
 class GAN(AdversarialGame):
-    """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014)."""
+    """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014).
+
+    Conditional, it compares (x, y) with (Gx(z, y), y) (Mirza and Osindero 2014).
+    """
 
     wants: ClassVar = {"discriminator": (Q, P), "generator": (0, Q)}
 
-    def pairs(self, x: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
-        """One batch of data and one of samples: (x,) of q and (x_tilde,) of p."""
-        return (x,), (self.decoder(self.prior(len(x))),)
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """One batch of data and one of samples: (x,) of q and (x_tilde,) of p; each with y."""
+        told = self.told(y, len(x))
+        return (x, *told), (self.decoder(self.prior(len(x)), *told), *told)
 
 
 class ALI(AdversarialGame):
     """(x, z_hat) with z_hat ~ q(z|x) against (x_tilde, z) with x_tilde ~ p(x|z) (paper section 2).
+
+    Conditional, (x, z_hat, y) with z_hat ~ q(z|x, y) against (x_tilde, z, y) with x_tilde ~ p(x|z, y) (section 5).
 
     encoder: `Gaussian` (the paper's), `Deterministic` (BiGAN) or `NoiseInput` (the paper's toy);
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
@@ -296,11 +338,12 @@ class ALI(AdversarialGame):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
         super().__init__(decoder, discriminator, z_dim, encoder, r1)
 
-    def pairs(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """One batch from each joint: (x, z_hat) of q and (x_tilde, z) of p."""
-        z_hat = self.encoder(x)
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """One batch from each joint: (x, z_hat) of q and (x_tilde, z) of p; each with y."""
+        told = self.told(y, len(x))
+        z_hat = self.encoder(x, *told)
         z = self.prior(len(x))
-        return (x, z_hat), (self.decoder(z), z)
+        return (x, z_hat, *told), (self.decoder(z, *told), z, *told)
 
 
 def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:

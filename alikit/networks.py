@@ -46,6 +46,33 @@ class Maxout(nn.Module):
         return _Largest.apply(features.unflatten(1, (self.pieces, -1)))
 
 
+class Embedding(nn.Linear):
+    """y (N, A) to (N, E). `initialise` leaves its first weights, PyTorch's own, as they are: with weights from
+    N(0, 0.01) the networks would hear some thirty times less of y than of z."""
+
+
+class Conditioned(nn.Module):
+    """A network that is told y as well: `head` of what `body` makes of v, beside a linear embedding of y (section 5).
+
+    body       v (N, ...) -> (N, F, ...)
+    embedding  y (N, A) -> (N, E); its weights learn with the network's own
+    head       (N, F + E) -> (N, ...)
+    """
+
+    def __init__(self, body: nn.Module, embedding: Embedding, head: nn.Module):
+        super().__init__()
+        self.body, self.embedding, self.head = body, embedding, head
+
+    def forward(self, v: Tensor, y: Tensor) -> Tensor:
+        return self.head(torch.cat([self.body(v).flatten(1), self.embedding(y)], dim=1))
+
+
+def attributes_of(*networks: nn.Module | None) -> int:
+    """A, how many numbers of y the networks are told; 0 for networks that are told nothing."""
+    modules = (module for network in networks if network is not None for module in network.modules())
+    return next((module.embedding.in_features for module in modules if isinstance(module, Conditioned)), 0)
+
+
 class Thin(nn.Linear):
     """A linear layer for few numbers in. With its weights laid the other way round, products take a fifth the time."""
 
@@ -131,9 +158,10 @@ class Pixels(nn.Module):
 
 
 def initialise(network: nn.Module, std: float) -> nn.Module:
-    """Draws every linear and convolution weight from N(0, std^2) and sets their biases to 0; returns the network."""
+    """Draws every linear and convolution weight from N(0, std^2) and sets their biases to 0, but for an `Embedding`;
+    returns the network."""
     for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not isinstance(layer, Embedding):
             nn.init.normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -141,6 +169,7 @@ def initialise(network: nn.Module, std: float) -> nn.Module:
 
 
 # Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
+# Those of a conditional game, q(z|x, y) and p(x|z, y), take y (N, A) after v, and their `net` is `Conditioned`.
 # What they say is not in bfloat16, whatever autocast lets a network compute in.
 
 
@@ -155,8 +184,8 @@ class Deterministic(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, v: Tensor) -> Tensor:
-        return _unrounded(self.net(v))
+    def forward(self, v: Tensor, *y: Tensor) -> Tensor:
+        return _unrounded(self.net(v, *y))
 
     mean = forward
 
@@ -171,17 +200,17 @@ class Gaussian(nn.Module):
         super().__init__()
         self.net = net
 
-    def moments(self, v: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, v: Tensor, *y: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_sigma, each (N, D, ...)."""
-        mu, log_sigma = _unrounded(self.net(v)).chunk(2, dim=1)
+        mu, log_sigma = _unrounded(self.net(v, *y)).chunk(2, dim=1)
         return mu, log_sigma
 
-    def forward(self, v: Tensor) -> Tensor:
-        mu, log_sigma = self.moments(v)
+    def forward(self, v: Tensor, *y: Tensor) -> Tensor:
+        mu, log_sigma = self.moments(v, *y)
         return mu + log_sigma.exp() * torch.randn_like(mu)
 
-    def mean(self, v: Tensor) -> Tensor:
-        return self.moments(v)[0]
+    def mean(self, v: Tensor, *y: Tensor) -> Tensor:
+        return self.moments(v, *y)[0]
 
 
 class NoiseInput(nn.Module):
@@ -212,18 +241,19 @@ class Frozen(nn.Module):
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
 
-    def forward(self, v: Tensor) -> Tensor:
-        return self.conditional(v)
+    def forward(self, v: Tensor, *y: Tensor) -> Tensor:
+        return self.conditional(v, *y)
 
-    def mean(self, v: Tensor) -> Tensor:
-        return self.conditional.mean(v)
+    def mean(self, v: Tensor, *y: Tensor) -> Tensor:
+        return self.conditional.mean(v, *y)
 
 
 class Discriminator(nn.Module):
     """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to the logits.
 
-    A GAN's "pair" is (x,) alone, ALI's is (x, z). With `nn.Identity` towers the members are joined as they come. The
-    last layer of `joint` has one output, or one for each class that D tells apart.
+    A GAN's "pair" is (x,) alone, ALI's is (x, z), a conditional game's has y besides, whose tower is an `Embedding`.
+    With `nn.Identity` towers the members are joined as they come. The last layer of `joint` has one output, or one for
+    each class that D tells apart.
     """
 
     def __init__(self, towers: list[nn.Module], joint: nn.Sequential):

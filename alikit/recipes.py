@@ -16,7 +16,19 @@ from .data import Dataset
 from .data.labels import few_labels
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, inverse_mapping, post_hoc_inference
-from .networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, Pixels, conv_stack, initialise, mlp
+from .networks import (
+    Conditioned,
+    Conv,
+    Deterministic,
+    Discriminator,
+    Embedding,
+    Gaussian,
+    NoiseInput,
+    Pixels,
+    conv_stack,
+    initialise,
+    mlp,
+)
 from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import Trainer, has_bf16
 
@@ -36,18 +48,30 @@ class Dense:
     noise: int = 0  # numbers of noise beside x at the input of an encoder of kind "noise"
     size: int | None = None
 
-    def build_encoder(self, kind: str, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+    def build_encoder(
+        self, kind: str, x_shape: tuple[int, ...], z_dim: int, of_y: Embedding | None = None
+    ) -> nn.Module:
         inputs = math.prod(x_shape) + (self.noise if kind == "noise" else 0)
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
-        return nn.Sequential(nn.Flatten(), mlp([inputs, *self.encoder, outputs], batch_norm=True))
+        stack = mlp([inputs, *self.encoder, outputs], batch_norm=True)
+        if of_y is None:
+            return nn.Sequential(nn.Flatten(), stack)
+        head = nn.Linear(self.encoder[-1] + of_y.out_features, outputs)
+        return Conditioned(nn.Sequential(nn.Flatten(), *stack[:-1]), of_y, head)
 
-    def build_decoder(self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None) -> nn.Module:
-        stack = mlp([z_dim, *self.decoder, math.prod(x_shape)], batch_norm=True)
-        return stack if self.size is None else nn.Sequential(stack, nn.Unflatten(1, x_shape), Pixels(x_shape, mean))
+    def build_decoder(
+        self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None, of_y: Embedding | None = None
+    ) -> nn.Module:
+        stack = mlp([_beside(of_y, z_dim), *self.decoder, math.prod(x_shape)], batch_norm=True)
+        if self.size is not None:
+            stack = nn.Sequential(stack, nn.Unflatten(1, x_shape), Pixels(x_shape, mean))
+        return stack if of_y is None else Conditioned(nn.Identity(), of_y, stack)
 
-    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1) -> nn.Module:
-        towers = [nn.Identity() for _ in range(2 if z_dim else 1)]
-        widths = [math.prod(x_shape) + z_dim, *self.discriminator, outputs]
+    def build_discriminator(
+        self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1, of_y: Embedding | None = None
+    ) -> nn.Module:
+        towers = [*(nn.Identity() for _ in range(2 if z_dim else 1)), *filter(None, [of_y])]
+        widths = [_beside(of_y, math.prod(x_shape) + z_dim), *self.discriminator, outputs]
         return Discriminator(towers, mlp(widths, pieces=self.pieces, dropout=self.dropout))
 
 
@@ -64,19 +88,35 @@ class Pictures:
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
 
-    def build_encoder(self, kind: str, x_shape: tuple[int, ...], z_dim: int) -> nn.Module:
+    def build_encoder(
+        self, kind: str, x_shape: tuple[int, ...], z_dim: int, of_y: Embedding | None = None
+    ) -> nn.Module:
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
-        return nn.Sequential(conv_stack(self.encoder, x_shape[0], self.slope, outputs), nn.Flatten())
+        if of_y is None:
+            return nn.Sequential(conv_stack(self.encoder, x_shape[0], self.slope, outputs), nn.Flatten())
+        *rows, last = self.encoder
+        features = _beside(of_y, rows[-1].maps)  # one pixel is left of the picture
+        head = [nn.Unflatten(1, (features, 1, 1)), conv_stack((last,), features, self.slope, outputs), nn.Flatten()]
+        return Conditioned(conv_stack((*rows,), x_shape[0], self.slope), of_y, nn.Sequential(*head))
 
-    def build_decoder(self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None) -> nn.Module:
-        stack = conv_stack(self.decoder, z_dim, self.slope, x_shape[0])
-        return nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), stack, Pixels(x_shape, mean))
+    def build_decoder(
+        self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None, of_y: Embedding | None = None
+    ) -> nn.Module:
+        inputs = _beside(of_y, z_dim)
+        stack = conv_stack(self.decoder, inputs, self.slope, x_shape[0])
+        decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(x_shape, mean))
+        return decoder if of_y is None else Conditioned(nn.Identity(), of_y, decoder)
 
-    def build_discriminator(self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1) -> nn.Module:
+    def build_discriminator(
+        self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1, of_y: Embedding | None = None
+    ) -> nn.Module:
         towers, features = [conv_stack(self.of_x, x_shape[0], self.slope)], self.of_x[-1].maps
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
             features += self.of_z[-1].maps
+        if of_y is not None:
+            towers.append(of_y)
+            features = _beside(of_y, features)
         joint = conv_stack(self.joint, features, self.slope, outputs)
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
@@ -88,6 +128,8 @@ class Recipe:
 
     Games with labels have `labels` of them by default, and `labelled_batch` in each batch. `explicit` gives their
     discriminator a logit of its own for class K + 1, which is otherwise fixed at 0, see `losses`.
+
+    A conditional recipe embeds y in `embedding` numbers, in each network anew; with 0 the networks are not told y.
     """
 
     summary: str
@@ -114,6 +156,7 @@ class Recipe:
     labelled_batch: int = 0
     explicit: bool = False
     consistency: float = 0.0  # of names, see `KPlusOne`
+    embedding: int = 0
 
     @property
     def needs_decoder(self) -> bool:
@@ -129,12 +172,18 @@ class Recipe:
         """Whether some examples have to come with their class."""
         return self.game in ("k+1", "feature-matching", "supervised")
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether all examples have to come with what the networks are told of them."""
+        return self.embedding > 0
+
     def build(
         self,
         x_shape: tuple[int, ...],
         mean: Tensor | None = None,
         trained: Game | None = None,
         classes: int | None = None,
+        attributes: int | None = None,
     ) -> Game:
         """The untrained model for examples of `x_shape`, its weights drawn from torch's global generator.
 
@@ -142,6 +191,7 @@ class Recipe:
         trained  for "inverse" and "post-hoc", the model whose decoder is frozen; None builds an untrained one
                  (which is what loading weights into it afterwards needs)
         classes  K, for games with labels
+        attributes  A, the numbers of y, for conditional recipes: see `Dataset.conditions`
 
         Raises AlikitError where the networks are not made for examples of this shape, or `trained` has a decoder of
         another kind.
@@ -152,22 +202,31 @@ class Recipe:
                 "a game with labels wants data whose examples have one class each: name other data, "
                 "or sort your pictures into PATH/<class>/"
             )
+        if self.is_conditional and not attributes:
+            raise AlikitError(
+                "a conditional recipe wants data whose examples have attributes or classes: name other data, "
+                "such as faces, or table:PATH for pictures with attributes"
+            )
+
+        def of_y() -> Embedding | None:  # to each network its own
+            return Embedding(attributes, self.embedding) if self.is_conditional else None
+
         outputs = classes + self.explicit if self.has_labels else 1
         if self.game == "supervised":
             classifier = self.networks.build_discriminator(x_shape, 0, classes)
             return Supervised(initialise(classifier, self.weight_std) if self.weight_std else classifier, classes)
         parts: dict[str, nn.Module] = {}
         if self.encoder:
-            net = self.networks.build_encoder(self.encoder, x_shape, self.z_dim)
+            net = self.networks.build_encoder(self.encoder, x_shape, self.z_dim, of_y())
             parts["encoder"] = {
                 "gaussian": Gaussian,
                 "deterministic": Deterministic,
                 "noise": lambda net: NoiseInput(net, self.networks.noise),
             }[self.encoder](net)
-        parts["decoder"] = Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean))
+        parts["decoder"] = Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean, of_y()))
         if self.has_discriminator:
             z_dim = self.z_dim if self.encoder else 0
-            parts["discriminator"] = self.networks.build_discriminator(x_shape, z_dim, outputs)
+            parts["discriminator"] = self.networks.build_discriminator(x_shape, z_dim, outputs, of_y())
         if self.weight_std:
             for part in parts.values():
                 initialise(part, self.weight_std)
@@ -220,6 +279,11 @@ class Recipe:
                 f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}: "
                 f"choose other data, or add --size {size} for a folder"
             )
+
+
+def _beside(of_y: Embedding | None, numbers: int) -> int:
+    """How many numbers go into a layer whose input has y's embedding, if there is one, beside it."""
+    return numbers + (of_y.out_features if of_y is not None else 0)
 
 
 def _dense(*widths: int, dropout: tuple[float, ...] = (0.2, 0.2), activation: str = "leaky") -> tuple[Conv, ...]:
@@ -440,6 +504,14 @@ RECIPES = {
         "a GAN with K + 1 classes and feature matching", "feature-matching", **_digits_labelled, **_no_encoder
     ),
     "digits-supervised": Recipe("the few labels and nothing else", "supervised", **_digits_labelled, **_no_encoder),
+    "digits-conditional": Recipe("ALI on digits, told the class of each", "ali", embedding=16, **_digits),
+    "faces-conditional": Recipe(
+        "ALI on drawn faces, told 14 attributes, laptop networks",
+        data="faces",
+        steps=28_000,
+        embedding=64,
+        **_photographs,
+    ),
     "house-numbers-semi": Recipe("ALI with K + 1 classes and 1000 labels", "k+1", **_house_labelled),
     "house-numbers-feature-matching": Recipe(
         "a GAN with K + 1 classes and feature matching", "feature-matching", **_house_labelled, **_no_encoder
@@ -485,6 +557,18 @@ RECIPES = {
         steps=1_251_125,
         **_paper,
     ),
+    # Section 5: the same networks, 123 epochs of 162,770 in batches of 128.
+    "celeba-conditional": Recipe(
+        "ALI on CelebA at 64x64, told 40 attributes, the paper's networks",
+        "ali",
+        data="celeba",
+        networks=PAPER_CELEBA,
+        z_dim=256,
+        batch_size=128,
+        steps=156_333,
+        embedding=256,
+        **_paper,
+    ),
     # With labels the paper gives no settings: networks and batch are its own, the rate is Salimans et al.'s. D, which
     # has no batch norm, starts from PyTorch's weights: from N(0, 0.01) its logits hardly depend on the picture.
     "cifar10-semi": Recipe("K + 1 classes on CIFAR-10, the paper's networks", "k+1", **_cifar10_labelled),
@@ -520,6 +604,13 @@ RECIPES = {
     ),
     "svhn-small": Recipe("ALI on SVHN, laptop networks", "ali", data="svhn", steps=114_400, **_laptop),
     "celeba-small": Recipe("ALI on CelebA at 32x32, laptop networks", data="celeba", steps=76_290, **_photographs),
+    "celeba-conditional-small": Recipe(
+        "ALI on CelebA at 32x32, told 40 attributes, laptop networks",
+        data="celeba",
+        steps=76_290,
+        embedding=64,
+        **_photographs,
+    ),
     "tiny-imagenet-small": Recipe(
         "ALI on Tiny ImageNet at 32x32, laptop networks", data="tiny-imagenet", steps=78_100, **_photographs
     ),

@@ -32,16 +32,19 @@ from torch import Tensor
 
 from . import runs, storage
 from .data import Dataset
+from .data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from .errors import AlikitError
-from .evaluation import METRICS, codes, measured, probe
+from .evaluation import METRICS, attributes, codes, measured, probe, train_judge
+from .evaluation.examples import told
 from .evaluation.factors import scales
 from .evaluation.measured import named, same_chance
-from .figures import grid, learning_figure
+from .figures import grid, learning_figure, strips
 from .models import Game
 from .recipes import RECIPES
 
 CODES = 500  # held-out codes that are kept with their labels
-MEASURED = tuple(name for name in METRICS if name not in ("probe", "svm"))  # probes are made by `described`
+# Probes are made by `described`, and what is there as asked is looked for once the judge is there.
+MEASURED = tuple(name for name in METRICS if name not in ("probe", "attributes", "svm"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
     kept = {
         "q_mean": q.mean,
         "q_covariance": q.covariance,
-        "codes": model.encode(some.floats().to(model.device), sample=False).cpu(),
+        "codes": model.encode(some.floats().to(model.device), sample=False, y=told(model, some)).cpu(),
     }
     found = {}
     if held_out.labels is not None:
@@ -171,12 +174,14 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
         | {**facts, "classes": held_out.classes, "hours": round(seconds / 3600, 2)}
         | {"images_seen": step * settings["batch_size"]},
     )
-    model = runs.load_model(stage)
+    model = runs.load_model(stage).to("cuda" if torch.cuda.is_available() else "cpu")
     found = measured(model, *parts, metrics=MEASURED)
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, *parts, metrics=("classification",))
     kept = described(model, train, held_out)
     found |= kept.metrics
+    if model.attributes and held_out.labels.ndim == 2:
+        found |= _switches(model, train, held_out, stage)
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
@@ -215,20 +220,62 @@ def _write(file: Path, content: bytes) -> None:
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
-    x = held_out.some(30).floats()
+    some = held_out.some(60)
+    y, x = told(model, some), some.floats()[:30]
     pairs = min(6, len(x) // 2)
     zoom = max(1, 64 // x.shape[-1])
+
+    def of(index: slice) -> Tensor | None:
+        return y if y is None else y[index].float()
+
+    left, right, these = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2), slice(len(x))
     with same_chance():
-        z, paths = model.prior(10), model.interpolate(x[: 2 * pairs : 2], x[1 : 2 * pairs : 2], steps=10)
-        cycle = [model.decode(z)]
+        z = model.prior(10)
+        paths = model.interpolate(x[left], x[right], steps=10, y_from=of(left), y_to=of(right))
+        cycle = [model.decode(z, y=of(slice(10)))]
         for _ in range(3):
-            cycle.append(model.reconstruct(cycle[-1], sample=False))
+            cycle.append(model.reconstruct(cycle[-1], sample=False, y=of(slice(10))))
         sheets = {
-            "samples": model.sample(60),
-            "reconstructions": torch.cat([model.reconstruct(x, sample=False), model.reconstruct(x)]),
+            "samples": model.sample(len(some), y),
+            "reconstructions": torch.cat(
+                [model.reconstruct(x, sample=False, y=of(these)), model.reconstruct(x, y=of(these))]
+            ),
             "interpolations": paths.flatten(0, 1),
             "cycle": torch.cat(cycle),
         }
     for name, pictures in sheets.items():
         runs.save_picture(grid(pictures, columns=10, zoom=zoom), out / f"{name}.png")
     runs.save_picture(learning_figure(log, epoch), out / "learning.png")
+
+
+def _switches(model: Game, train: Dataset, held_out: Dataset, out: Path) -> dict:
+    """Metrics of what a conditional model was asked for, with the judge that found them and pictures: the paper's grid,
+    and one attribute after the other switched, of the same z and of held-out pictures."""
+    judge = train_judge(train, device=model.device)
+    with same_chance():
+        found = attributes(model, train, held_out, judge)
+        some, names = held_out.some(8), held_out.classes
+        y, z = some.conditions(), model.prior(len(some))
+        z_hat = model.encode(some.floats().to(model.device), sample=False, y=y)
+    _write(out / "judge.safetensors", storage.to_file(judge))
+    shown = [name for name in NAMED if name in names] or names[:14]
+    columns = ["as it is", *(name.replace("_", " ").replace("Mouth Slightly Open", "Mouth Open") for name in shown)]
+    zoom = max(1, 64 // held_out.shape[-1])
+    for name, codes_of in (("switches", z), ("switched", z_hat)):
+        rows = {}
+        for number, (code, own) in enumerate(zip(codes_of, y, strict=True)):
+            flipped = [switched(own, [("-" if own[names.index(a)] else "") + a], names) for a in shown]
+            ys = torch.stack([own, *flipped])
+            rows[f"{'code' if codes_of is z else 'picture'} {number + 1}"] = model.decode(
+                code.expand(len(ys), -1), y=ys
+            )
+        runs.save_picture(strips(rows, columns, zoom), out / f"{name}.png")
+    if set(NAMED) <= set(names):
+        ys = paper_grid(train)
+        with same_chance():
+            z = model.prior(1)
+        drawn = model.decode(z.expand(ys.shape[0] * ys.shape[1], -1), y=ys.flatten(0, 1)).unflatten(0, ys.shape[:2])
+        pictures = strips(dict(zip(ROWS, drawn, strict=True)), list(COLUMNS), 96 // held_out.shape[-1] or 1)
+        runs.save_picture(pictures, out / "grid.png")
+    whole = {name: value for name, value in found.items() if isinstance(value, float)}
+    return named("attributes", whole) | {"attributes_of": found["of"], "attributes_drags": found["drags"]}

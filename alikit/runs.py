@@ -80,7 +80,7 @@ def trainer(settings: dict, data: Dataset) -> Trainer:
     recipe = replace(RECIPES[settings["recipe"]], **kept)
     trained = load_model(settings["decoder"]) if settings["decoder"] else None
     torch.manual_seed(settings["seed"])
-    model = recipe.build(data.shape, data.mean(), trained, number_of_classes(data))
+    model = recipe.build(data.shape, data.mean(), trained, number_of_classes(data), number_of_attributes(data))
     return recipe.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
 
 
@@ -89,6 +89,13 @@ def number_of_classes(data: Dataset) -> int | None:
     if data.labels is None or data.labels.ndim != 1:
         return None
     return len(data.classes) or 1 + int(data.labels.max())
+
+
+def number_of_attributes(data: Dataset) -> int | None:
+    """A, how many numbers tell a conditional model of one example; K, of data with classes."""
+    if data.labels is None:
+        return None
+    return data.labels.shape[1] if data.labels.ndim == 2 else number_of_classes(data)
 
 
 def placed(source: str, folder: Path) -> str:
@@ -282,7 +289,11 @@ def load_model(folder: str | Path) -> Game:
 
 
 def _untrained(known: dict) -> Game:
-    return RECIPES[known["recipe"]].build(tuple(known["x_shape"]), classes=known.get("number_of_classes"))
+    return RECIPES[known["recipe"]].build(
+        tuple(known["x_shape"]),
+        classes=known.get("number_of_classes"),
+        attributes=known.get("number_of_attributes"),
+    )
 
 
 def _load_parts(folder: Path, known: dict) -> Game:

@@ -22,6 +22,15 @@ class _Classes:
     All pairs of q's are to be taken for real, of whatever class; those of known class, moreover, for that class.
     """
 
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """As without classes. But what D is told of the class of a pair is D's affair: of the last len(y) pairs, which
+        have one, the encoder learns nothing."""
+        q_pair, p_pair = super().pairs(x)
+        if y is not None:
+            free = len(x) - len(y)
+            q_pair = tuple(m if m.grad_fn is None else torch.cat([m[:free], m[free:].detach()]) for m in q_pair)
+        return q_pair, p_pair
+
     def realness(self, logits: Tensor) -> Tensor:
         return realness(logits, self.classes)
 

@@ -48,7 +48,7 @@ def size(module: nn.Module) -> int:
 def test_every_recipe_plays(name):
     recipe = RECIPES[name]
     data = examples(recipe)
-    model = recipe.build(data.shape, data.mean(), classes=2)
+    model = recipe.build(data.shape, data.mean(), classes=2, attributes=2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     losses = replace(recipe, batch_size=4, labels=4, labelled_batch=2).trainer(model, data).one_step()
     assert all(loss.isfinite() for loss in losses.values())
@@ -56,10 +56,11 @@ def test_every_recipe_plays(name):
     for own in model.players().values():
         names = [key for key, value in model.named_parameters() if any(value is p for p in own)]
         assert any(not torch.equal(before[key], after[key]) for key in names)
+    y = data.conditions() if recipe.is_conditional else None
     if model.decoder is not None:
-        assert model.sample(2).shape == (2, *data.shape)
+        assert model.sample(8, y).shape == (8, *data.shape)
     if recipe.encoder:
-        assert model.reconstruct(data.floats()).shape == (8, *data.shape)
+        assert model.reconstruct(data.floats(), y=y).shape == (8, *data.shape)
     if recipe.has_labels:
         assert model.classify(data.floats()).shape == (8, 2)
 

@@ -271,7 +271,7 @@ def test_games_without_labels_say_so(x, y):
         Discriminator([nn.Identity()] * 2, mlp([X + Z, 8, 1])),
         Z,
     )
-    with pytest.raises(AlikitError, match="knows nothing of classes"):
+    with pytest.raises(AlikitError, match="is told nothing"):
         model.losses(x, y)
     with pytest.raises(AlikitError, match="a recipe with labels"):
         model.classify(x)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import AlikitError
@@ -48,6 +49,16 @@ class Dataset:
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """All examples in order as `floats`, `batch_size` at a time; the last batch may be smaller."""
         return (self.floats(slice(begin, begin + batch_size)) for begin in range(0, len(self), batch_size))
+
+    def conditions(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """What a conditional model is told of the indexed examples, y: (N, A) uint8, 0 or 1 for each attribute; of
+        classes (N, K), 1 for the example's own. AlikitError without labels."""
+        if self.labels is None:
+            raise AlikitError(f"{self.name} has neither attributes nor classes: name data whose examples have some")
+        labels = self.labels[index]
+        if labels.ndim == 2:
+            return labels
+        return F.one_hot(labels, len(self.classes) or 1 + int(self.labels.max())).to(torch.uint8)
 
     def select(self, index: Tensor | slice) -> "Dataset":
         """The indexed examples with their labels and factors, as a data set of their own."""

@@ -1,5 +1,6 @@
 """How good: modes found, pictures given back or copied, samples beside real pictures, and what the codes keep."""
 
+from .attributes import AttributeJudge, Switching, attributes, balanced_accuracy, seen, switching, train_judge
 from .awake import awake
 from .classification import Classification, classification
 from .codes import Codes, codes
@@ -15,6 +16,7 @@ from .svm import Draws, network_features, svm
 __all__ = [
     "METRICS",
     "QUICK",
+    "AttributeJudge",
     "Classification",
     "Codes",
     "Copying",
@@ -26,7 +28,10 @@ __all__ = [
     "Probe",
     "Reconstruction",
     "Sets",
+    "Switching",
+    "attributes",
     "awake",
+    "balanced_accuracy",
     "classification",
     "codes",
     "copying",
@@ -43,5 +48,8 @@ __all__ = [
     "precision_recall",
     "probe",
     "reconstruction",
+    "seen",
     "svm",
+    "switching",
+    "train_judge",
 ]

@@ -9,6 +9,7 @@ from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from .awake import awake
+from .examples import examples
 from .latent import energy_distance
 
 CODES = 10_000  # examples encoded at most
@@ -50,10 +51,11 @@ def codes(model: Game, held_out: Dataset, batch_size: int = 500) -> Codes:
     if len(held_out) < 2:
         raise AlikitError(f"cannot tell how codes spread from {len(held_out)} examples: hold out at least 2")
     some = held_out.select(torch.randperm(len(held_out))[:CODES])
-    z_hat = torch.cat([model.encode(x.to(model.device)).cpu() for x in some.batches(batch_size)])
+    z_hat = torch.cat([model.encode(x, y=y).cpu() for x, y in examples(model, some, batch_size)])
     z, z_again = model.prior(len(z_hat)).cpu(), model.prior(len(z_hat)).cpu()
     mean, covariance = moments(z_hat)
-    alive = awake(model, some.floats(slice(FOR_AWAKE)).to(model.device), z[:FOR_AWAKE].to(model.device))
+    x, y = next(examples(model, some, FOR_AWAKE))
+    alive = awake(model, x, z[:FOR_AWAKE].to(model.device), y)
     return Codes(
         mean=mean,
         covariance=covariance,

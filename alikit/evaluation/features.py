@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
+from .examples import told
 
 FILE = Path(__file__).with_name("feature_network.safetensors")
 SIZE = 32  # side in pixels of the pictures that the feature network looks at
@@ -140,6 +141,7 @@ class Sets:
 
 def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module, n: int = PICTURES) -> Sets:
     """Draws n samples, n training and n held-out pictures, all by torch's global seed, and puts them through `network`.
+    A conditional model draws its samples for the y of those training pictures.
 
     network  pictures (N, C, H, W) in [0, 1] -> features (N, F)
     n        fewer where a part has fewer: always the same number of all three, for the measures depend on it
@@ -151,7 +153,11 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
         raise AlikitError(f"cannot compare sets of {n} pictures: choose at least {FEWEST}, and data that has as many")
     train_index, held_out_index = torch.randperm(len(train))[:n], torch.randperm(len(held_out))[:n]
     real = [features(network, part.select(i)) for part, i in ((train, train_index), (held_out, held_out_index))]
-    drawn = [model.sample(min(BATCH, n - begin)).cpu() for begin in range(0, n, BATCH)]
+    y = told(model, train.select(train_index))
+    drawn = [
+        model.sample(min(BATCH, n - begin), y if y is None else y[begin : begin + BATCH]).cpu()
+        for begin in range(0, n, BATCH)
+    ]
     # Rounded to 256 levels like the pictures they are compared with. Broken numbers have no level; they stay broken.
     x_tilde = torch.cat([(255 * x).round().clamp(0, 255).nan_to_num().byte() for x in drawn])
     samples = features(network, Dataset("samples", x_tilde))

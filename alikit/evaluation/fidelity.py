@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..models import Game
+from .examples import examples
 from .features import Sets
 
 
@@ -28,9 +29,8 @@ def reconstruction(model: Game, train: Dataset, held_out: Dataset, batch_size: i
     """Reconstructs every held-out example; `train` only gives the baseline's mean."""
     mean_example = train.mean()
     total = torch.zeros(3)
-    for batch in held_out.batches(batch_size):
-        x = batch.to(model.device)
-        guesses = (model.reconstruct(x), model.reconstruct(x, sample=False), mean_example.to(x.device))
+    for x, y in examples(model, held_out, batch_size):
+        guesses = (model.reconstruct(x, y=y), model.reconstruct(x, sample=False, y=y), mean_example.to(x.device))
         total += torch.stack([(x - guess).square().flatten(1).mean(1).sum().cpu() for guess in guesses])
     return Reconstruction(*(total / len(held_out)).tolist())
 

@@ -11,6 +11,7 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
+from .attributes import attributes
 from .classification import classification
 from .codes import codes
 from .copying import copying
@@ -23,7 +24,7 @@ from .svm import compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
-METRICS = (*QUICK, "fidelity", "copying", "probe", "svm")
+METRICS = (*QUICK, "fidelity", "copying", "probe", "attributes", "svm")
 LABELS = 1_000  # of an SVM's draw, as in the paper
 
 
@@ -51,9 +52,10 @@ def measured(
     fidelity        `fidelity` of 10,000 samples in the features of `network`, by default `feature_network`
     copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
     probe           `probe`, without weights and single attributes; a minute or two, of 32x32
+    attributes      `attributes`, without single ones; trains a judge, some minutes
     svm             `svm.compared` with so many `labels`; some minutes, of 32x32
 
-    AlikitError for another name, or where data or model are not for one of the latter four.
+    AlikitError for another name, or where data or model are not for one of the latter five.
     """
     if unknown := set(metrics) - set(METRICS):
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
@@ -78,6 +80,10 @@ def measured(
     with same_chance():
         if "svm" in metrics:
             found |= named("svm", compared(model, train, held_out, labels))
+    with same_chance():
+        if "attributes" in metrics:
+            whole = attributes(model, train, held_out)
+            found |= named("attributes", {name: v for name, v in whole.items() if isinstance(v, float)})
     with same_chance():
         if "probe" in metrics:
             found |= named("probe", probe(model, train, held_out).numbers())

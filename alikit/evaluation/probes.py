@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
+from .examples import examples
 
 TRAIN_EXAMPLES, HELD_OUT_EXAMPLES = 20_000, 10_000  # probed at most
 ITERATIONS = 300  # of one fit at most
@@ -161,7 +162,7 @@ def _most_frequent(labels: np.ndarray) -> np.ndarray:
 
 def means(model: Game, data: Dataset) -> np.ndarray:
     """(N, Z) float64."""
-    found = [model.encode(x.to(model.device), sample=False).cpu() for x in data.batches(500)]
+    found = [model.encode(x, sample=False, y=y).cpu() for x, y in examples(model, data)]
     return torch.cat(found).double().numpy()
 
 

@@ -140,6 +140,8 @@ def network_features(model: Game, layers: int = LAYERS) -> Features:
     is before LeakyReLU, or after maxout. With three layers of the SVHN network and its 256 means that makes
     256*4*4 + 512 + 512 + 256 = 5,376 numbers; the paper says 8,960.
     """
+    if model.attributes:
+        raise AlikitError("a conditional model is told what an SVM is to find out: leave svm out")
     if model.encoder is not None:
         return _Hidden(model, hidden_layers(model.encoder)[:-1][-layers:], lambda x: model.encode(x, sample=False))
     discriminator = getattr(model, "discriminator", None)

@@ -1,0 +1,85 @@
+"""What to tell a conditional model: y by the names of attributes, and the rows and columns of the paper's grid."""
+
+import difflib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ..errors import AlikitError
+from .dataset import Dataset
+
+HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # to name one takes the others back
+
+# Figure 6 of the paper, section 5: what each row says of three attributes, and what each column adds to its row.
+ROWS: dict[str, tuple[str, ...]] = {
+    "male, attractive, young": ("Male", "Attractive", "Young"),
+    "male, attractive, older": ("Male", "Attractive", "-Young"),
+    "female, attractive, young": ("-Male", "Attractive", "Young"),
+    "female, attractive, older": ("-Male", "Attractive", "-Young"),
+}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "unchanged": (),
+    "black hair": ("Black_Hair",),
+    "brown hair": ("Brown_Hair",),
+    "blond hair": ("Blond_Hair",),
+    "black, wavy": ("Black_Hair", "Wavy_Hair"),
+    "blond, bangs": ("Blond_Hair", "Bangs"),
+    "blond, receding": ("Blond_Hair", "Receding_Hairline"),
+    "blond, balding": ("Blond_Hair", "Bald"),
+    "black, smiling": ("Black_Hair", "Smiling"),
+    "mouth open": ("Black_Hair", "Smiling", "Mouth_Slightly_Open"),
+    "eyeglasses": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Eyeglasses"),
+    "hat": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Wearing_Hat"),
+}
+NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLUMNS.values()) for name in names))
+
+
+def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]:
+    """For names like Eyeglasses or -Young (not young) the column in y of each, and its value, 1 or 0. AlikitError for a
+    name that is no attribute, or one that is named both ways."""
+    found: dict[int, int] = {}
+    for said in names:
+        name, value = said.removeprefix("-"), 0 if said.startswith("-") else 1
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"
+            raise AlikitError(f"no attribute called {name!r}: {hint}")
+        if found.setdefault(classes.index(name), value) != value:
+            raise AlikitError(f"{name} cannot be and not be: name it once")
+    return found
+
+
+def switched(y: Tensor, names: Iterable[str], classes: tuple[str, ...]) -> Tensor:
+    """y (..., A) with the named attributes as they are named; a hair colour takes the others back. Of y's own type."""
+    y, told = y.clone(), columns_of(names, classes)
+    for column, value in told.items():
+        y[..., column] = value
+    if any(value and classes[column] in HAIR_COLOURS for column, value in told.items()):
+        for column, name in enumerate(classes):
+            if name in HAIR_COLOURS and not told.get(column):
+                y[..., column] = 0
+    return y
+
+
+def usual(data: Dataset, names: Iterable[str]) -> Tensor:
+    """y (A,) uint8 with the named attributes, and of all others what most examples have that share the named ones; what
+    most examples have where there is no such example. Of data with classes y is of the one class that is named."""
+    names, y = tuple(names), data.conditions()
+    if data.labels.ndim == 1 and (len(names) != 1 or names[0].startswith("-")):
+        raise AlikitError(f"an example has one class: name one of {', '.join(data.classes)}")
+    told = columns_of(names, data.classes)
+    alike = torch.ones(len(y), dtype=torch.bool)
+    for column, value in told.items():
+        alike &= y[:, column] == value
+    most = (y[alike] if alike.any() else y).float().mean(0) > 0.5
+    return switched(most.to(torch.uint8), names, data.classes)
+
+
+def paper_grid(data: Dataset) -> Tensor:
+    """y (4, 12, A) uint8 of the paper's grid: the row's `usual` example, with what the column adds to it. AlikitError
+    where the data lacks one of its attributes."""
+    rows = [usual(data, names) for names in ROWS.values()]
+    return torch.stack(
+        [torch.stack([switched(row, names, data.classes) for names in COLUMNS.values()]) for row in rows]
+    )
