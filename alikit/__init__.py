@@ -10,7 +10,7 @@ Every model answers the same questions, see `Game`; every mistake a person can m
 """
 
 from . import evaluation, losses, runs
-from .data import Dataset, GridMixture, digits, house_numbers, image_folder, image_table, load
+from .data import Dataset, GridMixture, digits, faces, faces_with, house_numbers, image_folder, image_table, load
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
 from .recipes import RECIPES, Recipe
@@ -40,6 +40,8 @@ __all__ = [
     "Trainer",
     "digits",
     "evaluation",
+    "faces",
+    "faces_with",
     "house_numbers",
     "image_folder",
     "image_table",

@@ -240,7 +240,8 @@ class AdversarialGame(Game):
         """
         q_pair, p_pair = self.pairs(x, y)
         if self.r1:
-            q_pair = tuple(m if m.grad_fn is not None else m.detach().requires_grad_() for m in q_pair)
+            x, *rest = q_pair
+            q_pair = (x if x.grad_fn is not None else x.detach().requires_grad_(), *rest)
         return q_pair, p_pair
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
@@ -306,7 +307,8 @@ class AdversarialGame(Game):
 
     def _steepness(self, q_logits: Tensor, q_pair: tuple[Tensor, ...]) -> Tensor:
         """The R1 penalty. A logit's gradient is its own pair's alone, so their sum gives all at once."""
-        slopes = torch.autograd.grad(q_logits.sum(), q_pair, create_graph=True)
+        steep = [member for member in q_pair if member.requires_grad]  # not y, which has no neighbours
+        slopes = torch.autograd.grad(q_logits.sum(), steep, create_graph=True)
         return self.r1 / 2 * sum(slope.square().flatten(1).sum(1) for slope in slopes).mean()
 
 

@@ -1,6 +1,7 @@
 """What x is. Every source returns a `Dataset`; `load` finds one by the name the command line uses."""
 
 from .dataset import Dataset
+from .faces import faces, faces_with
 from .images import image_folder
 from .mixture import GridMixture
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
@@ -17,6 +18,8 @@ __all__ = [
     "cifar10",
     "coloured_shapes",
     "digits",
+    "faces",
+    "faces_with",
     "house_numbers",
     "image_folder",
     "image_table",

@@ -7,6 +7,7 @@
 Each function takes `root`, `split` and `download` as torchvision does, and decodes once: later calls read one cache.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 from ..errors import AlikitError
 from .cache import Kept, cached
 from .dataset import Dataset
-from .downloads import Published, fetch
+from .downloads import Published, fetch, md5
 from .images import Fit, Listed, image_folder, picture_files, read_pictures, square
 
 CELEBA_TABLES = (  # torchvision reads all five, whichever is asked for
@@ -27,6 +28,7 @@ CELEBA_TABLES = (  # torchvision reads all five, whichever is asked for
     "list_bbox_celeba.txt",
     "list_landmarks_align_celeba.txt",
 )
+DRAWN = "drawn-by-alikit.json"  # beside tables that `write_celeba` wrote: their checksums
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -54,8 +56,8 @@ def cifar10(root: str | Path, split: str = "train", download: bool = False) -> D
         from torchvision.datasets import CIFAR10
 
         listed = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        for name, md5 in listed:
-            Published("CIFAR-10", "cifar10", folder / name, CIFAR10.url, md5, within=folder).check()
+        for name, checksum in listed:
+            Published("CIFAR-10", "cifar10", folder / name, CIFAR10.url, checksum, within=folder).check()
         data = CIFAR10(root, train=split == "train")
         x = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
         return torch.from_numpy(x), torch.tensor(data.targets), {"classes": data.classes}
@@ -77,8 +79,8 @@ def svhn(root: str | Path, split: str = "train", download: bool = False) -> Data
     def published() -> Published:
         from torchvision.datasets import SVHN
 
-        url, _, md5 = SVHN.split_list[split]
-        return Published("SVHN", "svhn", file, url, md5)
+        url, _, checksum = SVHN.split_list[split]
+        return Published("SVHN", "svhn", file, url, checksum)
 
     if not file.exists():
         fetch([published()], download)
@@ -104,36 +106,48 @@ def celeba(
     in the paper (section 5), at 32 to 32 x 39 and then 32 x 32. Where the folder of pictures is missing it is unpacked
     from `root/celeba/img_align_celeba.zip`. What is missing is fetched if `download` says so and gdown is installed.
 
+    Where `root/celeba` was drawn by `write_celeba` (alikit/data/faces.py), it is read in the same way and checked
+    against what was drawn; nothing is fetched, and the data set is called "celeba drawn by alikit".
+
     Raises AlikitError for a missing, damaged or foreign file; single pictures as `image_folder`.
     """
     root = _folder(root, split, ("train", "valid", "test"))
     folder, shrink = root / "celeba", _shrink(size)
     pictures = folder / "img_align_celeba"
     tables = [folder / name for name in CELEBA_TABLES]
-    if not pictures.is_dir() or not all(table.exists() for table in tables):
+    drawn = _drawn(folder)
+    if drawn is None and not (pictures.is_dir() and all(table.exists() for table in tables)):
         _celeba_files(folder, download)
 
     def listed() -> Listed:
         from torchvision.datasets import CelebA
 
-        for _, md5, name in CelebA.file_list:
-            if name.endswith(".txt"):
-                Published("CelebA", "celeba", folder / name, CELEBA_PAGE, md5).check()
-        data = CelebA(root, split)
+        if drawn is None:
+            for _, checksum, name in CelebA.file_list:
+                if name.endswith(".txt"):
+                    Published("CelebA", "celeba", folder / name, CELEBA_PAGE, checksum).check()
+            data = CelebA(root, split)
+        else:
+            # torchvision compares the tables with the published checksums, unless it is told of others.
+            reader = type("Drawn", (CelebA,), {"file_list": [("", drawn[name], name) for name in drawn]})
+            data = reader(root, split)
         files = [pictures / name for name in data.filename]
         if missing := [file for file in files if not file.exists()]:
+            again = f"{pictures} and unpack img_align_celeba.zip" if drawn is None else f"{folder} and draw it"
             raise AlikitError(
                 f"CelebA is incomplete: {len(missing)} of {len(files)} pictures are missing, the first {missing[0]}; "
-                f"delete {pictures} and unpack img_align_celeba.zip again"
+                f"delete {again} again"
             )
         # The published table has a blank after the last name, which torchvision reads as one more, empty.
         return files, data.attr.to(torch.uint8), [name for name in data.attr_names if name]
 
-    sources = [*tables, *picture_files(pictures)]
+    # Without the marker, what was drawn must not come out of the cache under CelebA's name.
+    sources = [*tables, *([] if drawn is None else [folder / DRAWN]), *picture_files(pictures)]
     x, labels, known = read_pictures(
         root, f"celeba-{split}-{size}", sources, listed, shrink, skip_corrupt, folder=pictures
     )
-    return Dataset("celeba", x, labels, tuple(known["classes"]))
+    name = "celeba" if drawn is None else "celeba drawn by alikit"
+    return Dataset(name, x, labels, tuple(known["classes"]))
 
 
 def tiny_imagenet(
@@ -199,12 +213,33 @@ def _folder(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:
     return Path(root).expanduser()
 
 
+def _drawn(folder: Path) -> dict[str, str] | None:
+    """The checksums of tables that alikit drew, all of them found to be true; None where the tables are CelebA's."""
+    marker, again = folder / DRAWN, f"delete {folder} and draw it again"
+    if not marker.exists():
+        return None
+    try:
+        checksums = json.loads(marker.read_text(encoding="utf-8"))["md5"]
+        checksums = {name: checksums[name] for name in CELEBA_TABLES}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise AlikitError(f"{marker} is damaged: {again}") from None
+    for name, checksum in checksums.items():
+        if not (folder / name).is_file():
+            raise AlikitError(f"what alikit drew is incomplete: {folder / name} is missing; {again}")
+        if md5(folder / name) != checksum:
+            raise AlikitError(f"{folder / name} is not as alikit drew it: {again}")
+    if not (folder / "img_align_celeba").is_dir():
+        raise AlikitError(f"what alikit drew is incomplete: {folder / 'img_align_celeba'} is missing; {again}")
+    return checksums
+
+
 def _celeba_files(folder: Path, download: bool) -> None:
     from torchvision.datasets import CelebA
 
     pictures = folder / "img_align_celeba"
     files = [
-        Published("CelebA", "celeba", folder / name, CELEBA_PAGE, md5, drive) for drive, md5, name in CelebA.file_list
+        Published("CelebA", "celeba", folder / name, CELEBA_PAGE, checksum, drive)
+        for drive, checksum, name in CelebA.file_list
     ]
     archives = [file for file in files if file.file.stem == pictures.name]
     fetch([file for file in files if file not in archives or not pictures.is_dir()], download)

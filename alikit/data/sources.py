@@ -11,6 +11,7 @@ import torch
 
 from ..errors import AlikitError
 from .dataset import Dataset
+from .faces import faces
 from .images import has_held_out, named_folder
 from .mixture import GridMixture
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
@@ -52,6 +53,11 @@ def _house_numbers(name: str) -> Parts:
     return replace(train, name=name), replace(held_out, name=name)
 
 
+def _faces(asked: Asked) -> Parts:
+    size = 32 if asked.size is None else asked.size
+    return faces(20_000, size, seed=0), faces(2_000, size, seed=1)
+
+
 def _shapes(name: str, n: int, size: int) -> Parts:
     return stand_in(name, n, size, seed=0), stand_in(name, n // 10, size, seed=1)
 
@@ -81,6 +87,7 @@ SOURCES: dict[str, tuple[str, Callable[[Asked], Parts]]] = {
         "house numbers drawn by alikit, 32x32 colour, 20,000 pictures, every factor known",
         lambda _: _house_numbers("house-numbers"),
     ),
+    "faces": ("faces drawn by alikit, 14 of CelebA's attributes, 20,000 + 2,000 pictures", _faces),
     "cifar10": ("CIFAR-10, 32x32, 10 classes, 45,000 + 5,000 pictures", _cifar10),
     "svhn": ("SVHN, 32x32 digits, 73,257 + 26,032 pictures", lambda asked: _svhn(asked, "train")),
     "svhn-extra": ("SVHN's extra split, 531,131 + 26,032 pictures", lambda asked: _svhn(asked, "extra")),
@@ -114,7 +121,7 @@ SOURCES: dict[str, tuple[str, Callable[[Asked], Parts]]] = {
     ),
 }
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
-RESIZED = ("celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
+RESIZED = ("faces", "celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
 SIDE_32 = ("cifar10", "svhn", "svhn-extra", "stand-in:cifar10", "stand-in:svhn")
 
 
@@ -125,7 +132,8 @@ def load(
 
     name          a name from SOURCES; the published data sets also as NAME:ROOT. They lie in ROOT, else in
                   $ALIKIT_DATA, else in `data` below the working directory (imagenet in the folder `imagenet` there)
-    size          side in pixels, for folders, tables and the data sets that are 64x64 by default; see `image_folder`
+    size          side in pixels, for folders, tables, `faces` (32 or more) and the data sets that are 64x64 by default;
+                  see `image_folder`
     skip_corrupt  leave out and count files that are no readable pictures, instead of naming them in an error
     download      fetch a published data set that is not there
 

@@ -24,14 +24,14 @@ class Row(NamedTuple):
 
 
 def image_table(root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False) -> Dataset:
-    """The pictures of `root/images/` with the 0/1 attributes that `root/attributes.csv` gives each of them.
+    """The pictures of `root/images/` with the attributes that `root/attributes.csv` gives each of them.
 
     The table is comma-separated with a row of names first: `image`, the path of a picture below images/; then
-    `split` (train, valid or test), if the pictures are divided; then one column for each attribute, 0 or 1. Without
-    a column `split` every picture belongs to train.
+    `split` (train, valid or test), if the pictures are divided; then one column for each attribute, 0 or 1, or in the
+    whole table -1 or 1 as CelebA's has it. Without a column `split` every picture belongs to train.
 
-    Returns x (N, 3, H, W) uint8, labels (N, A) uint8, classes the A attributes' names. `size` and `skip_corrupt` as
-    for `image_folder`.
+    Returns x (N, 3, H, W) uint8, labels (N, A) uint8, 0 or 1, classes the A attributes' names. `size` and
+    `skip_corrupt` as for `image_folder`.
 
     Raises AlikitError where the folder or the table is missing, for a line or a column of the table that is wrong,
     and for pictures as `image_folder` does.
@@ -99,7 +99,7 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
     for name in header:
         if not name or header.count(name) > 1:
             raise AlikitError(f"{table} line 1: {f'two columns called {name}' if name else 'a column without a name'}")
-    rows = {}
+    rows, absent = {}, None
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise AlikitError(f"{table} line {number}: {len(line)} values for {len(header)} columns")
@@ -110,7 +110,12 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
         if split not in SPLITS:
             raise AlikitError(f"{table} line {number}: split is {split!r}, not one of {', '.join(SPLITS)}")
         for column in columns:
-            if line[column] not in ("0", "1"):
-                raise AlikitError(f"{table} line {number}: {header[column]} is {line[column]!r}, not 0 or 1")
-        rows[image] = Row(number, image, split, [int(line[column]) for column in columns])
+            value, where = line[column], f"{table} line {number}: {header[column]} is"
+            if value not in ("0", "1", "-1"):
+                raise AlikitError(f"{where} {value!r}, not 0 or 1 (or -1 and 1)")
+            if value != "1":
+                absent = absent or value
+                if value != absent:
+                    raise AlikitError(f"{where} {value!r}, and {absent!r} stands above: choose 0 and 1, or -1 and 1")
+        rows[image] = Row(number, image, split, [int(line[column] == "1") for column in columns])
     return [header[column] for column in columns], list(rows.values())

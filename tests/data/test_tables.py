@@ -50,6 +50,17 @@ def test_the_order_of_the_lines_does_not_matter(faces):
     assert dict(zip(greys(data), data.labels.tolist(), strict=True)) == {0: [1, 0], 20: [0, 0]}
 
 
+def test_values_may_be_as_in_celebas_table(faces):
+    """-1 where a picture has it not; all 1 is the same in both."""
+    head, *lines = GOOD.splitlines()
+    signed = [line.replace(",0", ",-1") for line in lines]
+    (faces / "attributes.csv").write_text("\n".join([head, *signed]))
+    data = image_table(faces)
+    assert data.labels.tolist() == [[1, 0], [0, 0]] and data.labels.dtype == torch.uint8
+    (faces / "attributes.csv").write_text(GOOD.replace(",0", ",1"))
+    assert image_table(faces).labels.tolist() == [[1, 1], [1, 1]]
+
+
 def test_pictures_in_folders_and_a_table_from_a_spreadsheet(faces):
     (faces / "images" / "more").mkdir()
     Image.new("RGB", (8, 8), (90, 90, 90)).save(faces / "images" / "more" / "4.png")
@@ -91,9 +102,11 @@ def test_unreadable_pictures(faces):
 WRONG = {  # the table, and what is said of it
     "line 3: there is no picture images/9.png": GOOD.replace("1.png", "9.png"),
     "images/3.png has no line in": GOOD.replace("3.png,test,1,1\n", ""),
-    "line 4: Large is '2', not 0 or 1": GOOD.replace("2.png,train,0,0", "2.png,train,0,2"),
-    "line 2: Red is '-1', not 0 or 1": GOOD.replace("0.png,train,1", "0.png,train,-1"),
-    "line 5: Red is '', not 0 or 1": GOOD.replace("3.png,test,1", "3.png,test,"),
+    "line 4: Large is '2', not 0 or 1 (or -1 and 1)": GOOD.replace("2.png,train,0,0", "2.png,train,0,2"),
+    "line 3: Red is '0', and '-1' stands above: choose 0 and 1, or -1 and 1": GOOD.replace("train,1,0", "train,1,-1"),
+    "line 4: Large is '-1', and '0' stands above: choose 0 and 1, or -1 and 1": GOOD.replace("train,0,0", "train,0,-1"),
+    "line 2: Large is '0', and '-1' stands above": GOOD.replace("train,1,0", "train,-1,0"),
+    "line 5: Red is '', not 0 or 1 (or -1 and 1)": GOOD.replace("3.png,test,1", "3.png,test,"),
     "line 4: 0.png is already on line 2": GOOD.replace("2.png", "0.png"),
     "line 3: split is 'dev', not one of train, valid, test": GOOD.replace("valid", "dev"),
     "line 3: 3 values for 4 columns": GOOD.replace("1.png,valid,0,1", "1.png,valid,0"),
