@@ -8,7 +8,12 @@
                                    packed weights, see `storage`
     codes.safetensors              of held-out pictures: mean (Z,) and covariance (Z, Z) of q(z), 500 codes with their
                                    labels, and the weights of the linear probe, and of linear readings of factors
+    judge.safetensors              of conditional runs with attributes: the packed `AttributeJudge`; what it found, for
+                                   all attributes and for each, is in metrics.json; y of the paper's grid is in codes
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
+    grid.png, switches.png, switched.png
+                                   of conditional runs: the paper's 4 x 12 attributes of one z; attributes switched one
+                                   by one, of codes from the prior and of encoded held-out pictures
     samples-epoch-001.png          some samples from the same codes after 1, 10 and 100 epochs, and after the last
 
 Every picture here is the model's own, no original is kept: a reconstruction stands alone, and `cycle.png` starts from
@@ -34,7 +39,7 @@ from . import runs, storage
 from .data import Dataset
 from .data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from .errors import AlikitError
-from .evaluation import METRICS, attributes, codes, measured, probe, train_judge
+from .evaluation import METRICS, AttributeJudge, attributes, codes, measured, probe, train_judge
 from .evaluation.examples import told
 from .evaluation.factors import scales
 from .evaluation.measured import named, same_chance
@@ -42,6 +47,8 @@ from .figures import grid, learning_figure, strips
 from .models import Game
 from .recipes import RECIPES
 
+SWITCHED = 6  # codes, and pictures, whose attributes are switched one by one
+SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 CODES = 500  # held-out codes that are kept with their labels
 # Probes are made by `described`, and what is there as asked is looked for once the judge is there.
 MEASURED = tuple(name for name in METRICS if name not in ("probe", "attributes", "svm"))
@@ -50,13 +57,14 @@ MEASURED = tuple(name for name in METRICS if name not in ("probe", "attributes",
 @dataclass(frozen=True)
 class Recorded:
     """A recorded run, opened: the model (it samples, encodes and reconstructs, and has no discriminator), its settings,
-    what was measured, its log, and what `codes.safetensors` keeps, by name."""
+    what was measured, its log, what `codes.safetensors` keeps, by name, and of conditional runs their judge."""
 
     model: Game
     settings: dict
     metrics: dict
     log: list[dict]
     codes: dict[str, Tensor]
+    judge: AttributeJudge | None = None
 
 
 def recorded(folder: str | Path) -> Recorded:
@@ -71,7 +79,11 @@ def recorded(folder: str | Path) -> Recorded:
         raise AlikitError(f"metrics or codes in {folder} are damaged: take the recorded run anew") from None
     if not (folder / "decoder.safetensors").is_file():
         raise AlikitError(f"{folder / 'decoder.safetensors'} is missing: make a recorded run with alikit record")
-    return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes)
+    judge = None
+    if (folder / "judge.safetensors").is_file():
+        judge = AttributeJudge(settings["number_of_attributes"], settings["x_shape"][1]).eval()
+        storage.from_file(judge, folder / "judge.safetensors")
+    return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes, judge)
 
 
 def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
@@ -92,6 +104,8 @@ def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
         found |= named("probe", read.numbers())
         found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
         kept |= {"labels": some.labels, "probe_weight": read.weight, "probe_bias": read.bias}
+    if model.attributes and set(NAMED) <= set(train.classes):
+        kept["grid"] = paper_grid(train)
     if held_out.factors:
         known = scales(model, train, held_out)
         found |= {"factor_r2": known.r2}
@@ -181,7 +195,7 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     kept = described(model, train, held_out)
     found |= kept.metrics
     if model.attributes and held_out.labels.ndim == 2:
-        found |= _switches(model, train, held_out, stage)
+        found |= _switches(model, train, held_out, kept.codes.get("grid"), stage)
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
@@ -248,34 +262,32 @@ def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path
     runs.save_picture(learning_figure(log, epoch), out / "learning.png")
 
 
-def _switches(model: Game, train: Dataset, held_out: Dataset, out: Path) -> dict:
+def _switches(model: Game, train: Dataset, held_out: Dataset, grid_of_y: Tensor | None, out: Path) -> dict:
     """Metrics of what a conditional model was asked for, with the judge that found them and pictures: the paper's grid,
     and one attribute after the other switched, of the same z and of held-out pictures."""
     judge = train_judge(train, device=model.device)
     with same_chance():
         found = attributes(model, train, held_out, judge)
-        some, names = held_out.some(8), held_out.classes
+        some, names = held_out.some(SWITCHED), held_out.classes
         y, z = some.conditions(), model.prior(len(some))
         z_hat = model.encode(some.floats().to(model.device), sample=False, y=y)
     _write(out / "judge.safetensors", storage.to_file(judge))
-    shown = [name for name in NAMED if name in names] or names[:14]
-    columns = ["as it is", *(name.replace("_", " ").replace("Mouth Slightly Open", "Mouth Open") for name in shown)]
-    zoom = max(1, 64 // held_out.shape[-1])
-    for name, codes_of in (("switches", z), ("switched", z_hat)):
+    zoom = max(1, 96 // held_out.shape[-1])
+    shown = [name for name in NAMED if name in names] or list(names[:14])
+    columns = ["as it is", *(SHORT.get(name, name.replace("_", " ").lower()) for name in shown)]
+    for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
         rows = {}
-        for number, (code, own) in enumerate(zip(codes_of, y, strict=True)):
+        for number, (code, own) in enumerate(zip(codes_of, y, strict=True), start=1):
             flipped = [switched(own, [("-" if own[names.index(a)] else "") + a], names) for a in shown]
             ys = torch.stack([own, *flipped])
-            rows[f"{'code' if codes_of is z else 'picture'} {number + 1}"] = model.decode(
-                code.expand(len(ys), -1), y=ys
-            )
+            rows[f"{of} {number}"] = model.decode(code.expand(len(ys), -1), y=ys)
         runs.save_picture(strips(rows, columns, zoom), out / f"{name}.png")
-    if set(NAMED) <= set(names):
-        ys = paper_grid(train)
+    if grid_of_y is not None:
         with same_chance():
             z = model.prior(1)
-        drawn = model.decode(z.expand(ys.shape[0] * ys.shape[1], -1), y=ys.flatten(0, 1)).unflatten(0, ys.shape[:2])
-        pictures = strips(dict(zip(ROWS, drawn, strict=True)), list(COLUMNS), 96 // held_out.shape[-1] or 1)
+        size = grid_of_y.shape[:2]
+        drawn = model.decode(z.expand(size.numel(), -1), y=grid_of_y.flatten(0, 1)).unflatten(0, size)
+        pictures = strips(dict(zip(ROWS, drawn, strict=True)), list(COLUMNS), zoom)
         runs.save_picture(pictures, out / "grid.png")
     whole = {name: value for name, value in found.items() if isinstance(value, float)}
     return named("attributes", whole) | {"attributes_of": found["of"], "attributes_drags": found["drags"]}

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import AlikitError
@@ -66,9 +67,11 @@ def usual(data: Dataset, names: Iterable[str]) -> Tensor:
     """y (A,) uint8 with the named attributes, and of all others what most examples have that share the named ones; what
     most examples have where there is no such example. Of data with classes y is of the one class that is named."""
     names, y = tuple(names), data.conditions()
-    if data.labels.ndim == 1 and (len(names) != 1 or names[0].startswith("-")):
-        raise AlikitError(f"an example has one class: name one of {', '.join(data.classes)}")
     told = columns_of(names, data.classes)
+    if data.labels.ndim == 1:
+        if list(told.values()) != [1]:
+            raise AlikitError(f"an example has one class: name one of {', '.join(data.classes)}")
+        return F.one_hot(torch.tensor([*told]), y.shape[1])[0].to(torch.uint8)
     alike = torch.ones(len(y), dtype=torch.bool)
     for column, value in told.items():
         alike &= y[:, column] == value

@@ -214,7 +214,11 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
         whole |= {"grid": plain[named].mean(), "grid_balanced": fresh.accuracy[named].mean()}
     numbers = {name: float(value) for name, value in whole.items()}
     return numbers | {
-        "of": {name: {kind: round(float(v), 5) for kind, v in row.items()} for name, row in of.items()},
+        # None, which JSON knows, for the judge of an attribute that no held-out picture has.
+        "of": {
+            name: {kind: round(float(v), 5) if v.isfinite() else None for kind, v in row.items()}
+            for name, row in of.items()
+        },
         "drags": [[round(v, 4) for v in row] for row in fresh.drags.tolist()],
     }
 
