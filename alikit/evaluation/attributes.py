@@ -170,14 +170,19 @@ def as_asked(model: Game, judge: nn.Module, y: Tensor, batch_size: int = AT_ONCE
 
 
 def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module | None = None) -> dict:
-    """All of it as one flat table of numbers and, under `of`, one for each attribute; the same order as `data.classes`.
+    """Everything above of one model, averaged over the attributes, and under `of` for each of them by name.
 
     judge  by default one is trained on `train`: some minutes
 
-    accuracy  share of attributes that are as asked in pictures drawn for held-out y, averaged over attributes;
-    grid      the same over the attributes that the paper's grid names, where the data has them all; _balanced: with and
-              without counting alike, each switched in held-out y. judge: its own balanced accuracy on held-out pictures
-    kept      share of other attributes that stay as they are; reencoded_: of held-out pictures, encoded first
+    accuracy   share of attributes that are as asked, in pictures drawn for the y of held-out ones
+    balanced   the same with and without counting alike, each attribute switched on and off in those y: chance has 0.5
+    grid, grid_balanced   the two over the attributes that the paper's grid names, where the data has them all
+    judge      balanced accuracy of the judge on held-out pictures
+    kept       share of the other attributes that stay as they are when one is switched
+    reencoded_balanced, reencoded_kept   likewise of held-out pictures, encoded with their y and decoded with another
+    n          pictures for each attribute
+    of         for each attribute the same, asked, unasked and interval as in `Switching`, and its share in `train`
+    drags      as in `Switching`
     """
     if not model.attributes:
         raise AlikitError("this model is told no attributes: train a conditional recipe, see alikit recipes")
@@ -185,9 +190,11 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
     some = held_out.some(ASKED)
     fresh, again = switching(model, judge, some), switching(model, judge, some, some.floats())
     plain, own = as_asked(model, judge, some.conditions()), balanced_accuracy(judge, held_out)
+    share = train.conditions().float().mean(0)
     named = [held_out.classes.index(name) for name in NAMED if name in held_out.classes]
     of = {
         name: {
+            "share": share[a],
             "judge": own[a],
             "accuracy": plain[a],
             "asked": fresh.asked[a],

@@ -1,13 +1,15 @@
 """What people touch: panels for JupyterLab, over recorded runs and models just trained. They need ipywidgets.
 
-from alikit.widgets import Between, Pencil, Sliders
+from alikit.widgets import Between, Pencil, Sliders, Switches
 
 Sliders("../results")                                             every recorded run, in a drop-down
 Sliders("../results", {"mine": described(model, train, held_out)})   and a model of your own, see `alikit.records`
+Switches(model, train.classes, train.labels[0])                   what a conditional model is told
 """
 
 from .between import Between
 from .pencil import Pencil
 from .sliders import Sliders
+from .switches import Switches
 
-__all__ = ["Between", "Pencil", "Sliders"]
+__all__ = ["Between", "Pencil", "Sliders", "Switches"]
