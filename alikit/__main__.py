@@ -7,6 +7,8 @@ alikit sample runs/digits        alikit reconstruct runs/digits        alikit ev
 alikit train cifar10-small --data folder:PATH --epochs 60
 alikit train digits-semi --labels 50 --seed 0
 alikit evaluate runs/cifar10-small-seed0 --metrics svm --labels 1000
+alikit train faces-conditional --steps 300
+alikit sample runs/faces-conditional-seed0 --attributes Eyeglasses,-Young
 alikit record runs/cifar10-small-seed0        alikit report results
 alikit study mixture --runs 2 --steps 500 --out runs/study
 alikit bench step mixture-ali-paper
@@ -83,7 +85,7 @@ def recipes() -> None:
     """List the named experiments, the data they can take, and the studies."""
     width = max(map(len, RECIPES)) + 2
     for name, recipe in RECIPES.items():
-        labels = f", {recipe.labels} labels" if recipe.has_labels else ""
+        labels = f", {recipe.labels} labels" if recipe.has_labels else ", told y" if recipe.is_conditional else ""
         typer.echo(f"{name:<{width}}{recipe.summary} [--data {recipe.data}, {recipe.steps} steps{labels}]")
     typer.echo()
     for name, study in STUDIES.items():
