@@ -453,6 +453,8 @@ def step(
     row = _recipe(recipe)
     if row.has_labels:
         raise AlikitError(f"{recipe} asks for labels, which the textbook's step has not: choose a recipe without")
+    if row.is_conditional:
+        raise AlikitError(f"{recipe} is told y, which the textbook's step is not: choose a recipe that is told nothing")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cpu", "cuda"):
         raise AlikitError(f"no device called {device!r}: choose cpu or cuda")

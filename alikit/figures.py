@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from .models import Game
 # Okabe and Ito's colours: told apart by colour-blind readers too. The same thing has the same colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
-LABELS = 130  # pixels for the names of rows
+LABELS = 130  # pixels for the names of rows, at least
+SIZE = 9  # of names, in points
 
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
@@ -45,19 +47,39 @@ def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int =
 
 def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) -> Image.Image:
     """Rows of pictures {name: (N, C, H, W) in [0, 1]} as one image, each row after its name. All rows have the same
-    size; `columns` are names for above."""
+    size; `columns` are names for above. A name that is too long for its column goes on two lines, then smaller."""
     sheets = [np.asarray(grid(pictures, columns=len(pictures), zoom=zoom)) for pictures in rows.values()]
     high, wide = sheets[0].shape[:2]
-    figure = Figure(figsize=((LABELS + wide) / 100, high * len(sheets) / 100 + (0.25 if columns else 0.0)), dpi=100)
-    figure.subplots_adjust(LABELS / figure.bbox.width, 0, 1, high * len(sheets) / figure.bbox.height, hspace=0)
+    left = max(LABELS, max(map(_width, rows)) + 16)
+    heads = [_two_lines(column, wide / len(columns)) for column in columns]
+    widest = max((_width(line) for head in heads for line in head.splitlines()), default=0.0)
+    size = max(6.0, SIZE * min(1.0, wide / len(columns) / widest)) if widest else SIZE
+    top = 0 if not columns else 40 if any("\n" in head for head in heads) else 25
+    figure = Figure(figsize=((left + wide) / 100, (high * len(sheets) + top) / 100), dpi=100)
+    figure.subplots_adjust(left / figure.bbox.width, 0, 1, high * len(sheets) / figure.bbox.height, hspace=0)
     for axes, name, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], rows, sheets, strict=True):
         axes.imshow(sheet, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
-        axes.text(-8, high / 2, name, ha="right", va="center", size=9)
-    for number, column in enumerate(columns):
-        x = LABELS + (number + 0.5) * wide / len(columns)
-        figure.text(x / figure.bbox.width, 1 - 12 / figure.bbox.height, column, ha="center", va="center", size=9)
+        axes.text(-8, high / 2, name, ha="right", va="center", size=SIZE)
+    for number, head in enumerate(heads):
+        x = left + (number + 0.5) * wide / len(columns)
+        figure.text(x / figure.bbox.width, 1 - top / 2 / figure.bbox.height, head, ha="center", va="center", size=size)
     return _drawn(figure)
+
+
+def _two_lines(name: str, room: float) -> str:
+    """A name on two lines, as even as can be, where one is wider than `room` pixels."""
+    words = name.split()
+    if _width(name) <= room or len(words) < 2:
+        return name
+    broken = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    return "\n".join(min(broken, key=lambda lines: max(map(_width, lines))))
+
+
+def _width(text: str) -> float:
+    """Of a name in its full size, in pixels at 100 to an inch, with a little air."""
+    bounds = TextPath((0, 0), text, size=SIZE).get_extents() if text.strip() else None
+    return 4 + bounds.width * 100 / 72 if bounds else 0.0
 
 
 def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "", size: float = 3) -> None:

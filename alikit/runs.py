@@ -309,7 +309,7 @@ def save_picture(picture: Image.Image, file: Path) -> None:
     if file.suffix.lower() not in ("", ".png"):
         raise AlikitError(f"cannot write {file}: pictures are PNG, so name it {file.with_suffix('.png').name}")
     try:
-        write_whole(file, lambda place: picture.save(place, format="png"))
+        write_whole(file, lambda place: picture.save(place, format="png", optimize=picture.mode == "P"))
     except OSError as error:
         raise AlikitError(f"cannot write {file} ({error.strerror}): choose another --out") from None
 

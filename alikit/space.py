@@ -45,6 +45,8 @@ class LatentSpace:
         self.model, z_dim = run.model, run.model.z_dim
         if self.model.encoder is None:
             raise AlikitError("this run has no encoder, so nothing is known of its codes")
+        if self.model.attributes:
+            raise AlikitError("this run is told y as well as z: alikit.widgets.Switches is the panel for that")
         try:
             self.mean, covariance, self.codes = (run.codes[k].float() for k in ("q_mean", "q_covariance", "codes"))
         except KeyError as error:

@@ -12,12 +12,13 @@ from .dataset import Dataset
 
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # to name one takes the others back
 
-# Figure 6 of the paper, section 5: what each row says of three attributes, and what each column adds to its row.
+# Figure 6 of the paper, section 5: what each row says of three attributes, and what each column adds to its row. All
+# four rows are attractive, which their names leave out.
 ROWS: dict[str, tuple[str, ...]] = {
-    "male, attractive, young": ("Male", "Attractive", "Young"),
-    "male, attractive, older": ("Male", "Attractive", "-Young"),
-    "female, attractive, young": ("-Male", "Attractive", "Young"),
-    "female, attractive, older": ("-Male", "Attractive", "-Young"),
+    "male, young": ("Male", "Attractive", "Young"),
+    "male, older": ("Male", "Attractive", "-Young"),
+    "female, young": ("-Male", "Attractive", "Young"),
+    "female, older": ("-Male", "Attractive", "-Young"),
 }
 COLUMNS: dict[str, tuple[str, ...]] = {
     "unchanged": (),
@@ -29,9 +30,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "blond, receding": ("Blond_Hair", "Receding_Hairline"),
     "blond, balding": ("Blond_Hair", "Bald"),
     "black, smiling": ("Black_Hair", "Smiling"),
-    "mouth open": ("Black_Hair", "Smiling", "Mouth_Slightly_Open"),
-    "eyeglasses": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Eyeglasses"),
-    "hat": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Wearing_Hat"),
+    "smiling, mouth open": ("Black_Hair", "Smiling", "Mouth_Slightly_Open"),
+    "smiling, eyeglasses": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Eyeglasses"),
+    "smiling, hat": ("Black_Hair", "Smiling", "Mouth_Slightly_Open", "Wearing_Hat"),
 }
 NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLUMNS.values()) for name in names))
 

@@ -10,7 +10,9 @@ import ipywidgets
 import torch
 from PIL import Image
 
+from .. import runs
 from ..errors import AlikitError
+from ..recipes import RECIPES
 from ..records import Recorded, recorded
 from ..space import LatentSpace
 
@@ -22,7 +24,8 @@ BLANK = Image.new("RGB", (SMALL, SMALL), "white")
 class Panel(ipywidgets.VBox):
     """A drop-down of runs, a line for messages, and below them what a panel adds in `build` and fills in `opened`.
 
-    results  folder of recorded runs; every one in it can be chosen, damaged ones too, of which the panel then says so
+    results  folder of recorded runs; every one in it can be chosen, damaged ones too, of which the panel then says so;
+             but conditional ones, which `Switches` is for
     models   further runs by name, which come first: as `alikit.records.described` gives them
     first    the run to begin with, by name; the first one that can be opened by default
 
@@ -37,7 +40,8 @@ class Panel(ipywidgets.VBox):
     ):
         self._runs: dict[str, Recorded | Path] = {}
         if results is not None:
-            self._runs = {file.parent.name: file.parent for file in sorted(Path(results).glob("*/settings.json"))}
+            folders = [file.parent for file in sorted(Path(results).glob("*/settings.json"))]
+            self._runs = {folder.name: folder for folder in folders if not _is_conditional(folder)}
         self._runs = dict(models or {}) | {name: run for name, run in self._runs.items() if name not in (models or {})}
         self.space: LatentSpace | None = None
         self._name: str | None = None  # of the run that is open
@@ -122,6 +126,13 @@ class Panel(ipywidgets.VBox):
                         self.run.value = self._name
             self._name = name
             self.opened()
+
+
+def _is_conditional(folder: Path) -> bool:
+    try:
+        return RECIPES[runs.settings(folder)["recipe"]].is_conditional
+    except AlikitError:  # damaged
+        return False
 
 
 def _nothing_in(results: str | Path | None) -> str:

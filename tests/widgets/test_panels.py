@@ -328,3 +328,11 @@ def test_a_file_of_any_size_is_made_to_fit(runs):
     with panel.telling():
         panel._read((Uploaded(b"no picture"),))
     assert "mine.png is no readable picture" in said(panel) and panel.given.value == before
+
+
+def test_conditional_runs_are_left_to_the_switches(tmp_path):
+    for name in ("celeba-small", "conditional-faces"):
+        shutil.copytree(RESULTS / name, tmp_path / name)
+    assert Sliders(tmp_path).run.options == ("celeba-small",)
+    panel = Sliders(models={"told": alikit.recorded(tmp_path / "conditional-faces")})
+    assert "told: this run is told y as well as z: alikit.widgets.Switches is the panel" in said(panel)
