@@ -66,7 +66,7 @@ class Game(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     def prior(self, n: int) -> Tensor:
         """n draws of z ~ p(z) = N(0, I), (n, Z), on the model's device."""
