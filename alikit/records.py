@@ -43,7 +43,7 @@ from .evaluation import METRICS, AttributeJudge, attributes, codes, measured, pr
 from .evaluation.examples import told
 from .evaluation.factors import scales
 from .evaluation.measured import named, same_chance
-from .figures import grid, learning_figure, strips
+from .figures import few_colours, grid, learning_figure, strips
 from .models import Game
 from .recipes import RECIPES
 
@@ -73,6 +73,7 @@ def recorded(folder: str | Path) -> Recorded:
     settings = runs.settings(folder)
     try:
         metrics, codes = json.loads((folder / "metrics.json").read_text()), load_file(folder / "codes.safetensors")
+        codes = storage.whole(codes)
     except OSError as error:
         raise AlikitError(f"{error.filename or folder} is missing: make a recorded run with alikit record") from None
     except (ValueError, SafetensorError):
@@ -197,7 +198,7 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     if model.attributes and held_out.labels.ndim == 2:
         found |= _switches(model, train, held_out, stage)
         _draw_switches(model, held_out, kept.codes.get("grid"), stage)
-    _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
+    _write(stage / "codes.safetensors", to_bytes(storage.halved(kept.codes)))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
     at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}
@@ -268,7 +269,7 @@ def _switches(model: Game, train: Dataset, held_out: Dataset, out: Path) -> dict
     judge = train_judge(train, device=model.device)
     with same_chance():
         found = attributes(model, train, held_out, judge)
-    _write(out / "judge.safetensors", storage.to_file(judge))
+    _write(out / "judge.safetensors", storage.to_file(judge, limit=0))
     whole = {name: value for name, value in found.items() if isinstance(value, float)}
     return named("attributes", whole) | {"attributes_of": found["of"], "attributes_drags": found["drags"]}
 
@@ -300,8 +301,5 @@ def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """Writes a picture in 256 colours of its own: less than half the bytes, and to the eye the same. Not dithered: each
-    pixel of a model is a block of equal ones here, which packs well. To choose the colours, a ninth of them will do."""
-    some = picture.resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
-    few = some.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300)
-    runs.save_picture(picture.quantize(palette=few, dither=Image.Dither.NONE), file)
+    """A record's pictures are for looking at, and many: they are kept in few colours."""
+    runs.save_picture(few_colours(picture), file)

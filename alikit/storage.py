@@ -39,6 +39,18 @@ def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
     return state
 
 
+def halved(tensors: dict[str, Tensor], limit: int = LIMIT) -> dict[str, Tensor]:
+    """Tensors for a file: as they are, or with tables of numbers as float16 where they would take more than `limit`."""
+    if sum(tensor.nbytes for tensor in tensors.values()) <= limit:
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return {name: _half(tensor) for name, tensor in tensors.items()}
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `halved` has halved, as float32."""
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+
+
 def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A packed state as `load_state_dict` takes it, float32 again."""
     return {

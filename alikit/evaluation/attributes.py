@@ -6,7 +6,6 @@ accuracy on held-out real pictures, which stands beside whatever it says.
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,10 @@ from ..views import mirrored, shifted
 STEPS, BATCH, RATE = 3_000, 64, 2e-3
 ASKED = 2_000  # pictures judged for each attribute, at most
 AT_ONCE = 250
+_ROWS = {  # channels in, out, stride: from 32 or 64 pixels a side to 4
+    32: ((3, 32, 1), (32, 64, 2), (64, 96, 2), (96, 128, 2)),
+    64: ((3, 32, 2), (32, 64, 2), (64, 96, 2), (96, 128, 2), (128, 128, 1)),
+}
 
 
 class AttributeJudge(nn.Module):
@@ -29,13 +32,10 @@ class AttributeJudge(nn.Module):
     def __init__(self, attributes: int, size: int):
         super().__init__()
         layers: list[nn.Module] = []
-        side, maps = size, [3, 32, 64, 96, 128, 128][: 2 + int(math.log2(size // 4))]
-        for fan_in, fan_out in pairwise(maps):
-            stride = 2 if side > 4 and (size > 32 or fan_in > 3) else 1
-            side = math.ceil(side / stride)
+        for fan_in, fan_out, stride in _ROWS[size]:
             layers += [nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU()]
         # No pooling over the whole picture: where something is, tells what it is.
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(maps[-1] * side**2, attributes))
+        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(128 * 4 * 4, attributes))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.contiguous(memory_format=torch.channels_last))

@@ -133,10 +133,13 @@ def test_what_is_asked_beside_it_changes_no_number(houses):
     model = house_game()
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    asked = tuple(metric for metric in METRICS if metric != "classification")  # of which this model knows nothing
+    taken = tuple(metric for metric in METRICS if metric != "attributes")  # which are for conditional models alone
+    asked = tuple(metric for metric in taken if metric != "classification")  # of which this model knows nothing
     whole = measured(model, *houses, asked, labels=20)
     assert torch.equal(torch.get_rng_state(), state)
-    assert measured(model, *houses, METRICS, labels=20) == whole
+    assert measured(model, *houses, taken, labels=20) == whole
+    with pytest.raises(AlikitError, match="told no attributes"):
+        measured(model, *houses, METRICS, labels=20)
     for metric in asked:
         alone = measured(model, *houses, (metric,), labels=20)
         assert alone.items() <= whole.items() and alone
