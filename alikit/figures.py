@@ -64,7 +64,7 @@ def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) 
     for number, head in enumerate(heads):
         x = left + (number + 0.5) * wide / len(columns)
         figure.text(x / figure.bbox.width, 1 - top / 2 / figure.bbox.height, head, ha="center", va="center", size=size)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _two_lines(name: str, room: float) -> str:
@@ -109,7 +109,7 @@ def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
     """`plane` as an image of its own, drawn without a screen."""
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     plane(figure.subplots(), points, colour)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
@@ -139,10 +139,10 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
         if axes.get_legend_handles_labels()[0]:  # a GAN has no encoder to follow
             axes.legend(fontsize="small", frameon=False, loc="upper right")
         axes.spines[["top", "right"]].set_visible(False)
-    return _drawn(figure)
+    return drawn(figure)
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
     """A figure as an image, without a screen."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

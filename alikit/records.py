@@ -71,15 +71,16 @@ def recorded(folder: str | Path) -> Recorded:
     """Opens a folder that `record` made. AlikitError, in one line, where something in it is missing or damaged."""
     folder = Path(folder)
     settings = runs.settings(folder)
+    for name in ("decoder.safetensors", "codes.safetensors"):
+        if not (folder / name).is_file():
+            raise AlikitError(f"{folder / name} is missing: make a recorded run with alikit record")
     try:
         metrics, codes = json.loads((folder / "metrics.json").read_text()), load_file(folder / "codes.safetensors")
-        codes = storage.whole(codes)
+        codes = storage.whole(storage.inflated(codes))
     except OSError as error:
         raise AlikitError(f"{error.filename or folder} is missing: make a recorded run with alikit record") from None
     except (ValueError, SafetensorError):
         raise AlikitError(f"metrics or codes in {folder} are damaged: take the recorded run anew") from None
-    if not (folder / "decoder.safetensors").is_file():
-        raise AlikitError(f"{folder / 'decoder.safetensors'} is missing: make a recorded run with alikit record")
     judge = None
     if (folder / "judge.safetensors").is_file():
         judge = AttributeJudge(settings["number_of_attributes"], settings["x_shape"][1]).eval()
@@ -198,7 +199,7 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     if model.attributes and held_out.labels.ndim == 2:
         found |= _switches(model, train, held_out, stage)
         _draw_switches(model, held_out, kept.codes.get("grid"), stage)
-    _write(stage / "codes.safetensors", to_bytes(storage.halved(kept.codes)))
+    _write(stage / "codes.safetensors", to_bytes(storage.deflated(storage.halved(kept.codes))))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
     at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}

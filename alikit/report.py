@@ -10,6 +10,7 @@ from .errors import AlikitError
 from .records import restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
+ASKED_BEGIN, ASKED_END = "<!-- conditional runs: written by alikit report -->", "<!-- end of conditional runs -->"
 # The paper's own settings, wanted as long as no recorded run has them. It shows pictures for these and gives no number.
 WANTED = {
     "cifar10": "alikit train cifar10 --data folder:data/cifar10-jpeg --epochs 100",
@@ -20,22 +21,32 @@ WANTED = {
 
 
 def write_report(results: Path) -> int:
-    """Writes the table between the two marks of `results/README.md`, the rest of which stays; returns how many runs it
-    lists. A page that is missing is made. AlikitError where its marks are missing."""
+    """Writes what stands between the two marks of `results/README.md`, and where the page has those of conditional runs
+    too, what was measured of them; the rest stays. Returns how many runs it lists, those of which the weights are not
+    kept among them. A page that is missing is made. AlikitError where its marks are missing."""
     if not results.is_dir():
         raise AlikitError(f"no folder {results}: name one that alikit record has written to")
     page = results / "README.md"
     text = page.read_text() if page.exists() else f"# Recorded runs\n\n{BEGIN}\n{END}\n"
     for before in results.glob(".*.partial/before"):
         restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise AlikitError(f"{page} must hold the lines {BEGIN} and {END}, once and in this order: add them")
-    found = {file.parent: runs.settings(file.parent) for file in sorted(results.glob("*/decoder.safetensors"))}
+    folders = {file.parent for file in results.glob("*/decoder.safetensors")}
+    # And those of which the weights are not kept. What a study has measured has no settings beside it.
+    folders |= {file.parent for file in results.glob("*/metrics.json") if (file.parent / "settings.json").is_file()}
+    found = {folder: runs.settings(folder) for folder in sorted(folders)}
     parts = [_table(found), *(_section(folder, known) for folder, known in found.items())]
-    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    new = "\n\n".join([head, *parts, tail])
+    new = _filled(text, page, (BEGIN, END), parts)
+    if ASKED_BEGIN in text or ASKED_END in text:
+        new = _filled(new, page, (ASKED_BEGIN, ASKED_END), _asked(found))
     runs.write_whole(page, lambda file: file.write_text(new))
     return len(found)
+
+
+def _filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> str:
+    begin, end = marks
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise AlikitError(f"{page} must hold the lines {begin} and {end}, once and in this order: add them")
+    return "\n\n".join([text[: text.index(begin) + len(begin)], *parts, text[text.index(end) :]])
 
 
 def _table(found: dict[Path, dict]) -> str:
@@ -92,13 +103,70 @@ def _measured(folder: Path) -> dict:
 
 def _section(folder: Path, known: dict) -> str:
     name, place = folder.name, quote(folder.name)
+    kept = "" if (folder / "decoder.safetensors").is_file() else " Its weights are not kept here, for their size."
     seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
     return f"""### {name}
 
 `{known["command"]}`, then `alikit record`. {known["data_name"]}; {known["hardware"]}; {known["hours"]:.1f} hours for
 {known["images_seen"] // known["batch_size"]:,} steps of {known["batch_size"]}; torch {known["versions"]["torch"]};
-{seeds}.
+{seeds}.{kept}
 
 | samples | reconstructions (mean code above, drawn code below) |
 | --- | --- |
 | ![samples of {name}]({place}/samples.png) | ![reconstructions of {name}]({place}/reconstructions.png) |"""
+
+
+def _asked(found: dict[Path, dict]) -> list[str]:
+    """Of conditional runs with attributes a row each, then those with the same ones side by side, and their grids."""
+    measured = {folder: m for folder in found if "attributes_of" in (m := _measured(folder))}
+    if not measured:
+        return ["No conditional run is recorded here."]
+    lines = [
+        "| run | command | pictures seen | epochs | as asked, of the grid's attributes: plain, balanced "
+        "| of all: plain, balanced | judge on real pictures | the rest stays | re-encoded: balanced, the rest stays |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    alike: dict[tuple[str, ...], dict[Path, dict]] = {}
+    for folder, m in measured.items():
+        alike.setdefault(tuple(m["attributes_of"]), {})[folder] = m
+        known, grid = found[folder], "no grid"
+        if "attributes_grid" in m:
+            grid = f"{m['attributes_grid']:.3f}, {m['attributes_grid_balanced']:.3f}"
+        cells = [
+            f"[{folder.name}]({quote(folder.name)})",
+            f"`{known['command']}`",
+            f"{known['images_seen'] / 1e6:.2f} million",
+            f"{known['images_seen'] / known['digest'][0]:.0f}",
+            grid,
+            f"{m['attributes_accuracy']:.3f}, {m['attributes_balanced']:.3f}",
+            f"{m['attributes_judge']:.3f}",
+            f"{m['attributes_kept']:.3f}",
+            f"{m['attributes_reencoded_balanced']:.3f}, {m['attributes_reencoded_kept']:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    parts = ["\n".join(lines), *(_of_each(names, these) for names, these in alike.items())]
+    for folder in measured:
+        if (folder / "grid.png").is_file():
+            name, place = folder.name, quote(folder.name)
+            parts.append(
+                f"![the paper's grid, by {name}]({place}/grid.png)\n\n*{name}: one code, the first that its seed "
+                "gives, and the paper's 48 requests. All four rows are also asked to be attractive; what a row and a "
+                "column do not name is as with most of the training pictures that share what the row names.*"
+            )
+    return parts
+
+
+def _of_each(names: tuple[str, ...], runs_alike: dict[Path, dict]) -> str:
+    """A row an attribute, a column a run; those first that the first run does best."""
+    first = next(iter(runs_alike.values()))["attributes_of"]
+    head = [f"{folder.name}: judge; seen if asked, if not; difference" for folder in runs_alike]
+    lines = [f"| attribute | of training pictures | {' | '.join(head)} |", "| --- " * (2 + len(head)) + "|"]
+    for name in sorted(names, key=lambda name: first[name]["unasked"] - first[name]["asked"]):
+        cells = []
+        for m in runs_alike.values():
+            row = m["attributes_of"][name]
+            judge = "none" if row["judge"] is None else f"{row['judge']:.2f}"
+            difference = f"{row['asked'] - row['unasked']:+.3f} ± {row['interval']:.3f}"
+            cells.append(f"{judge}; {row['asked']:.3f}, {row['unasked']:.3f}; {difference}")
+        lines.append(f"| {name.replace('_', ' ')} | {first[name]['share']:.1%} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -265,14 +265,18 @@ def checkpoint(folder: Path) -> dict:
 
 def load_model(folder: str | Path) -> Game:
     """The trained model of a run folder, ready to sample and reconstruct. Where its discriminator was not kept, as in
-    recorded runs, a `Game` without one."""
+    recorded runs, a `Game` without one. A decoder that another run has trained may be kept there alone: the settings
+    then say where, as `decoder_from_run`, told from the folder."""
     folder = Path(folder)
     known = settings(folder)
     if (folder / "decoder.safetensors").is_file():
         return _load_parts(folder, known)
-    model = _untrained(known)
+    trained = load_model(folder / known["decoder_from_run"]) if known.get("decoder_from_run") else None
+    model = _untrained(known, trained)
     try:
-        weights = load_file(folder / "weights.safetensors")
+        weights = storage.unpack(load_file(folder / "weights.safetensors"))
+        if trained:
+            weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
         if (
             not any(name.startswith("discriminator.") for name in weights)
             and RECIPES[known["recipe"]].has_discriminator
@@ -288,9 +292,10 @@ def load_model(folder: str | Path) -> Game:
     return model.eval()
 
 
-def _untrained(known: dict) -> Game:
+def _untrained(known: dict, trained: Game | None = None) -> Game:
     return RECIPES[known["recipe"]].build(
         tuple(known["x_shape"]),
+        trained=trained,
         classes=known.get("number_of_classes"),
         attributes=known.get("number_of_attributes"),
     )

@@ -1,5 +1,7 @@
-"""Weights small enough to pass on: a network as one safetensors file, in half the numbers or in a quarter."""
+"""Weights small enough to pass on: a network as one safetensors file, in half the numbers or in a quarter, deflated."""
 
+import math
+import zlib
 from pathlib import Path
 
 import torch
@@ -15,6 +17,9 @@ from .errors import AlikitError
 # reconstruction error by 0.00001.
 LIMIT = 900_000
 SCALE = ".scale"
+DEFLATED, SHAPE = ".deflated", ".shape"  # what a deflated tensor becomes: its bytes, and its type and shape
+DTYPES = (torch.float32, torch.float16, torch.float64, torch.int8, torch.int64, torch.uint8)
+WORTH = 4096  # bytes of a tensor, from which on it is deflated
 
 
 def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
@@ -53,6 +58,7 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A packed state as `load_state_dict` takes it, float32 again."""
+    state = inflated(state)
     return {
         name: tensor.float() * state[name + SCALE] if name + SCALE in state else _full(tensor)
         for name, tensor in state.items()
@@ -60,9 +66,44 @@ def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def deflated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers, bit by bit, in a tenth to a fifth fewer bytes: the first bytes of all of a tensor's numbers,
+    then the second ones and so on, as codes without repetitions, of which noise has none."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if tensor.nbytes < WORTH or tensor.dtype not in DTYPES:
+            kept[name] = tensor
+            continue
+        flat = tensor.detach().cpu().contiguous().flatten()
+        by_place = flat.view(torch.uint8).view(-1, tensor.element_size()).T.contiguous().numpy().tobytes()
+        codes = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+        content = codes.compress(by_place) + codes.flush()
+        kept[name + DEFLATED] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        kept[name + SHAPE] = torch.tensor([DTYPES.index(tensor.dtype), *tensor.shape])
+    return kept
+
+
+def inflated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `deflated` was given; tensors that it left alone stay as they are. SafetensorError for damaged ones."""
+    found = {}
+    for name, tensor in tensors.items():
+        if not name.endswith(DEFLATED):
+            found |= {} if name.removesuffix(SHAPE) + DEFLATED in tensors else {name: tensor}
+            continue
+        name = name.removesuffix(DEFLATED)
+        try:
+            kind, *shape = tensors[name + SHAPE].tolist()
+            by_place = torch.frombuffer(bytearray(zlib.decompress(tensor.numpy().tobytes())), dtype=torch.uint8)
+            flat = by_place.view(-1, math.prod(shape)).T.contiguous().flatten().view(DTYPES[kind])
+            found[name] = flat.view(shape)
+        except (zlib.error, LookupError, RuntimeError):
+            raise SafetensorError(f"{name} is damaged") from None
+    return found
+
+
 def to_file(network: nn.Module, limit: int = LIMIT) -> bytes:
     """The packed network as the bytes of a safetensors file."""
-    return to_bytes(pack(network, limit))
+    return to_bytes(deflated(pack(network, limit)))
 
 
 def from_file(network: nn.Module, file: Path) -> None:

@@ -15,6 +15,7 @@ from alikit import faces, load, load_model, recorded, records, runs
 from alikit.__main__ import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import train_judge
+from alikit.report import ASKED_BEGIN, ASKED_END, BEGIN, END
 from alikit.storage import from_file
 
 COMMAND = "alikit train faces-conditional --data table:faces --batch 8 --steps 10"
@@ -186,3 +187,33 @@ def test_a_record_opens_without_its_data_and_shows_the_grid(here, tmp_path):
 def test_metrics_hold_numbers_that_json_knows(here):
     text = (here / "results/faces/metrics.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_pictures_of_switches_have_names_and_few_colours(here):
+    for name, rows, columns in (("grid", 4, 12), ("switches", 4, 15), ("switched", 4, 15)):
+        with Image.open(f"results/faces/{name}.png") as picture:
+            assert picture.mode == "P"
+            # Pictures of 32x32, thrice as large, with lines of 2 between.
+            assert picture.width == 130 + columns * 98 + 2 and 25 <= picture.height - rows * 100 <= 40
+
+
+def test_the_report_has_what_was_measured_of_each_attribute(here):
+    page = here / "results/README.md"
+    page.write_text(f"{BEGIN}\n{END}\n{ASKED_BEGIN}\n{ASKED_END}\n")
+    assert command("alikit report results") == 0
+    text, found = page.read_text(), json.loads((here / "results/faces/metrics.json").read_text())
+    said = text.split(ASKED_BEGIN)[1].splitlines()
+    row = next(line for line in said if line.startswith("| [faces](faces)"))
+    whole = [f"{found[f'attributes_{name}']:.3f}" for name in ("grid", "balanced", "kept", "reencoded_kept")]
+    assert all(number in row for number in whole) and "alikit train faces-conditional" in row and "| 1 |" in row
+    lines = [line for line in said if line.startswith("| ")][5:]  # after two heads and a run
+    assert len(lines) == len(found["attributes_of"]) == 14
+    best = max(found["attributes_of"], key=lambda name: _difference(found["attributes_of"][name]))
+    assert lines[0].startswith(f"| {best.replace('_', ' ')} | {found['attributes_of'][best]['share']:.1%} |")
+    assert f"{_difference(found['attributes_of'][best]):+.3f}" in lines[0]
+    assert any("](faces/grid.png)" in line for line in said)
+    assert command("alikit report results") == 0 and page.read_text() == text
+
+
+def _difference(row: dict) -> float:
+    return row["asked"] - row["unasked"]

@@ -6,9 +6,11 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 from alikit.data import GridMixture
+from alikit.data.conditions import COLUMNS
 from alikit.errors import AlikitError
 from alikit.figures import (
     DATA,
@@ -16,6 +18,7 @@ from alikit.figures import (
     ENCODER,
     MODEL,
     beside,
+    few_colours,
     grid,
     inference_figure,
     learning_figure,
@@ -234,3 +237,41 @@ def test_strips_have_a_row_and_a_name_each():
         for column in range(5):
             middle = (top + row * sheet.shape[0] + 2 + 18, image.width - sheet.shape[1] + column * 34 + 2 + 18)
             torch.testing.assert_close(pixels[:, *middle], pictures[column, :, 4, 4], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_long_names_are_whole_and_apart(size):
+    """Those of the paper's grid, and a row with a long name: no ink at the edges, nor where two columns meet."""
+    x = torch.rand(12, 3, size, size)
+    names = [*[*COLUMNS][:11], "a receding hairline"]
+    image = np.asarray(strips({"female, attractive, not young": x}, names, zoom=2 if size > 32 else 3).convert("L"))
+    each = (size * 2 if size > 32 else size * 3) + 2
+    left, top = image.shape[1] - 12 * each - 2, image.shape[0] - each - 2
+    for ink in (image[:top, left:], image[top:, :left]):
+        assert (ink < 128).any() and (ink[:, [0, 1, -1]] == 255).all() and (ink[[0, 1, -1]] == 255).all()
+    between = [left + each * column + offset for column in range(1, 12) for offset in (0, 1, 2)]
+    assert (image[:top, between] == 255).all()
+
+
+def test_short_names_stay_on_one_line():
+    x = torch.rand(3, 3, 32, 32)
+    assert strips({"row": x}, ["-1", "+0.5", "as it is"]).size == (130 + 3 * 66 + 2, 25 + 68)
+
+
+def test_few_colours_are_the_picture_to_the_eye():
+    torch.manual_seed(0)
+    waves = [torch.sin(torch.outer(torch.rand(40) * 3, torch.linspace(0, 6, 32)) + phase) for phase in (0, 1, 2)]
+    x = torch.stack(waves, 1)[:, :, None] * torch.linspace(0.4, 1, 32)[:, None] / 2 + 0.5
+    whole = grid(x, zoom=2)
+    few = few_colours(whole)
+    assert few.mode == "P" and few.size == whole.size
+    error = np.asarray(few.convert("RGB")).astype(float) - np.asarray(whole)
+    assert np.sqrt((error**2).mean()) < 10  # of 255, on all colours there are
+    assert (np.asarray(few.convert("RGB"))[:2] == 255).all(), "white lines stay white"
+
+
+def test_few_colours_keep_what_has_few():
+    plain = Image.new("RGB", (9, 7), "#0072B2")
+    plain.paste((255, 255, 255), (3, 0, 6, 7))
+    assert np.array_equal(np.asarray(few_colours(plain).convert("RGB")), np.asarray(plain))
+    assert few_colours(Image.new("RGB", (1, 1), "white")).size == (1, 1)

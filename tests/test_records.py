@@ -16,7 +16,7 @@ from alikit import RECIPES, AlikitError, house_numbers, load, load_model, record
 from alikit.__main__ import main
 from alikit.evaluation import measured
 from alikit.records import CODES, record
-from alikit.report import BEGIN, END, write_report
+from alikit.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 from alikit.storage import unpack
 
 HARDWARE = "a test's machine"
@@ -317,12 +317,39 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     assert (tmp_path / "README.md").read_text() == text
 
 
+def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
+    for name in ("light", "whole"):
+        shutil.copytree(noise, tmp_path / name)
+    for part in ("encoder", "decoder", "codes"):
+        (tmp_path / "light" / f"{part}.safetensors").unlink()
+    assert write_report(tmp_path) == 2
+    text = (tmp_path / "README.md").read_text()
+    rows = {name: next(line for line in text.splitlines() if f"[{name}]" in line) for name in ("light", "whole")}
+    assert rows["light"].replace("light", "whole") == rows["whole"]
+    light, whole = text.split("### whole")
+    assert "weights are not kept here" in light.split("### light")[1] and "not kept" not in whole
+    with pytest.raises(AlikitError, match=r"^[^\n]*decoder.safetensors is missing[^\n]*$"):
+        recorded(tmp_path / "light")
+
+
 @pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}"])
 def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
     (tmp_path / "README.md").write_text(page)
     with pytest.raises(AlikitError, match="must hold the lines"):
         write_report(tmp_path)
     assert (tmp_path / "README.md").read_text() == page
+
+
+def test_marks_of_conditional_runs_are_filled_where_they_are(noise, tmp_path):
+    shutil.copytree(noise, tmp_path / "noise")
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n\nbetween\n\n{ASKED_BEGIN}\nstale\n{ASKED_END}\nafter\n")
+    assert write_report(tmp_path) == 1
+    text = (tmp_path / "README.md").read_text()
+    assert text.endswith(f"between\n\n{ASKED_BEGIN}\n\nNo conditional run is recorded here.\n\n{ASKED_END}\nafter\n")
+    (tmp_path / "README.md").write_text(broken := f"{BEGIN}\n{END}\n{ASKED_END}\n")
+    with pytest.raises(AlikitError, match="must hold the lines <!-- conditional runs"):
+        write_report(tmp_path)
+    assert (tmp_path / "README.md").read_text() == broken
 
 
 def test_a_page_that_is_missing_is_made(noise, tmp_path):

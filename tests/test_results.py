@@ -1,16 +1,22 @@
-"""The recorded results of the mixture: what the page says is what the lines say, and what the weights still do."""
+"""The recorded results: what the pages say is what was measured, and what the weights still do."""
 
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import alikit
 from alikit.evaluation import found_modes
+from alikit.report import write_report
+from alikit.storage import inflated, whole
 
 ROOT = Path(__file__).resolve().parents[1]
-MIXTURE = ROOT / "results" / "mixture"
+RESULTS = ROOT / "results"
+MIXTURE = RESULTS / "mixture"
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +28,10 @@ def tool():
 
 
 @pytest.fixture(scope="module")
-def report() -> dict:
-    return json.loads((MIXTURE / "metrics.json").read_text())
+def report(tool) -> dict:
+    """What is kept, with the lines of the studies, which lie beside it."""
+    studies = {name: tool.lines(folder) for name, folder in tool.FOLDERS.items()}
+    return {"studies": studies} | json.loads((MIXTURE / "metrics.json").read_text())
 
 
 def drawn(run: int) -> dict:
@@ -71,9 +79,8 @@ def test_diverged_runs_are_counted(tool):
     assert found["diverged"] == {"ali": 0, "gan": 1} and found["measures"]["strict_modes"]["gan"]["min"] == 0
 
 
-def test_the_report_holds_every_recorded_run(tool, report):
-    for name, folder in tool.FOLDERS.items():
-        assert report["studies"][name] == tool.lines(folder)
+def test_the_report_compares_the_recorded_runs(tool, report):
+    assert all(report["studies"].values())
     assert report["comparison"] == tool.compare(report["studies"]["mixture"])
 
 
@@ -97,6 +104,13 @@ def test_shipped_weights_cover_what_was_recorded(report, folder, of, arm):
     assert {name: line[name] for name in found} == pytest.approx(found, abs=1e-3)
 
 
+@pytest.mark.parametrize("folder", ["inverse", "post-hoc"])
+def test_a_decoder_that_two_share_is_kept_once(folder):
+    found, gan = (alikit.load_model(MIXTURE / name).decoder.parameters() for name in (folder, "best-gan"))
+    assert all(one.equal(two) for one, two in zip(found, gan, strict=True))
+    assert (MIXTURE / folder / "weights.safetensors").stat().st_size < 400_000
+
+
 def test_shipped_weights_are_the_best_and_the_worst(report):
     for folder, study, arm, which in (
         ("best-ali", "mixture", "ali", max),
@@ -108,3 +122,51 @@ def test_shipped_weights_are_the_best_and_the_worst(report):
         runs = [line for line in report["studies"][study] if line["arm"] == arm]
         best = which(runs, key=lambda line: (line["strict_modes"], line["within_3std"]))
         assert best["seed"] == seed
+
+
+# Runs on pictures.
+
+
+def test_the_page_of_records_is_what_the_report_writes(tmp_path):
+    for folder in RESULTS.iterdir():
+        if folder.is_dir():
+            (tmp_path / folder.name).symlink_to(folder)
+    (tmp_path / "README.md").write_text((RESULTS / "README.md").read_text())
+    assert write_report(tmp_path) == 7
+    assert (tmp_path / "README.md").read_text() == (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["conditional-faces", "conditional-celeba-small", "conditional-celeba"])
+def test_what_the_page_says_of_conditional_runs(name):
+    found = json.loads((RESULTS / name / "metrics.json").read_text())
+    rise = {a: row["asked"] - row["unasked"] for a, row in found["attributes_of"].items()}
+    assert all(rise[a] > row["interval"] for a, row in found["attributes_of"].items())
+    assert all(0 < row["share"] < 1 for row in found["attributes_of"].values())
+    order = sorted(rise, key=rise.get)
+    if name == "conditional-faces":
+        assert found["attributes_grid"] > 0.95 and order[:3] == ["Smiling", "Bald", "Young"]
+    else:
+        assert sum(value < 0.1 for value in rise.values()) == (8 if name == "conditional-celeba" else 18)
+        assert (order[-1] == "Double_Chin") == (name == "conditional-celeba")
+    with Image.open(RESULTS / name / "grid.png") as picture:
+        assert picture.width > 1200
+
+
+def test_the_stored_probe_of_the_papers_network_reads_y():
+    """From codes in half precision, of means alone; of codes with their noise it does not."""
+    codes = whole(inflated(load_file(RESULTS / "conditional-celeba" / "probe.safetensors")))
+    weight, bias, y = codes["probe_weight"], codes["probe_bias"], codes["labels"] > 0
+    torch.manual_seed(0)
+    noisy = codes["codes"] + 0.91 * torch.randn_like(codes["codes"])
+    read, lost = (((z @ weight.T + bias > 0) == y).float().mean() for z in (codes["codes"], noisy))
+    assert read > 0.999 and 0.55 < lost < 0.7
+    assert codes["grid"].shape == (4, 12, 40)
+
+
+@pytest.mark.parametrize("name", ["conditional-faces", "conditional-celeba-small"])
+def test_kept_conditional_models_open_and_draw(name):
+    found = alikit.recorded(RESULTS / name)
+    y = found.codes["grid"].flatten(0, 1)
+    x = found.model.decode(found.model.prior(1).expand(48, -1), y=y)
+    assert x.shape == (48, 3, 32, 32)
+    assert found.judge is None or found.judge(x).shape == y.shape

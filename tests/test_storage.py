@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
-from alikit.storage import from_file, pack, to_file, unpack
+from alikit.storage import deflated, from_file, halved, inflated, pack, to_file, unpack, whole
 
 
 def network() -> nn.Module:
@@ -61,6 +62,37 @@ def test_what_does_not_fit_is_refused(tmp_path):
     save_file({"other": torch.zeros(1)}, file)
     with pytest.raises(AlikitError, match="or holds another network"):
         from_file(network(), file)
+
+
+def test_deflated_numbers_come_back_bit_by_bit():
+    torch.manual_seed(0)
+    x = torch.randn(60, 50)
+    state = {"float": x, "half": x.half(), "double": x.double(), "byte": (30 * x).round().to(torch.int8)}
+    state |= {"labels": torch.randint(10, (2000,)), "little": torch.randn(3), "turned": x.T, "one": torch.tensor(4)}
+    small = deflated(state)
+    assert sum(t.nbytes for t in small.values()) < 0.92 * sum(t.nbytes for t in state.values())
+    assert torch.equal(small["little"], state["little"]) and small["half.deflated"].nbytes < 0.94 * state["half"].nbytes
+    back = inflated(small)
+    assert back.keys() == state.keys()
+    for name, tensor in state.items():
+        assert back[name].dtype == tensor.dtype and torch.equal(back[name], tensor), name
+    assert inflated(state).keys() == state.keys()
+
+
+@pytest.mark.parametrize("cut", [lambda t: t[:-9], lambda t: t * 0, lambda t: t[:0]])
+def test_damage_is_found(cut):
+    small = deflated({"x": torch.randn(60, 50)})
+    for damaged in (small | {"x.deflated": cut(small["x.deflated"])}, {"x.deflated": small["x.deflated"]}):
+        with pytest.raises(SafetensorError, match="x is damaged"):
+            inflated(damaged)
+
+
+def test_tables_are_halved_where_they_are_large():
+    tables = {"z": torch.randn(100, 8), "mean": torch.randn(8, dtype=torch.float64), "y": torch.ones(4, 2).byte()}
+    assert halved(tables)["z"] is tables["z"]
+    small = halved(tables, limit=1000)
+    assert small["z"].dtype == torch.float16 and small["mean"].equal(tables["mean"]) and small["y"].equal(tables["y"])
+    torch.testing.assert_close(whole(small)["z"], tables["z"], rtol=2**-11, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "svhn", "celeba", "tiny-imagenet", "celeba-small"])

@@ -18,11 +18,12 @@ from string import Template
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib import pyplot as plt
-from safetensors.torch import load_file
 from scipy import stats
 
 import alikit
+from alikit import storage
 from alikit.evaluation import measured
 from alikit.figures import inference_figure
 from alikit.studies import STUDIES
@@ -126,11 +127,24 @@ def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
 
 def lighten(name: str, discriminator: bool = False) -> None:
     """Of a kept run's weights, halves those of its layers (what is measured is measured of these), and leaves out the
-    discriminator of one that only samples and encodes from now on."""
-    weights = load_file(HOME / name / "weights.safetensors")
-    kept = {key: tensor for key, tensor in weights.items() if discriminator or not key.startswith("discriminator.")}
-    halved = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in kept.items()}
-    alikit.runs.save_weights(HOME / name, halved)
+    discriminator of one that only samples and encodes from now on; one that is only asked how steep it is, is kept in
+    8 bits. A decoder that another kept run has trained is kept there alone."""
+    model, settings = alikit.load_model(HOME / name), alikit.runs.settings(HOME / name)
+    kept = {key: _half(tensor) for key, tensor in model.state_dict().items() if not key.startswith("discriminator.")}
+    if discriminator:
+        packed = storage.pack(model.discriminator, limit=0)
+        kept |= {f"discriminator.{key}": tensor for key, tensor in packed.items()}
+    if settings["decoder"]:
+        other = HOME / Path(settings["decoder"]).name
+        same = zip(model.decoder.parameters(), alikit.load_model(other).decoder.parameters(), strict=True)
+        if all(_half(one).equal(_half(two)) for one, two in same):
+            kept = {key: tensor for key, tensor in kept.items() if not key.startswith("decoder.")}
+            alikit.runs.write_settings(HOME / name, settings | {"decoder_from_run": f"../{other.name}"})
+    alikit.runs.save_weights(HOME / name, storage.deflated(kept))
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.ndim > 1 else tensor
 
 
 def study_figure(found: list[dict]) -> plt.Figure:
@@ -326,7 +340,9 @@ def main() -> None:
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
     }
-    (HOME / "metrics.json").write_text(json.dumps(report) + "\n")  # a third smaller than with a line a number
+    # The lines of the studies lie beside it. A third smaller than with a line a number.
+    kept = {name: found for name, found in report.items() if name != "studies"}
+    (HOME / "metrics.json").write_text(json.dumps(kept) + "\n")
     study_figure(lines()).savefig(HOME / "study.png", dpi=110)
     inference_figure(models, parts[1].x, parts[1].labels).savefig(HOME / "figure.png", dpi=110)
     (HOME / "README.md").write_text(readme(report))

@@ -29,7 +29,7 @@ from alikit.data import Dataset
 from alikit.evaluation.factors import Score, asked, read, read_pixels, score, uninformed
 from alikit.evaluation.judge import Judge, trained_judge
 from alikit.evaluation.measured import same_chance
-from alikit.figures import DATA, ENCODER, MODEL, strips
+from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
 from alikit.runs import save_picture, write_whole
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -227,10 +227,10 @@ def main() -> None:
     }
     write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
     figure = draw(report["factors"], list(models))
-    write_whole(OUT / "figure.png", lambda file: figure.savefig(file, format="png"))
+    save_picture(few_colours(drawn(figure)), OUT / "figure.png")
     x = held_out.floats(slice(12))
     rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
-    save_picture(strips(rows), OUT / "reconstructions.png")
+    save_picture(few_colours(strips(rows)), OUT / "reconstructions.png")
     write_whole(OUT / "README.md", lambda file: file.write_text(page(report, len(train))))
 
 
