@@ -65,7 +65,10 @@ SaveEvery = Annotated[
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
 Attributes = Annotated[
     str | None,
-    typer.Option(help="Of conditional runs: names such as Eyeglasses,-Young, where - says not.", metavar="NAMES"),
+    typer.Option(
+        help="Of conditional runs: names of the data's attributes, as Eyeglasses,-Young; - says not. Or a class.",
+        metavar="NAMES",
+    ),
 ]
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
@@ -176,6 +179,7 @@ def train(
         "x_shape": parts[0].shape,
         "number_of_classes": runs.number_of_classes(parts[0]),
         "number_of_attributes": runs.number_of_attributes(parts[0]),
+        "attributes": list(parts[0].classes) if row.is_conditional else None,
     }
     trainer = runs.trainer(settings, parts[0])
     if epochs:
@@ -329,11 +333,12 @@ def evaluate(
     Of models trained with labels: classification_error, the share of held-out examples whose class is guessed wrong,
     with a 95 % interval over examples (_low, _high).
 
-    On request, of conditional models: attributes_accuracy, the share of attributes that a small classifier, trained on
-    the run's training pictures, sees as asked in pictures drawn for the attributes of held-out ones; _balanced, with
-    and without counting alike, each attribute switched on and off; _grid, _grid_balanced, the same over those of the
-    paper's grid; _judge, the classifier's own balanced accuracy on held-out pictures; _kept, the share of the other
-    attributes that stay as they are; attributes_reencoded_, of held-out pictures, encoded and decoded with another y.
+    On request, of models that are told attributes, in some minutes: attributes_accuracy, the share of attributes that
+    a small classifier, trained on the run's training pictures, sees as asked in pictures drawn for the attributes of
+    held-out ones; _balanced, with and without counting alike, each attribute switched on and off (0.5 if switches do
+    nothing); _grid, _grid_balanced, the same over those of the paper's grid; _judge, the classifier's own balanced
+    accuracy on held-out pictures; _kept, the share of the other attributes that stay as they are;
+    attributes_reencoded_, of held-out pictures, encoded and decoded with another y.
 
     On request: svm_error, the paper's semi-supervised protocol: the error of an L2-SVM that knows the classes of
     --labels training examples, on the last three hidden layers of the encoder and its means (of a GAN: of D(x)); mean
@@ -472,7 +477,10 @@ def step(
 
 
 def _names(attributes: str) -> list[str]:
-    return [name.strip() for name in attributes.split(",") if name.strip()]
+    names = [name.strip() for name in attributes.split(",") if name.strip()]
+    if not names:
+        raise AlikitError("--attributes names none: say Eyeglasses,-Young, or leave it out")
+    return names
 
 
 def _recipe(name: str) -> Recipe:
@@ -490,6 +498,12 @@ def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Data
     except AlikitError as error:
         moved = kind in ("folder", "table") and not elsewhere and not Path(path).expanduser().exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
+    told = settings.get("attributes") or settings.get("classes")  # the latter of records
+    if RECIPES[settings["recipe"]].is_conditional and told and list(parts[0].classes) != list(told):
+        raise AlikitError(
+            f"{source} has other attributes than this run was told, or in another order: name data with "
+            + ", ".join(told)
+        )
     if list(parts[0].shape) != list(settings["x_shape"]):
         shapes = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
         raise AlikitError("{} holds examples of {}, this run is of {}: name other data".format(source, *shapes))
@@ -598,7 +612,7 @@ def _say(found: dict[str, float]) -> None:
     typer.echo(
         json.dumps(found)
         if found
-        else "nothing to measure: a model without an encoder has neither reconstructions nor codes"
+        else "nothing to measure: the metrics that were asked for are not for such a model (without an encoder, say)"
     )
 
 

@@ -121,7 +121,8 @@ class Game(nn.Module):
         line from one to the other.
         """
         z = mix(self.encode(x_from, False, y_from), self.encode(x_to, False, y_to), steps, spherical)
-        y = mix(y_from, y_to, steps).flatten(0, 1) if self.attributes else None
+        ends = [self.told(y, len(z)) for y in (y_from, y_to)]
+        y = mix(*(told for (told,) in ends), steps).flatten(0, 1) if self.attributes else None
         return self.decode(z.flatten(0, 1), y=y).unflatten(0, z.shape[:2])
 
     def told(self, y: Tensor | None, n: int) -> tuple[Tensor, ...]:
@@ -135,7 +136,12 @@ class Game(nn.Module):
             return ()
         if y is None:
             raise AlikitError(f"a conditional model wants to be told y, {self.attributes} numbers for each example")
-        y = torch.as_tensor(y, dtype=torch.float32, device=self.device)
+        try:
+            y = torch.as_tensor(y, dtype=torch.float32, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise AlikitError(
+                "y is a tensor of 0 and 1: data.conditions() has it, alikit.data.conditions.usual makes it of names"
+            ) from None
         if y.shape not in ((self.attributes,), (n, self.attributes)):
             raise AlikitError(
                 f"y is {' x '.join(map(str, y.shape)) or 'a single number'}, and this model takes {self.attributes} "
@@ -144,7 +150,11 @@ class Game(nn.Module):
         return (y.expand(n, -1),)
 
     def _ask(self, conditional: nn.Module, v: Tensor, sample: bool, y: Tensor | None) -> Tensor:
+        if not isinstance(sample, bool):
+            raise AlikitError("y goes by its name here: say y=...")
         v, told = v.to(self.device), self.told(y, len(v))
+        if told and not ((told[0] >= 0) & (told[0] <= 1)).all():
+            raise AlikitError("y goes from 0, which is no, to 1, which is yes: a class is a 1 in its own place")
         with self.asked():
             return conditional(v, *told) if sample else conditional.mean(v, *told)
 

@@ -284,6 +284,8 @@ def load_model(folder: str | Path) -> Game:
             model = Game(model.decoder, model.z_dim, model.encoder)
         model.load_state_dict(weights)
     except OSError:
+        if (folder / "metrics.json").is_file():
+            raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
     except (SafetensorError, RuntimeError):
         raise AlikitError(

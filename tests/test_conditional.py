@@ -181,6 +181,7 @@ def test_samples_hear_y(y):
         (torch.zeros(N - 1, A), "y is 15 x 5"),
         (torch.zeros(A - 1), "y is 4, and"),
         (torch.tensor(1.0), "y is a single number"),
+        (["Eyeglasses"], "y is a tensor of 0 and 1"),
     ],
 )
 def test_y_of_the_wrong_length_is_refused(told, message, x):
@@ -192,6 +193,24 @@ def test_y_of_the_wrong_length_is_refused(told, message, x):
         with pytest.raises(AlikitError, match=message) as error:
             ask(ali())
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [2.0, -1.0, float("nan")])
+def test_y_beyond_no_and_yes_is_refused(wrong, y):
+    y[3, 2] = wrong
+    with pytest.raises(AlikitError, match="y goes from 0, which is no, to 1"):
+        ali().sample(N, y)
+
+
+def test_y_goes_by_its_name(x, y):
+    with pytest.raises(AlikitError, match="say y="):
+        ali().encode(x, y)
+
+
+def test_a_path_between_two_y_for_all(x, y):
+    model = ali()
+    whole = model.interpolate(x[:3], x[3:6], steps=4, y_from=y[:1].expand(3, -1), y_to=y[1:2].expand(3, -1))
+    assert torch.equal(model.interpolate(x[:3], x[3:6], steps=4, y_from=y[0], y_to=y[1]), whole)
 
 
 def test_a_model_that_is_told_nothing_says_so(x, y):

@@ -107,6 +107,8 @@ def test_going_on_with_a_conditional_run(here, tmp_path):
     ("line", "message"),
     [
         (f"sample {RUN} --attributes Eyeglases", "no attribute called 'Eyeglases': did you mean Eyeglasses?"),
+        (f"sample {RUN} --attributes ','", "--attributes names none"),
+        (f"sample {RUN} --attributes Male --data table:fewer", "has other attributes than this run was told"),
         (f"sample {RUN} --attributes Male,-Male", "Male cannot be and not be: name it once"),
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         (f"reconstruct {RUN} --attributes zzz", "no attribute called 'zzz': there are Attractive, Bald"),
@@ -124,6 +126,9 @@ def test_one_clear_line_for_a_mistake(here, line, message, capsys):
         shutil.copytree("faces/images", "bare")
         for broken in ("missing", "wrong"):
             shutil.copytree("faces", broken)
+        write_table(here / "fewer", 20, 5)
+        text = (here / "fewer/attributes.csv").read_text().replace("Bald,Bangs", "Bangs,Bald")
+        (here / "fewer/attributes.csv").write_text(text)
         (here / "missing/images/109.png").unlink()
         lines = (here / "wrong/attributes.csv").read_text().splitlines()
         lines[4] = lines[4][:-1] + "2"
@@ -151,7 +156,7 @@ def test_classes_are_told_by_name(here, capsys):
     assert command("alikit sample classes --attributes 7,8") == 2
     assert "an example has one class: name one of 0, 1" in capsys.readouterr().err
     assert command("alikit sample classes --grid") == 2
-    assert "no attribute called 'Male'" in capsys.readouterr().err
+    assert "the paper's grid asks for Male, Attractive" in capsys.readouterr().err
 
 
 # Records.

@@ -40,6 +40,8 @@ NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLU
 def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]:
     """For names like Eyeglasses or -Young (not young) the column in y of each, and its value, 1 or 0. AlikitError for a
     name that is no attribute, or one that is named both ways."""
+    if isinstance(names, str):
+        raise AlikitError(f"names come in a list: [{names!r}]")
     found: dict[int, int] = {}
     for said in names:
         name, value = said.removeprefix("-"), 0 if said.startswith("-") else 1
@@ -54,6 +56,8 @@ def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]
 
 def switched(y: Tensor, names: Iterable[str], classes: tuple[str, ...]) -> Tensor:
     """y (..., A) with the named attributes as they are named; a hair colour takes the others back. Of y's own type."""
+    if y.shape[-1:] != (len(classes),):
+        raise AlikitError(f"y has {' x '.join(map(str, y.shape))} numbers, and there are {len(classes)} attributes")
     y, told = y.clone(), columns_of(names, classes)
     for column, value in told.items():
         y[..., column] = value
@@ -83,6 +87,10 @@ def usual(data: Dataset, names: Iterable[str]) -> Tensor:
 def paper_grid(data: Dataset) -> Tensor:
     """y (4, 12, A) uint8 of the paper's grid: the row's `usual` example, with what the column adds to it. AlikitError
     where the data lacks one of its attributes."""
+    if missing := [name for name in NAMED if name not in data.classes]:
+        raise AlikitError(
+            f"the paper's grid asks for {', '.join(missing)}, which {data.name} has not: name attributes that it has"
+        )
     rows = [usual(data, names) for names in ROWS.values()]
     return torch.stack(
         [torch.stack([switched(row, names, data.classes) for names in COLUMNS.values()]) for row in rows]

@@ -99,6 +99,8 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
     for name in header:
         if not name or header.count(name) > 1:
             raise AlikitError(f"{table} line 1: {f'two columns called {name}' if name else 'a column without a name'}")
+        if name.startswith("-") or "," in name:  # what --attributes -Young,Male is taken apart by
+            raise AlikitError(f"{table} line 1: a name must not begin with - or hold a comma, as {name!r} does")
     rows, absent = {}, None
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):

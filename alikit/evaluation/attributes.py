@@ -50,7 +50,9 @@ def train_judge(
     told apart best. AlikitError for data without attributes, or not of square pictures in colour.
     """
     if train.labels is None or train.labels.ndim != 2:
-        raise AlikitError(f"{train.name} has no attributes to be judged: name data that has, such as faces")
+        raise AlikitError(
+            f"{train.name} has no attributes to be judged: only data with attributes can be, such as faces"
+        )
     if len(train.shape) != 3 or train.shape[0] != 3 or train.shape[1:] not in ((32, 32), (64, 64)):
         raise AlikitError("a judge of attributes looks at pictures in colour of 32x32 or 64x64: name others")
     y, devices = train.conditions().float(), [torch.device(device)] if torch.device(device).type == "cuda" else []
@@ -135,6 +137,8 @@ def switching(
     """
     data = data if x is not None else data.some(n)
     y, names = data.conditions(), data.classes
+    if len(y) < 2:
+        raise AlikitError("what a switch does is counted over pictures: name data that holds out at least 2")
     _check(model, judge, y)
     if x is None:
         z = model.prior(len(y))

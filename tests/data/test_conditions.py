@@ -37,6 +37,13 @@ def test_names_that_mean_nothing_are_refused(names, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_names_come_in_a_list_and_y_has_a_number_for_each():
+    with pytest.raises(AlikitError, match=r"names come in a list: \['Male'\]"):
+        switched(y_of(), "Male", NAMES)
+    with pytest.raises(AlikitError, match="y has 3 numbers, and there are 6 attributes"):
+        switched(y_of()[:3], ["Male"], NAMES)
+
+
 def test_a_switch_changes_what_it_names():
     before = torch.stack([y_of("Male"), y_of("Eyeglasses")])
     after = switched(before, ["Eyeglasses", "-Male"], NAMES)
@@ -85,5 +92,5 @@ def test_the_papers_grid():
 
 
 def test_a_grid_without_its_attributes_is_refused():
-    with pytest.raises(AlikitError, match="no attribute called 'Attractive'"):
+    with pytest.raises(AlikitError, match=r"the paper's grid asks for Attractive, Brown_Hair, .* which faces has not"):
         paper_grid(data(y_of("Male")))
