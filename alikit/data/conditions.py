@@ -12,7 +12,7 @@ from .dataset import Dataset
 
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # to name one takes the others back
 
-# Figure 6 of the paper, section 5: what each row says of three attributes, and what each column adds to its row. All
+# The paper's grid, section 5: what each row says of three attributes, and what each column adds to its row. All
 # four rows are attractive, which their names leave out.
 ROWS: dict[str, tuple[str, ...]] = {
     "male, young": ("Male", "Attractive", "Young"),

@@ -21,7 +21,38 @@ SMALL = 64  # of one in a strip
 BLANK = Image.new("RGB", (SMALL, SMALL), "white")
 
 
-class Panel(ipywidgets.VBox):
+class Telling:
+    """What goes wrong is said in `message`, in one line; and controls that are moved `quietly` are not answered."""
+
+    message: ipywidgets.HTML
+    _quiet = False  # while the panel itself moves its controls
+
+    def say(self, what: str) -> None:
+        """Shows a message, or with "" takes it away."""
+        self.message.value = f'<span style="color:#b3261e">{html.escape(what)}</span>' if what else ""
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Errors inside become the panel's message. In a widget's callback nobody would see them otherwise."""
+        self.say("")
+        try:
+            yield
+        except AlikitError as error:
+            self.say(str(error))
+        except Exception as error:
+            self.say(f"{type(error).__name__}: {error}")
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Inside, controls may be moved without being answered."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+
+class Panel(Telling, ipywidgets.VBox):
     """A drop-down of runs, a line for messages, and below them what a panel adds in `build` and fills in `opened`.
 
     results  folder of recorded runs; every one in it can be chosen, damaged ones too, of which the panel then says so;
@@ -45,7 +76,6 @@ class Panel(ipywidgets.VBox):
         self._runs = dict(models or {}) | {name: run for name, run in self._runs.items() if name not in (models or {})}
         self.space: LatentSpace | None = None
         self._name: str | None = None  # of the run that is open
-        self._quiet = False  # while the panel itself moves its controls
         self.run = ipywidgets.Dropdown(options=list(self._runs), value=None, description="run")
         self.message = ipywidgets.HTML(layout={"min_height": "32px"})
         super().__init__([ipywidgets.HBox([self.run, self.message]), *self.build()])
@@ -67,35 +97,11 @@ class Panel(ipywidgets.VBox):
         """Puts the controls to the run that was just opened, `space`, and shows it."""
         raise NotImplementedError
 
-    def say(self, what: str) -> None:
-        """Shows a message, or with "" takes it away."""
-        self.message.value = f'<span style="color:#b3261e">{html.escape(what)}</span>' if what else ""
-
-    @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Errors inside become the panel's message. In a widget's callback nobody would see them otherwise."""
-        self.say("")
-        try:
-            yield
-        except AlikitError as error:
-            self.say(str(error))
-        except Exception as error:
-            self.say(f"{type(error).__name__}: {error}")
-
     def need(self) -> LatentSpace:
         """The space of the run that is open. AlikitError where none is."""
         if self.space is None:
             raise AlikitError("no run is open: choose one")
         return self.space
-
-    @contextmanager
-    def quietly(self) -> Iterator[None]:
-        """Inside, controls may be moved without being answered."""
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
 
     def answer(self, control: ipywidgets.Widget, act) -> None:
         """Lets act(value) answer each change of a control's value that a person makes."""

@@ -13,13 +13,13 @@ from ..data.conditions import switched
 from ..errors import AlikitError
 from ..figures import grid, strips
 from ..models import Game
-from .panel import BIG, SMALL, Panel, fill, frame, same_noise, zoom
+from .panel import BIG, SMALL, Telling, fill, frame, same_noise, zoom
 
 CARD = "156px"  # how wide: room for a tick and Mouth Slightly Open
 GIVEN = "as given"  # what the y that a panel is made with is called among its starts
 
 
-class Switches(ipywidgets.HBox):
+class Switches(Telling, ipywidgets.HBox):
     """Gx(z, y) as a picture, with a switch for each attribute in y, and for z a seed to draw it by.
 
     model   conditional, of A attributes
@@ -34,9 +34,6 @@ class Switches(ipywidgets.HBox):
     and can be set; a z that was given has no seed, None. AlikitError for a model that is told nothing, and for names, y
     and z that do not fit it. What goes wrong when a control is moved is said in the panel, in one line.
     """
-
-    # As every panel does it; this one has a single model, and no choice of runs.
-    say, telling, quietly = Panel.say, Panel.telling, Panel.quietly
 
     def __init__(
         self,
@@ -55,7 +52,7 @@ class Switches(ipywidgets.HBox):
             raise AlikitError(
                 f"{len(names)} names for a model of {model.attributes} attributes: give the classes of its data"
             )
-        self.model, self.names, self._quiet = model, tuple(names), False
+        self.model, self.names = model, tuple(names)
         self._starts = {GIVEN: self._y_of(y)} | {name: self._y_of(y, f"{name}: ") for name, y in (starts or {}).items()}
         self._y, self._given = self._starts[GIVEN], None if z is None else self._z_of(z)
         self._seed: int | None = None
