@@ -196,21 +196,18 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
     plain, own = as_asked(model, judge, some.conditions()), balanced_accuracy(judge, held_out)
     share = train.conditions().float().mean(0)
     named = [held_out.classes.index(name) for name in NAMED if name in held_out.classes]
-    of = {
-        name: {
-            "share": share[a],
-            "judge": own[a],
-            "accuracy": plain[a],
-            "asked": fresh.asked[a],
-            "unasked": fresh.unasked[a],
-            "interval": fresh.interval[a],
-            "kept": fresh.kept[a],
-            "reencoded_asked": again.asked[a],
-            "reencoded_unasked": again.unasked[a],
-            "reencoded_interval": again.interval[a],
-            "reencoded_kept": again.kept[a],
-        }
-        for a, name in enumerate(held_out.classes)
+    kinds = {
+        "share": share,
+        "judge": own,
+        "accuracy": plain,
+        "asked": fresh.asked,
+        "unasked": fresh.unasked,
+        "interval": fresh.interval,
+        "kept": fresh.kept,
+        "reencoded_asked": again.asked,
+        "reencoded_unasked": again.unasked,
+        "reencoded_interval": again.interval,
+        "reencoded_kept": again.kept,
     }
     whole = {
         "accuracy": plain.mean(),
@@ -225,13 +222,17 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
         whole |= {"grid": plain[named].mean(), "grid_balanced": fresh.accuracy[named].mean()}
     numbers = {name: float(value) for name, value in whole.items()}
     return numbers | {
-        # None, which JSON knows, for the judge of an attribute that no held-out picture has.
         "of": {
-            name: {kind: round(float(v), 5) if v.isfinite() else None for kind, v in row.items()}
-            for name, row in of.items()
+            name: {kind: _number(values[a]) for kind, values in kinds.items()}
+            for a, name in enumerate(held_out.classes)
         },
         "drags": [[round(v, 4) for v in row] for row in fresh.drags.tolist()],
     }
+
+
+def _number(value: Tensor) -> float | None:
+    """None, which JSON knows, for the judge of an attribute that no held-out picture has."""
+    return round(float(value), 5) if value.isfinite() else None
 
 
 def _check(model: Game, judge: nn.Module, y: Tensor) -> None:
