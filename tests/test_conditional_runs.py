@@ -14,9 +14,8 @@ from PIL import Image
 from alikit import faces, load, load_model, recorded, records, runs
 from alikit.__main__ import main
 from alikit.data.conditions import paper_grid
-from alikit.evaluation import train_judge
+from alikit.evaluation import balanced_accuracy, train_judge
 from alikit.report import ASKED_BEGIN, ASKED_END, BEGIN, END
-from alikit.storage import from_file
 
 COMMAND = "alikit train faces-conditional --data table:faces --batch 8 --steps 10"
 
@@ -169,12 +168,8 @@ def test_a_record_keeps_the_judge_and_pictures_of_switches(here):
 
 def test_the_stored_judge_is_the_one_that_judged(here):
     found = recorded("results/faces")
-    judge = found.judge
-    from_file(judge, here / "results/faces/judge.safetensors")
     held_out = load("table:faces", 32)[1]
-    from alikit.evaluation import balanced_accuracy
-
-    own = balanced_accuracy(judge, held_out).nan_to_num(0.5)
+    own = balanced_accuracy(found.judge, held_out).nan_to_num(0.5)
     stated = torch.tensor([row["judge"] for row in found.metrics["attributes_of"].values()]).nan_to_num(0.5)
     torch.testing.assert_close(own, stated, atol=0.2, rtol=0)  # stored in half the numbers
     assert {"attributes_accuracy", "attributes_balanced", "attributes_grid", "attributes_kept"} <= found.metrics.keys()
