@@ -118,7 +118,11 @@ def train(
     flips: Annotated[bool | None, typer.Option(help="Mirror half of the pictures.")] = None,
     shifts: Annotated[bool | None, typer.Option(help="Move pictures by up to a sixteenth of their side.")] = None,
     bf16: Annotated[
-        bool | None, typer.Option("--bf16/--float32", help="Products in bfloat16 where the machine is quick at it.")
+        bool | None,
+        typer.Option(
+            "--bf16/--float32",
+            help="Products in bfloat16 where the machine is quicker so; or plain float32, by PyTorch's own layers.",
+        ),
     ] = None,
     labels: Annotated[
         int | None,
@@ -144,6 +148,7 @@ def train(
             "flips": flips,
             "shifts": shifts,
             "bf16": bf16,
+            "plain": True if bf16 is False else None,
             "labels": labels,
         },
     }
@@ -448,12 +453,16 @@ def step(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.1, max=3600)] = 20.0,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Ours in plain float32, by PyTorch's own layers, like the textbook's.")
+    ] = False,
 ) -> None:
-    """Our training step beside the textbook's, alternating in float32; prints one JSON line.
+    """Our training step beside the textbook's, alternating; prints one JSON line.
 
     ours, textbook, textbook_with_loader: steps a second. ratio, ratio_with_loader: ours over the textbook's, so above
-    1 ours is quicker. gflop_a_step: counted; gflops: of ours, a second; matmul_gflops: of a large matrix product;
-    share_of_matmul: of that rate, ours. Each is a median with its quartiles. See benchmarks/step.py.
+    1 ours is quicker. gflop_a_step: counted by the definition of convolutions; gflop_made: what ours makes of it;
+    gflops: a second; matmul_gflops: of a large matrix product; share_of_matmul, share_made: of that rate, ours. Each is
+    a median with its quartiles. See benchmarks/step.py.
     """
     row = _recipe(recipe)
     if row.has_labels:
@@ -473,7 +482,7 @@ def step(
     spec.loader.exec_module(module)
     if threads:
         torch.set_num_threads(threads)
-    _say(module.compare(recipe, batch or row.batch_size, seconds, device))
+    _say(module.compare(recipe, batch or row.batch_size, seconds, device, float32))
 
 
 def _names(attributes: str) -> list[str]:

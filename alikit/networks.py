@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .convolutions import Convolution, Dropout, Transposed
+
 # Running statistics move by this much a step, in every network of the paper's published settings.
 BATCH_NORM_MOMENTUM = 0.05
 
@@ -89,14 +91,14 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         linear = Thin if fan_in < 16 else nn.Linear
         layers.append(linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM))
         layers.append(Maxout(pieces) if pieces else nn.ReLU())
     if dropout:
-        layers.append(nn.Dropout(dropout))
+        layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
@@ -126,9 +128,9 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     layers: list[nn.Module] = []
     for row in rows:
         if row.dropout:
-            layers.append(nn.Dropout(row.dropout))
+            layers.append(Dropout(row.dropout))
         maps = row.maps or outputs
-        kind = nn.ConvTranspose2d if row.up else nn.Conv2d
+        kind = Transposed if row.up else Convolution
         wide = maps * (2 if row.activation == "maxout" else 1)
         layers.append(kind(channels, wide, row.kernel, row.stride, bias=row.bias and not row.batch_norm))
         if row.batch_norm:

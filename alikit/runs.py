@@ -63,6 +63,7 @@ TRAINED_WITH = (
     "flips",
     "shifts",
     "bf16",
+    "plain",
     "labels",
     "labelled_batch",
     "consistency",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from .convolutions import plain as with_library_layers
 from .data import Dataset
 from .errors import AlikitError, Diverged
 from .models import AdversarialGame, Game
@@ -76,7 +77,9 @@ class Trainer:
     flips       mirror each picture of a batch, left to right, with probability 1/2
     shifts      move each picture of a batch by up to a sixteenth of its side, see `views.shifted`
     bf16        let the networks compute in bfloat16 where PyTorch's autocast holds that to be safe; weights, losses
-                and the optimiser stay float32. About twice as fast where the processor has it, see `has_bf16`
+                and the optimiser stay float32. None for whichever is quicker on this machine, which takes a few steps
+                to find out where a processor has both
+    plain       compute as the library does by itself, for comparison: float32, and none of `convolutions`
     labelled    the examples whose classes the model is told, `labelled_batch` of them added to each batch
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
@@ -97,7 +100,8 @@ class Trainer:
         precise_bn: bool = False,
         flips: bool = False,
         shifts: bool = False,
-        bf16: bool = False,
+        bf16: bool | None = False,
+        plain: bool = False,
         labelled: Dataset | None = None,
         labelled_batch: int = 0,
         seed: int = 0,
@@ -112,12 +116,16 @@ class Trainer:
             raise AlikitError("points have no left and right: leave flips out")
         if precise_bn and model.attributes:
             raise AlikitError("precise_bn is not for conditional games: leave it out")
+        if bf16 and plain:
+            raise AlikitError("plain is float32: leave bf16 or plain out")
         if shifts and len(data.shape) != 3:
             raise AlikitError("a shifted point is another point: leave shifts out")
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: look once for the quickest way
         # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
         self.model = model.to(memory_format=torch.channels_last)
+        if plain:
+            with_library_layers(self.model)
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
@@ -129,6 +137,8 @@ class Trainer:
         average = self._ramped(averaging) if ramp else get_ema_multi_avg_fn(averaging)
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
+        if bf16 is None:
+            self.bf16 = not plain and self._is_quicker_in_bf16()
 
     @property
     def result(self) -> Game:
@@ -157,6 +167,22 @@ class Trainer:
             self._average.update_parameters(self.model)
         self.step += 1
         return {player: loss.detach() for player, loss in losses.items()}
+
+    def _is_quicker_in_bf16(self) -> bool:
+        """Tried, on processors: those that multiply in bfloat16 differ in how much that gains them, and float32 has
+        `convolutions` on its side."""
+        if self.model.device.type == "cuda" or not has_bf16(self.model.device):
+            return has_bf16(self.model.device)
+        twin, seconds = copy.deepcopy(self.model).train(), {False: [], True: []}
+        with torch.random.fork_rng():
+            batch = self._batch()
+            for _ in range(3):
+                for bf16, took in seconds.items():
+                    begin = time.perf_counter()
+                    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                        twin.gradients(*batch)
+                    took.append(time.perf_counter() - begin)
+        return min(seconds[True]) < min(seconds[False])
 
     def run(
         self,
@@ -236,7 +262,8 @@ class Trainer:
         them all; the odd rest of an epoch is left out, and so is that of a pass over the labelled ones."""
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed)
+            # Where the examples are: an index from elsewhere would have to be waited for.
+            self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed).to(self.data.x.device)
         index = self._order[position * self.batch_size : (position + 1) * self.batch_size]
         x, y = self.data.floats(index).to(self.model.device, non_blocking=True), None
         if self.conditions is not None:
@@ -257,6 +284,7 @@ class Trainer:
         """All that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""
         return {
             "step": self.step,
+            "bf16": self.bf16,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": torch.get_rng_state(),
@@ -267,6 +295,7 @@ class Trainer:
     def resume(self, state: dict) -> None:
         """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU)."""
         self.step, self._precise = state["step"], (-1, self.model)
+        self.bf16 = state.get("bf16", self.bf16) and has_bf16(self.model.device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self._average:

@@ -1,8 +1,8 @@
 """How fast our training step is beside the textbook's. `alikit bench step RECIPE` prints what `compare` returns.
 
 The textbook step is ALI as it is commonly written in PyTorch: the players take turns, each with a forward and a
-backward pass of its own; D judges q's and p's pairs in two passes; maxout and thin layers are the library's;
-Adam is not fused.
+backward pass of its own; D judges q's and p's pairs in two passes; all layers are the library's, in float32 and
+NCHW; Adam is not fused.
 It is another algorithm than ours, which takes both players' gradients at the same parameters: there G meets a D that
 has just moved, and batch norm in D sees the two halves apart. Networks, first weights, losses and Adam's settings are
 the same.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from alikit.convolutions import plain
 from alikit.data import Dataset, GridMixture
 from alikit.losses import discriminator_loss, gan_generator_loss, generator_loss
 from alikit.models import GAN, AdversarialGame, Game
@@ -55,7 +56,7 @@ class Textbook:
     """A copy of the model, trained in turns. A game without a discriminator has one player, so its turn is all."""
 
     def __init__(self, model: Game, lr: float, betas: tuple[float, float]):
-        self.model = copy.deepcopy(model)
+        self.model = plain(copy.deepcopy(model)).to(memory_format=torch.contiguous_format)
         for module in list(self.model.modules()):
             for name, layer in module.named_children():
                 setattr(module, name, _of_the_library(layer))
@@ -142,30 +143,46 @@ def _summary(numbers: list[float]) -> dict[str, float]:
     return {"median": round(median, 3), "lower_quartile": round(low, 3), "upper_quartile": round(high, 3)}
 
 
-def compare(recipe_name: str, batch_size: int, seconds: float = 20.0, device: str = "cpu") -> dict:
-    """Our step and the textbook's, alternating in this process for about `seconds`; in float32.
+def _gflop(job: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        job()
+    return counter.get_total_flops() / 1e9
 
+
+def compare(
+    recipe_name: str, batch_size: int, seconds: float = 20.0, device: str = "cpu", float32: bool = False
+) -> dict:
+    """Our step and the textbook's, alternating in this process for about `seconds`.
+
+    precision              of our networks: what the recipe's trainer finds to be quicker here, or float32
+    plain                  ours with PyTorch's own layers, because `float32` asked for that
     ours, textbook, textbook_with_loader   steps a second; ours always fetches its own batch, from data on the device;
                                            the textbook is given one that is ready, or a loader's, made on the host
     ratio, ratio_with_loader               ours over the textbook's, round by round
-    gflop_a_step, gflops                   of our matrix products and convolutions as PyTorch's counter counts them
-    matmul_gflops, share_of_matmul         the rate of a large float32 matrix product in the same rounds; ours beside it
+    gflop_a_step           of the matrix products and convolutions of our step, by their definition, as PyTorch's
+                           counter counts them; gflop_made, what is left of that where `alikit.convolutions` takes a
+                           shorter way
+    gflops                 gflop_a_step times our rate; share_of_matmul is beside matmul_gflops, and above 1 where the
+                           shorter way is quicker than products could be; share_made is of gflop_made
+    matmul_gflops          the rate of a large matrix product in the same rounds and in our precision
 
     Each measured number is a median with its quartiles over the rounds. A recipe that starts from a finished GAN gets
     an untrained one, and data are stand-ins of the same shape: neither changes the cost of a step.
     """
     torch.manual_seed(0)
     recipe = replace(RECIPES[recipe_name], batch_size=batch_size)
+    if float32:
+        recipe = replace(recipe, bf16=False, plain=True)
     data = _stand_in(recipe, EPOCH * batch_size)
     model = recipe.build(data.shape, data.mean()).to(device).train()
     textbook = Textbook(model, recipe.lr, recipe.betas)
+    by_definition = replace(recipe, bf16=False, plain=True).trainer(copy.deepcopy(model), data)
     trainer = recipe.trainer(model, data)
     x, batches = trainer.data.floats(slice(batch_size)), _batches(data, batch_size)
     side = 8192 if device == "cuda" else 1024
-    factor, product = torch.randn(side, side, device=device), torch.empty(side, side, device=device)
-    with FlopCounterMode(display=False) as counter:
-        trainer.one_step()
-    gflop = counter.get_total_flops() / 1e9
+    dtype = torch.bfloat16 if trainer.bf16 else torch.float32
+    factor, product = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    gflop, made = _gflop(by_definition.one_step), _gflop(trainer.one_step)
 
     rates = _in_turn(
         {
@@ -188,11 +205,15 @@ def compare(recipe_name: str, batch_size: int, seconds: float = 20.0, device: st
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "precision": "bfloat16" if trainer.bf16 else "float32",
+        "plain": float32,
         **{name: _summary(numbers) for name, numbers in rates.items()},
         "ratio": over(rates["textbook"]),
         "ratio_with_loader": over(rates["textbook_with_loader"]),
         "gflop_a_step": gflop,
+        "gflop_made": made,
         "gflops": _summary([rate * gflop for rate in ours]),
         "matmul_gflops": _summary(matmul),
         "share_of_matmul": over(matmul, gflop),
+        "share_made": over(matmul, made),
     }

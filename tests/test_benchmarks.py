@@ -12,6 +12,7 @@ import torch
 
 import alikit
 from alikit.__main__ import main
+from alikit.convolutions import Quick
 from alikit.networks import Maxout, Thin
 from alikit.recipes import RECIPES
 
@@ -74,6 +75,11 @@ def test_players_take_turns():
 
 def test_the_textbook_has_no_part_of_ours():
     model, textbook, _ = start("mixture-ali-paper")
+    pictures, of_pictures, _ = start("svhn", 2)
+    for quick in (True, False):
+        layers = [layer for layer in (pictures if quick else of_pictures.model).modules() if isinstance(layer, Quick)]
+        assert layers and all(layer.quick is quick for layer in layers)
+    assert all(weight.is_contiguous() for weight in of_pictures.model.parameters()), "NCHW"
     for ours in (Maxout, Thin):
         assert any(isinstance(layer, ours) for layer in model.modules())
         assert not any(isinstance(layer, ours) for layer in textbook.model.modules())
@@ -106,7 +112,8 @@ def test_report():
     found = bench.compare("mixture-ali-paper", 10, seconds=0.2)
     assert json.loads(json.dumps(found)) == found
     assert found.keys() == {
-        *("recipe", "batch", "device", "threads", "torch", "gflop_a_step", "share_of_matmul"),
+        *("recipe", "batch", "device", "threads", "torch", "precision", "plain", "gflop_a_step", "gflop_made"),
+        *("share_of_matmul", "share_made"),
         *RATES,
     }
     assert (found["recipe"], found["batch"], found["device"]) == ("mixture-ali-paper", 10, "cpu")

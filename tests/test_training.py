@@ -4,6 +4,7 @@ import copy
 import io
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from alikit.convolutions import Quick
 from alikit.data import Dataset
 from alikit.errors import AlikitError, Diverged
 from alikit.models import ALI, GAN, VAE, Game, post_hoc_inference
@@ -747,3 +749,48 @@ def test_where_bf16_is_not_to_be_had_nothing_breaks(monkeypatch):
     recipe = replace(RECIPES["cifar10-small"], batch_size=2)
     pictures = Dataset("pictures", torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
     assert recipe.bf16 and not recipe.trainer(recipe.build((3, 32, 32)), pictures).bf16
+
+
+class Slow(Recorder):
+    """Takes its time in float32, or in bfloat16."""
+
+    def __init__(self, in_bf16: bool):
+        super().__init__()
+        self.in_bf16 = in_bf16
+
+    def losses(self, x):
+        if torch.is_autocast_enabled("cpu") == self.in_bf16:
+            time.sleep(0.02)
+        return super().losses(x)
+
+
+@pytest.mark.parametrize("slow_in_bf16", [False, True])
+def test_the_precision_that_is_quicker_is_found_out(slow_in_bf16, monkeypatch):
+    monkeypatch.setattr("alikit.training.has_bf16", lambda device: True)
+    model = Slow(slow_in_bf16)
+    torch.manual_seed(0)
+    noise = torch.get_rng_state()
+    trainer = Trainer(model, count(20), batch_size=10, bf16=None)
+    assert trainer.bf16 is not slow_in_bf16
+    assert torch.equal(torch.get_rng_state(), noise) and not model.batches, "trying it must not change the run"
+    # What was found goes on with the run.
+    other = Trainer(Slow(not slow_in_bf16), count(20), batch_size=10, bf16=None)
+    assert other.bf16 is slow_in_bf16
+    other.resume(trainer.state())
+    assert other.bf16 is not slow_in_bf16
+
+
+def test_a_processor_without_bf16_is_not_asked(monkeypatch):
+    monkeypatch.setattr("alikit.training.has_bf16", lambda device: False)
+    trainer = Trainer(Slow(False), count(20), batch_size=10, bf16=None)
+    assert trainer.bf16 is False
+
+
+def test_plain_is_the_librarys_layers():
+    recipe = replace(RECIPES["svhn"], batch_size=2, plain=True)
+    pictures = Dataset("pictures", torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+    trainer = recipe.trainer(recipe.build((3, 32, 32)), pictures)
+    quick = [layer.quick for layer in trainer.model.modules() if isinstance(layer, Quick)]
+    assert len(quick) > 20 and not any(quick) and not trainer.bf16
+    with pytest.raises(AlikitError, match="plain is float32"):
+        Trainer(recipe.build((3, 32, 32)), pictures, batch_size=2, bf16=True, plain=True)
