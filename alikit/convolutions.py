@@ -64,9 +64,8 @@ def _in_a_row(side: int, taps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     return wide_a.flatten(1)[:side].contiguous(), wide_b.flatten(0, 1)[:, : side + taps - 1].contiguous()
 
 
-# The three readings of one form, <y, correlation of x with w>: x (H, H, N, C), w (r, r, C, K), y (S, S, N, K), with
+# Three readings of one form, <y, correlation of x with w>: x (H, H, N, C), w (r, r, C, K), y (S, S, N, K), with
 # S = H - r + 1. Each is what the other two have for a derivative, so any number of derivatives can be had.
-# One row of tiles after the other, which keeps what is in between small.
 
 
 def _weights(w: Tensor, g: Tensor) -> Tensor:
@@ -74,20 +73,56 @@ def _weights(w: Tensor, g: Tensor) -> Tensor:
     return torch.matmul(g, (g @ w.flatten(1)).view(len(g), len(w), -1)).view(-1, *w.shape[2:])
 
 
-def _of_x(x: Tensor, tile: int, side: int, taps: int) -> Tensor:
-    """B x B' of one row of tiles, (n * n, tiles * N, C)."""
-    a, _, b, _ = transforms(side, taps, x.dtype)
-    rows = x[tile * len(a) : tile * len(a) + len(b)]
-    found = (b[:, : len(rows)] @ rows.flatten(1)).view(len(b), x.shape[1], -1)
-    return torch.matmul(_in_a_row(side, taps, x.dtype)[1], found).view(len(b) ** 2, -1, x.shape[3])
+def _read(wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None) -> dict[str, Tensor]:
+    """Those of "x", "w" and "y" that are wanted, each from the other two."""
+    given = x if x is not None else y
+    taps = len(w) if w is not None else len(x) - len(y) + 1
+    side = len(y) if y is not None else len(x) - taps + 1
+    a, g, b, tiles = transforms(side, taps, given.dtype)
+    (m, n), (across_a, across_b) = a.shape, _in_a_row(side, taps, given.dtype)
+    number, channels = given.shape[2], w.shape[2:] if w is not None else (x.shape[3], y.shape[3])
+    found = {}
+    if "x" in wanted:
+        found["x"] = given.new_empty(side + taps - 1, side + taps - 1, number, channels[0])
+    if "y" in wanted:
+        found["y"] = given.new_empty(side, side, number, channels[1])
+    if "w" in wanted:
+        products = given.new_empty(n * n, *channels)
+    weights = _weights(w, g) if found else None
+    for tile in range(tiles):  # in a row, and one row after the other: what is in between stays small
+        of_x, of_y = slice(tile * m, tile * m + n), slice(tile * m, (tile + 1) * m)
+        if "y" in wanted or "w" in wanted:
+            rows = x[of_x].flatten(1)
+            seen = torch.matmul(across_b, (b[:, : len(rows)] @ rows).view(n, len(x), -1)).view(n * n, -1, channels[0])
+        if "x" in wanted or "w" in wanted:
+            rows = y[of_y].flatten(1)
+            told = torch.matmul(across_a.T, (a[: len(rows)].T @ rows).view(n, side, -1)).view(n * n, -1, channels[1])
+        if "y" in wanted:
+            made = torch.matmul(across_a, torch.bmm(seen, weights).view(n, across_a.shape[1], -1)).flatten(1)
+            rows = found["y"][of_y].flatten(1)
+            torch.mm(a[: len(rows)], made, out=rows)
+        if "x" in wanted:
+            made = torch.bmm(told, weights.transpose(1, 2)).view(n, len(across_b), -1)
+            made, rows = torch.matmul(across_b.T, made).flatten(1), found["x"][of_x].flatten(1)
+            shared = taps - 1 if tile else 0  # with the row before
+            rows[:shared].addmm_(b[:, :shared].T, made)
+            torch.mm(b[:, shared : len(rows)].T, made, out=rows[shared:])
+        if "w" in wanted:
+            products.baddbmm_(seen.transpose(1, 2), told, beta=min(tile, 1))  # with beta 0 what was there is not read
+    if "w" in wanted:
+        found["w"] = (g.T @ torch.matmul(g.T, products.view(n, n, -1)).flatten(1)).view(taps, taps, *channels)
+    return found
 
 
-def _of_y(y: Tensor, tile: int, side: int, taps: int) -> Tensor:
-    """A' y A of one row of tiles, (n * n, tiles * N, K)."""
-    a, _, b, _ = transforms(side, taps, y.dtype)
-    rows = y[tile * len(a) : (tile + 1) * len(a)]
-    found = (a[: len(rows)].T @ rows.flatten(1)).view(len(b), y.shape[1], -1)
-    return torch.matmul(_in_a_row(side, taps, y.dtype)[0].T, found).view(len(b) ** 2, -1, y.shape[3])
+def _gradients(of: str, needed: tuple[bool, ...], x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
+    """Those of the two letters of `of`, at once; or one by one, where they may be derived in turn."""
+    wanted = "".join(name for name, need in zip(of, needed, strict=True) if need)
+    if not torch.is_grad_enabled():
+        found = _read(wanted, x, w, y)
+    else:
+        readings = {"x": (Adjoint, (y, w)), "w": (Products, (x, y)), "y": (Correlation, (x, w))}
+        found = {name: readings[name][0].apply(*readings[name][1]) for name in wanted}
+    return tuple(found.get(name) for name in of)
 
 
 class Correlation(torch.autograd.Function):
@@ -96,24 +131,11 @@ class Correlation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
-        taps, number = len(w), x.shape[2]
-        side = len(x) - taps + 1
-        a, g, b, tiles = transforms(side, taps, x.dtype)
-        weights, across = _weights(w, g), _in_a_row(side, taps, x.dtype)[0]
-        y = x.new_empty(side, side, number, w.shape[3])
-        for tile in range(tiles):
-            products = torch.bmm(_of_x(x, tile, side, taps), weights)
-            rows = y[tile * len(a) : (tile + 1) * len(a)]
-            found = torch.matmul(across, products.view(len(b), across.shape[1], -1))
-            torch.mm(a[: len(rows)], found.flatten(1), out=rows.flatten(1))
-        return y
+        return _read("y", x, w, None)["y"]
 
     @staticmethod
-    def backward(ctx, of_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, w = ctx.saved_tensors
-        of_y = of_y.contiguous()
-        needs_x, needs_w = ctx.needs_input_grad
-        return Adjoint.apply(of_y, w) if needs_x else None, Products.apply(x, of_y) if needs_w else None
+    def backward(ctx, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        return _gradients("xw", ctx.needs_input_grad, *ctx.saved_tensors, of_y.contiguous())
 
 
 class Adjoint(torch.autograd.Function):
@@ -121,26 +143,12 @@ class Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y: Tensor, w: Tensor) -> Tensor:
-        ctx.save_for_backward(y, w)
-        taps, side = len(w), len(y)
-        a, g, b, tiles = transforms(side, taps, y.dtype)
-        weights, across = _weights(w, g).transpose(1, 2), _in_a_row(side, taps, y.dtype)[1]
-        x = y.new_empty(side + taps - 1, side + taps - 1, y.shape[2], w.shape[2])
-        for tile in range(tiles):
-            products = torch.bmm(_of_y(y, tile, side, taps), weights)
-            rows = x[tile * len(a) : tile * len(a) + len(b)].flatten(1)
-            found = torch.matmul(across.T, products.view(len(b), len(across), -1)).flatten(1)
-            shared = taps - 1 if tile else 0  # with the tiles before
-            rows[:shared].addmm_(b[:, :shared].T, found)
-            torch.mm(b[:, shared : len(rows)].T, found, out=rows[shared:])
-        return x
+        ctx.save_for_backward(w, y)
+        return _read("x", None, w, y)["x"]
 
     @staticmethod
-    def backward(ctx, of_x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        y, w = ctx.saved_tensors
-        of_x = of_x.contiguous()
-        needs_y, needs_w = ctx.needs_input_grad
-        return Correlation.apply(of_x, w) if needs_y else None, Products.apply(of_x, y) if needs_w else None
+    def backward(ctx, of_x: Tensor) -> tuple[Tensor | None, ...]:
+        return _gradients("yw", ctx.needs_input_grad, of_x.contiguous(), *ctx.saved_tensors)
 
 
 class Products(torch.autograd.Function):
@@ -149,21 +157,12 @@ class Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(x, y)
-        side, taps = len(y), len(x) - len(y) + 1
-        _, g, b, tiles = transforms(side, taps, x.dtype)
-        found = x.new_empty(len(b) ** 2, x.shape[3], y.shape[3])
-        for tile in range(tiles):
-            of_x, of_y = _of_x(x, tile, side, taps), _of_y(y, tile, side, taps)
-            found.baddbmm_(of_x.transpose(1, 2), of_y, beta=min(tile, 1))  # with beta 0 what was there is not read
-        found = torch.matmul(g.T, found.view(len(b), len(b), -1))
-        return (g.T @ found.flatten(1)).view(taps, taps, x.shape[3], y.shape[3])
+        return _read("w", x, None, y)["w"]
 
     @staticmethod
-    def backward(ctx, of_w: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx, of_w: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        of_w = of_w.contiguous()
-        needs_x, needs_y = ctx.needs_input_grad
-        return Adjoint.apply(y, of_w) if needs_x else None, Correlation.apply(x, of_w) if needs_y else None
+        return _gradients("xy", ctx.needs_input_grad, x, of_w.contiguous(), y)
 
 
 class Quick:
