@@ -298,3 +298,15 @@ def test_more_than_memory_and_disk_can_hold_is_one_line(tmp_path):
         pytest.raises(AlikitError, match=r"1,000,000,000,000 pictures are larger than the memory.*by ALIKIT_CACHE$"),
     ):
         pictures.add(np.zeros((1, 3, 64, 64), np.uint8), most=10**12)
+
+
+def test_where_files_cannot_be_mapped_the_pictures_are_in_memory(pets, monkeypatch, caplog):
+    before = [greys(part) for part in load(f"folder:{pets}")]
+
+    def refused(*_):
+        raise OSError("no map")
+
+    monkeypatch.setattr(cache, "_mapped", refused)
+    assert [greys(part) for part in load(f"folder:{pets}")] == before
+    assert len(caplog.messages) == 1 and "no cache written" in caplog.text
+    assert not caches(pets) and not half_written(pets)
