@@ -1,36 +1,163 @@
-"""What was decoded once, kept as one safetensors file: whole or absent, safe to load, remade when a source changes."""
+"""What was decoded once, kept as one safetensors file: whole or absent, safe to load, remade when a source changes.
+
+The file is written picture by picture and read through a memory map, so that neither holds all pictures in memory:
+what is looked at is fetched from the file, and given back where memory is wanted for something else.
+"""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
+import secrets
+import shutil
+import struct
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..errors import AlikitError
+
 FOLDER = ".alikit-cache"
+HEAD = 4096  # bytes before the pictures: the header, padded, so that its length is known before they are
+STALE = 3600  # seconds, after which a half-written file that has not grown is a killed process's
+KINDS = {torch.int64: "I64", torch.uint8: "U8"}  # what safetensors calls the types that labels have
 
 log = logging.getLogger("alikit")
 
 Known = dict[str, list]  # what is not a tensor: names of classes, files that could not be read
 Kept = tuple[Tensor, Tensor, Known]  # x, labels, what is known
+Build = Callable[["Pictures"], tuple[Tensor, Known]]  # adds x, and returns the labels and what is known
 
 
-def cached(root: Path, name: str, sources: Iterable[Path], build: Callable[[], Kept]) -> Kept:
-    """What `build` returns, from the cache where the sources, files below `root`, are as they were when it was made.
+def cached(root: Path, name: str, sources: Iterable[str], build: Build) -> Kept:
+    """What `build` adds and returns, from the cache where the sources, files named from `root` on, are as they were
+    when it was made. x is mapped: writing to it changes neither the cache nor what others read from it.
 
     The cache lies in $ALIKIT_CACHE if set, else beside the sources, else (a read-only folder) in the user's cache
-    directory. Where it cannot be written, a warning says so and nothing else changes.
+    directory. Where it cannot be written, a warning says so and x is held in memory; AlikitError where it is larger.
     """
     cache = _folder(root) / f"{name}-{_listing(root, sources)}.safetensors"
+    _tidy(cache.parent, name)
     if (kept := _read(cache)) is None:
-        kept = build()
-        _write(cache, kept)
+        with Pictures(cache) as pictures:
+            kept = pictures.kept(*build(pictures))
     return kept
+
+
+class Pictures:
+    """Pictures as they come, one after the other into the file that is to be the cache; into memory where none can be
+    written, with all that came before. They are nowhere twice."""
+
+    def __init__(self, cache: Path):
+        # Not told by the process's number: containers that share a disk may all have the same.
+        self._cache, self._partial = cache, cache.with_suffix(f".{secrets.token_hex(4)}.partial")
+        self._file, self._memory, self._count, self._shape = None, None, 0, ()
+
+    def __enter__(self) -> "Pictures":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._discard()
+
+    def add(self, x: np.ndarray, most: int) -> None:
+        """Some more pictures (n, C, H, W) uint8, of the same shape as those before; there will be `most` in all, or
+        fewer."""
+        if not self._count:
+            self._shape = x.shape[1:]
+            self._begin(most)
+        if self._memory is None:
+            try:
+                self._write(np.ascontiguousarray(x))
+            except OSError as error:
+                self._to_memory(error, most)
+        if self._memory is not None:
+            self._memory[self._count : self._count + len(x)] = x
+        self._count += len(x)
+
+    def kept(self, labels: Tensor, known: Known) -> Kept:
+        """All that was added, with its labels and what is known: the whole cache, read, or what is in memory."""
+        if self._memory is None:
+            try:
+                self._end(labels, known)
+                if kept := _read(self._cache):
+                    return kept
+                self._partial = self._cache  # nobody can use it
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            except OSError as error:
+                self._to_memory(error, self._count)
+        return torch.from_numpy(self._memory[: self._count]), labels, known
+
+    def _begin(self, most: int) -> None:
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._cache.parent).free < HEAD + most * math.prod(self._shape):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # now, and not with a full disk after hours
+            # Written, not mapped: on a full disk that is an error, where a memory map would end the process. And as
+            # raw bytes, so that after an error what is in the file is known.
+            self._file = open(self._partial, "xb", buffering=0)  # noqa: SIM115
+            self._write(bytes(HEAD))
+        except OSError as error:
+            self._to_memory(error, most)
+
+    def _write(self, content: bytes | np.ndarray) -> None:
+        rest = memoryview(content).cast("B")
+        while rest:  # a raw file may take less than it is offered
+            rest = rest[self._file.write(rest) :]
+
+    def _end(self, labels: Tensor, known: Known) -> None:
+        """Writes what comes after the pictures, then the header before them, and gives the file its name."""
+        x_size, kept = self._count * math.prod(self._shape), json.dumps(known).encode()
+        kept += b" " * (-(x_size + len(kept)) % 8)  # labels of 8 bytes must begin at a multiple of 8
+        self._write(kept)
+        self._write(labels.contiguous().numpy())
+        header, begin = {}, 0
+        for name, kind, shape, size in (
+            ("x", "U8", (self._count, *self._shape), x_size),
+            ("known", "U8", (len(kept),), len(kept)),
+            ("labels", KINDS[labels.dtype], labels.shape, labels.nbytes),
+        ):
+            header[name] = {"dtype": kind, "shape": [*shape], "data_offsets": [begin, begin + size]}
+            begin += size
+        self._file.seek(0)
+        self._write(struct.pack("<Q", HEAD - 8) + json.dumps(header).encode().ljust(HEAD - 8))
+        os.fsync(self._file.fileno())  # on the disk before the name is: a power cut may come between
+        self._file.close()
+        os.replace(self._partial, self._cache)
+
+    def _to_memory(self, error: OSError, most: int) -> None:
+        try:
+            self._memory = np.empty((most, *self._shape), np.uint8)
+        except MemoryError:
+            raise AlikitError(
+                f"{most:,} pictures are larger than the memory, and no cache can be written ({error}): name a folder "
+                "that has room by ALIKIT_CACHE"
+            ) from None
+        if self._count:
+            with open(self._partial, "rb") as written:
+                written.seek(HEAD)
+                written.readinto(self._memory[: self._count])
+        log.warning(
+            "no cache written (%s): the pictures are held in memory, and decoded again next time; name a folder that "
+            "has room by ALIKIT_CACHE",
+            error,
+        )
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._file:
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
 
 
 def _folder(root: Path) -> Path:
@@ -41,32 +168,46 @@ def _folder(root: Path) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alikit"
 
 
-def _listing(root: Path, sources: Iterable[Path]) -> str:
+def _listing(root: Path, sources: Iterable[str]) -> str:
     """A fingerprint of names, sizes and times: when a source is added, changed or removed the cache is made anew."""
     digest = hashlib.sha256(os.fsencode(root.resolve()))
-    for file in sources:
-        stat = file.stat()
-        digest.update(os.fsencode(file.relative_to(root)) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for name in sources:
+        stat = os.stat(os.path.join(root, name))
+        digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _tidy(folder: Path, name: str) -> None:
+    """Removes what a killed process left half-written: of a million pictures that is a large file."""
+    for partial in folder.glob(f"{name}-*.partial"):
+        with contextlib.suppress(OSError):  # another process was quicker, or the folder is read-only
+            if time.time() - partial.stat().st_mtime > STALE:
+                partial.unlink()
 
 
 def _read(cache: Path) -> Kept | None:
     try:
-        with safe_open(cache, framework="pt") as stored:
-            return stored.get_tensor("x"), stored.get_tensor("labels"), json.loads(stored.metadata()["alikit"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        # As numpy's, for as torch's safetensors would map the file, and be refused where memory is smaller.
+        with safe_open(cache, framework="np") as stored:
+            known = json.loads(stored.get_tensor("known").tobytes())
+            return (
+                _mapped(cache, stored.get_slice("x").get_shape()),
+                torch.from_numpy(stored.get_tensor("labels")),
+                known,
+            )
+    except (OSError, SafetensorError, ValueError):
         return None  # absent, or damaged: it holds nothing that the sources do not, so it is made again
 
 
-def _write(cache: Path, kept: Kept) -> None:
-    x, labels, known = kept
-    partial = cache.with_suffix(f".{os.getpid()}.partial")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"x": x, "labels": labels}, partial, metadata={"alikit": json.dumps(known)})
-        os.replace(partial, cache)
-    except (OSError, SafetensorError) as error:
-        log.warning("no cache written (%s): the pictures are decoded again next time", error)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+def _mapped(cache: Path, shape: list[int]) -> Tensor:
+    """x as it lies in the file. What is written to it goes to pages of its own; that the system sets none aside for
+    that is asked for, because it refuses a file larger than the memory otherwise. ValueError for another file's x."""
+    with open(cache, "rb") as file:
+        if file.read(8) != struct.pack("<Q", HEAD - 8):
+            raise ValueError
+        if sys.platform == "linux":
+            without_reserve = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
+            place = mmap.mmap(file.fileno(), 0, flags=without_reserve, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        else:
+            place = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(place, dtype=torch.uint8, count=math.prod(shape), offset=HEAD).view(shape)

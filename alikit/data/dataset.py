@@ -12,7 +12,10 @@ from ..errors import AlikitError
 
 @dataclass(frozen=True)
 class Dataset:
-    """All examples of one data set, held in memory and ready to be indexed in whole batches.
+    """All examples of one data set, ready to be indexed in whole batches.
+
+    Pictures from a disk stay in their cache, which is mapped: memory holds what was looked at last, as far as it has
+    room. A slice of them is no copy, any other index is one.
 
     name     what it is called in settings and logs
     x        pictures: (N, C, H, W) uint8 in 0..255; points: (N, D) float32

@@ -1,6 +1,10 @@
-"""Any folder of pictures, decoded once and kept as uint8."""
+"""Any folder of pictures, decoded once and kept as uint8.
+
+Files go by their names, as text, from a folder on: a million `Path` objects would be some hundred MB.
+"""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import AlikitError
-from .cache import Known, cached
+from .cache import Known, Pictures, cached
 from .dataset import Dataset
+from .division import held_out_last
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
@@ -22,7 +27,7 @@ READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would f
 
 log = logging.getLogger("alikit")
 
-Listed = tuple[list[Path], Tensor, list[str]]  # files, their labels in the same order, the names of the classes
+Listed = tuple[list[str], Tensor, list[str]]  # files, their labels in the same order, the names of the classes
 Fit = Callable[[Image.Image], Image.Image]
 
 
@@ -41,16 +46,18 @@ def image_folder(
     return named_folder(root, split, size, skip_corrupt)[0]
 
 
-def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: bool) -> tuple[Dataset, list[str]]:
-    """`image_folder`, and the name of each picture relative to the folder: class/picture."""
+def named_folder(
+    root: str | Path, split: str, size: int | None, skip_corrupt: bool, divided: bool = False
+) -> tuple[Dataset, list[str]]:
+    """`image_folder`, and the name of each picture relative to the folder: class/picture. Where it is to be `divided`,
+    pictures that are held out come last."""
     root = existing(root)
     folder = _split_folder(root, split)
-    files = picture_files(folder)
-    if not files:
+    names = picture_files(folder)
+    if not names:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    places = [file.relative_to(folder).parts for file in files]
-    classes = sorted({parts[0] for parts in places if len(parts) > 1})
-    if (loose := sum(len(parts) == 1 for parts in places)) and classes:
+    classes = sorted({name.partition("/")[0] for name in names if "/" in name})
+    if (loose := sum("/" not in name for name in names)) and classes:
         log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
     if loose:
         classes = []
@@ -58,15 +65,22 @@ def named_folder(root: str | Path, split: str, size: int | None, skip_corrupt: b
         shown = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
         if empty := sorted(shown - {*classes}):
             raise AlikitError(f"class {empty[0]} in {folder} has no pictures: fill that folder, or remove it")
+    if divided:
+        names = held_out_last(names, names)
     order = {name: label for label, name in enumerate(classes)}
-    labels = torch.tensor([order.get(parts[0], -1) for parts in places])
-    name = f"{split}-{size or 'as-is'}"
+    of_each = (order.get(name.partition("/")[0], -1) for name in names)
+    labels = torch.from_numpy(np.fromiter(of_each, np.int64, len(names)))
+    below = "" if folder == root else f"{split}/"
     x, labels, known = read_pictures(
-        root, name, files, lambda: (files, labels, classes), square(size), skip_corrupt, folder
+        root,
+        f"{'divided' if divided else split}-{size or 'as-is'}",
+        (below + name for name in names),
+        lambda: (names, labels, classes),
+        square(size),
+        skip_corrupt,
+        folder,
     )
-    unreadable = set(known["unreadable"])
-    names = [file.relative_to(folder).as_posix() for file in files if name_in(file, root) not in unreadable]
-    return Dataset(f"folder:{root.name}", x, labels if classes else None, tuple(classes)), names
+    return Dataset(f"folder:{root.name}", x, labels if classes else None, tuple(classes)), readable_of(names, known)
 
 
 def has_held_out(root: str | Path) -> str | None:
@@ -84,27 +98,31 @@ def existing(root: str | Path) -> Path:
     return root
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """All pictures below a folder in the order of their names, hidden ones left out."""
-    return list(_below(folder, frozenset())) if folder.is_dir() else []
+def picture_files(folder: Path) -> list[str]:
+    """The names of all pictures below a folder, in their order, hidden ones left out."""
+    return list(_below(str(folder), "", frozenset())) if folder.is_dir() else []
 
 
-def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+def _below(folder: str, within: str, above: frozenset[str]) -> Iterator[str]:
     """Into folders that are links too: data sets are often put together of such. Not into one that is `above`."""
-    if (here := folder.resolve()) in above:
+    if (here := os.path.realpath(folder)) in above:
         return
-    for place in sorted(folder.iterdir()):
-        if place.name.startswith("."):
+    for name in sorted(os.listdir(folder), key=os.path.normcase):
+        place = os.path.join(folder, name)
+        if name.startswith("."):
             continue
-        if place.suffix.lower() in SUFFIXES and place.is_file():
-            yield place
-        elif place.is_dir():
-            yield from _below(place, above | {here})
+        if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(place):
+            yield within + name
+        elif os.path.isdir(place):
+            yield from _below(place, f"{within}{name}/", above | {here})
 
 
-def name_in(file: Path, root: Path) -> str:
-    """What the cache calls a file."""
-    return file.relative_to(root).as_posix()
+def readable_of(names: list[str], known: Known) -> list[str]:
+    """The names without those of files that could not be read."""
+    if not known["unreadable"]:
+        return names
+    unreadable = set(known["unreadable"])
+    return [name for name in names if name not in unreadable]
 
 
 def square(size: int | None) -> Fit | None:
@@ -119,29 +137,29 @@ def square(size: int | None) -> Fit | None:
 def read_pictures(
     root: Path,
     name: str,
-    sources: Iterable[Path],
+    sources: Iterable[str],
     listed: Callable[[], Listed],
     fit: Fit | None,
     skip_corrupt: bool,
     folder: Path,
 ) -> tuple[Tensor, Tensor, Known]:
-    """The listed pictures as x (N, 3, H, W) uint8, their labels, and {"classes": ..., "unreadable": files left out}.
+    """The pictures that are listed, by their names from `folder` on, as x (N, 3, H, W) uint8, their labels, and
+    {"classes": ..., "unreadable": files left out}.
 
-    They are decoded once and then read from the cache `name` until one of `sources` changes; `folder` is what an error
-    calls them. Raises AlikitError for mixed sizes, and for unreadable files unless `skip_corrupt`.
+    They are decoded once and then read from the cache `name` until one of `sources`, named from `root` on, changes.
+    Raises AlikitError for mixed sizes, and for unreadable files unless `skip_corrupt`.
     """
 
-    def build() -> tuple[Tensor, Tensor, Known]:
-        files, labels, classes = listed()
-        x, readable = _decode_all(files, fit, folder, skip_corrupt)
-        # As seen from the root: the next one to read the cache may have named it by another path.
-        unreadable = [name_in(file, root) for file, good in zip(files, readable.tolist(), strict=True) if not good]
-        return x, labels[readable], {"classes": classes, "unreadable": unreadable}
+    def build(pictures: Pictures) -> tuple[Tensor, Known]:
+        names, labels, classes = listed()
+        readable = _decode_all(pictures, names, fit, folder, skip_corrupt)
+        unreadable = [name for name, good in zip(names, readable.tolist(), strict=True) if not good]
+        return labels[readable], {"classes": classes, "unreadable": unreadable}
 
     x, labels, known = cached(root, name, sources, build)
     if unreadable := known["unreadable"]:
         if not skip_corrupt:
-            raise _unreadable([str(root / name) for name in unreadable])
+            raise _unreadable(folder, unreadable)
         total = len(x) + len(unreadable)
         log.warning("left out %d of %d files that are no readable pictures", len(unreadable), total)
     return x, labels, known
@@ -155,7 +173,7 @@ def _split_folder(root: Path, split: str) -> Path:
     raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
 
 
-def decode(file: Path | BinaryIO, fit: Fit | None) -> np.ndarray | None:
+def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
     try:
         with Image.open(file) as picture:
@@ -172,40 +190,39 @@ def decode(file: Path | BinaryIO, fit: Fit | None) -> np.ndarray | None:
         return None
 
 
-def _decode_all(files: list[Path], fit: Fit | None, folder: Path, skip_corrupt: bool) -> tuple[Tensor, Tensor]:
-    """x (readable files, 3, H, W) uint8, and for every file whether it could be read (N,)."""
-    # One array for all, filled in place: a list of a million pictures and then their stack would be twice the memory.
-    x, readable, sizes = None, torch.zeros(len(files), dtype=torch.bool), set()
+def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: Path, skip_corrupt: bool) -> Tensor:
+    """Adds all readable files as (3, H, W) uint8; returns for every file whether it could be read (N,)."""
+    readable, sizes = torch.zeros(len(names), dtype=torch.bool), set()
     with ThreadPoolExecutor() as pool:
-        batches = (files[begin : begin + READ_AT_ONCE] for begin in range(0, len(files), READ_AT_ONCE))
-        decoded = (picture for batch in batches for picture in pool.map(lambda file: decode(file, fit), batch))
-        bar = tqdm(
-            decoded, total=len(files), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None
+        batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
+        decoded = (
+            picture
+            for batch in batches
+            for picture in pool.map(lambda name: decode(os.path.join(folder, name), fit), batch)
         )
-        filled = 0
+        bar = tqdm(
+            decoded, total=len(names), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None
+        )
         for at, picture in enumerate(bar):
             if picture is None:
                 continue
             readable[at] = True
             sizes.add(picture.shape[1::-1])
-            if x is None:
-                x = np.empty((len(files), 3, *picture.shape[:2]), np.uint8)
             if len(sizes) == 1:
-                x[filled] = picture.transpose(2, 0, 1)
-                filled += 1
-    unreadable = [str(file) for file, good in zip(files, readable.tolist(), strict=True) if not good]
+                pictures.add(picture.transpose(2, 0, 1)[None], most=len(names))
+    unreadable = [name for name, good in zip(names, readable.tolist(), strict=True) if not good]
     if unreadable and not skip_corrupt:
-        raise _unreadable(unreadable)
-    if x is None:
-        raise AlikitError(f"no readable picture in {folder}: all {len(files)} files are damaged")
+        raise _unreadable(folder, unreadable)
+    if not sizes:
+        raise AlikitError(f"no readable picture in {folder}: all {len(names)} files are damaged")
     if len(sizes) > 1:
         some = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3]) + (", ..." if len(sizes) > 3 else "")
         raise AlikitError(
             f"pictures in {folder} come in {len(sizes)} sizes ({some}): choose one for all with --size N (size=N)"
         )
-    return torch.from_numpy(x[:filled]), readable
+    return readable
 
 
-def _unreadable(files: list[str]) -> AlikitError:
-    some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-    return AlikitError(f"{len(files)} files are no readable pictures ({some}): mend them, or use --skip-corrupt")
+def _unreadable(folder: Path, names: list[str]) -> AlikitError:
+    some = ", ".join(str(folder / name) for name in sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+    return AlikitError(f"{len(names)} files are no readable pictures ({some}): mend them, or use --skip-corrupt")

@@ -8,15 +8,17 @@ Each function takes `root`, `split` and `download` as torchvision does, and deco
 """
 
 import json
+import os
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..errors import AlikitError
-from .cache import Kept, cached
+from .cache import Known, Pictures, cached
 from .dataset import Dataset
 from .downloads import Published, fetch, md5
 from .images import Fit, Listed, image_folder, picture_files, read_pictures, square
@@ -52,17 +54,18 @@ def cifar10(root: str | Path, split: str = "train", download: bool = False) -> D
         fetch([archive], download)
         archive.unpack(folder)
 
-    def build() -> Kept:
+    def build(pictures: Pictures) -> tuple[Tensor, Known]:
         from torchvision.datasets import CIFAR10
 
         listed = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
         for name, checksum in listed:
             Published("CIFAR-10", "cifar10", folder / name, CIFAR10.url, checksum, within=folder).check()
         data = CIFAR10(root, train=split == "train")
-        x = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
-        return torch.from_numpy(x), torch.tensor(data.targets), {"classes": data.classes}
+        pictures.add(data.data.transpose(0, 3, 1, 2), most=len(data))
+        return torch.tensor(data.targets), {"classes": data.classes}
 
-    x, labels, known = cached(root, f"cifar10-{split}", sorted(folder.iterdir()), build)
+    sources = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder))]
+    x, labels, known = cached(root, f"cifar10-{split}", sources, build)
     return Dataset("cifar10", x, labels, tuple(known["classes"]))
 
 
@@ -85,14 +88,15 @@ def svhn(root: str | Path, split: str = "train", download: bool = False) -> Data
     if not file.exists():
         fetch([published()], download)
 
-    def build() -> Kept:
+    def build(pictures: Pictures) -> tuple[Tensor, Known]:
         from torchvision.datasets import SVHN
 
         published().check()
         data = SVHN(root, split)
-        return torch.from_numpy(np.ascontiguousarray(data.data)), torch.from_numpy(data.labels), {}
+        pictures.add(data.data, most=len(data))
+        return torch.from_numpy(data.labels), {}
 
-    x, labels, _ = cached(root, f"svhn-{split}", [file], build)
+    x, labels, _ = cached(root, f"svhn-{split}", [file.name], build)
     return Dataset("svhn", x, labels, tuple("0123456789"))
 
 
@@ -114,9 +118,8 @@ def celeba(
     root = _folder(root, split, ("train", "valid", "test"))
     folder, shrink = root / "celeba", _shrink(size)
     pictures = folder / "img_align_celeba"
-    tables = [folder / name for name in CELEBA_TABLES]
     drawn = _drawn(folder)
-    if drawn is None and not (pictures.is_dir() and all(table.exists() for table in tables)):
+    if drawn is None and not (pictures.is_dir() and all((folder / name).exists() for name in CELEBA_TABLES)):
         _celeba_files(folder, download)
 
     def listed() -> Listed:
@@ -131,18 +134,20 @@ def celeba(
             # torchvision compares the tables with the published checksums, unless it is told of others.
             reader = type("Drawn", (CelebA,), {"file_list": [("", drawn[name], name) for name in drawn]})
             data = reader(root, split)
-        files = [pictures / name for name in data.filename]
-        if missing := [file for file in files if not file.exists()]:
+        files = list(data.filename)
+        if missing := [name for name in files if not (pictures / name).exists()]:
             again = f"{pictures} and unpack img_align_celeba.zip" if drawn is None else f"{folder} and draw it"
             raise AlikitError(
-                f"CelebA is incomplete: {len(missing)} of {len(files)} pictures are missing, the first {missing[0]}; "
-                f"delete {again} again"
+                f"CelebA is incomplete: {len(missing)} of {len(files)} pictures are missing, the first "
+                f"{pictures / missing[0]}; delete {again} again"
             )
         # The published table has a blank after the last name, which torchvision reads as one more, empty.
         return files, data.attr.to(torch.uint8), [name for name in data.attr_names if name]
 
     # Without the marker, what was drawn must not come out of the cache under CelebA's name.
-    sources = [*tables, *([] if drawn is None else [folder / DRAWN]), *picture_files(pictures)]
+    tables = [*CELEBA_TABLES, *([] if drawn is None else [DRAWN])]
+    names = (f"{pictures.name}/{name}" for name in picture_files(pictures))
+    sources = (f"{folder.name}/{name}" for name in chain(tables, names))
     x, labels, known = read_pictures(
         root, f"celeba-{split}-{size}", sources, listed, shrink, skip_corrupt, folder=pictures
     )
@@ -176,7 +181,7 @@ def tiny_imagenet(
         wnid_of, lists = _tiny_val(folder, wnids), ["wnids.txt", "val/val_annotations.txt"]
     files, order = list(wnid_of), {wnid: label for label, wnid in enumerate(wnids)}
     labels = torch.tensor([order[wnid] for wnid in wnid_of.values()])
-    sources = [*files, *(folder / name for name in lists)]
+    sources = (f"{folder.name}/{name}" for name in chain((f"{split}/{name}" for name in files), lists))
     x, labels, _ = read_pictures(
         root,
         f"tiny-imagenet-{split}-{size}",
@@ -193,7 +198,7 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
     """ILSVRC2012 from `root/<split>/<WordNet id>/<picture>`, splits "train" and "val", as torchvision unpacks it.
 
     Returns x (N, 3, size, size) uint8, each picture resized on its shorter side and centre-cropped, and labels (N,).
-    All of it is held in memory: 1.28 million pictures at 64 x 64 are 15.7 GB.
+    The cache of 1.28 million pictures at 64 x 64 takes 15.7 GB of the disk; memory need not hold them all.
 
     Raises AlikitError for a missing folder; single pictures as `image_folder`.
     """
@@ -268,19 +273,19 @@ def _tiny_text(file: Path) -> str:
         raise _tiny_incomplete(f"{file} cannot be read") from None
 
 
-def _tiny_train(folder: Path, wnids: list[str]) -> dict[Path, str]:
-    """The WordNet id of every picture in train/<WordNet id>/images/."""
+def _tiny_train(folder: Path, wnids: list[str]) -> dict[str, str]:
+    """The WordNet id of every picture in train/<WordNet id>/images/, by its name from train/ on."""
     wnid_of = {}
     for wnid in wnids:
         files = picture_files(folder / "train" / wnid / "images")
         if not files:
             raise _tiny_incomplete(f"no pictures in {folder / 'train' / wnid / 'images'}")
-        wnid_of |= dict.fromkeys(files, wnid)
+        wnid_of |= dict.fromkeys((f"{wnid}/images/{name}" for name in files), wnid)
     return wnid_of
 
 
-def _tiny_val(folder: Path, wnids: list[str]) -> dict[Path, str]:
-    """The WordNet id of every picture in val/images/, as val/val_annotations.txt has it."""
+def _tiny_val(folder: Path, wnids: list[str]) -> dict[str, str]:
+    """The WordNet id of every picture in val/images/, as val/val_annotations.txt has it, by its name from val/ on."""
     wnid_of, known = {}, set(wnids)
     for number, line in enumerate(_tiny_text(folder / "val" / "val_annotations.txt").splitlines(), start=1):
         name, wnid, *_ = [*line.split("\t"), ""]
@@ -289,7 +294,7 @@ def _tiny_val(folder: Path, wnids: list[str]) -> dict[Path, str]:
             raise _tiny_incomplete(f"val_annotations.txt line {number} names {wnid!r}, which is not in wnids.txt")
         if not file.is_file():
             raise _tiny_incomplete(f"{file} is missing")
-        wnid_of[file] = wnid
+        wnid_of[f"images/{name}"] = wnid
     return wnid_of
 
 

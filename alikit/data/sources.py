@@ -1,6 +1,5 @@
 """Data sets by name, each as a part to train on and a part held out."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ import torch
 
 from ..errors import AlikitError
 from .dataset import Dataset
+from .division import held_out_by_name
 from .faces import faces
 from .images import has_held_out, named_folder
 from .mixture import GridMixture
@@ -178,7 +178,7 @@ def _table_splits(path: str) -> tuple[str, str] | None:
 def _divided(read: Callable, splits: tuple[str, str] | None, path: str, size: int | None, skip_corrupt: bool) -> Parts:
     """Both parts of a folder or a table, by its own splits or by the names of the pictures."""
     if not splits:
-        return _by_name(*read(path, "train", size, skip_corrupt), path)
+        return _by_name(*read(path, "train", size, skip_corrupt, divided=True), path)
     (part, _), (held_out, _) = (read(path, split, size, skip_corrupt) for split in splits)
     if held_out.shape != part.shape:
         train, other = splits
@@ -187,16 +187,14 @@ def _divided(read: Callable, splits: tuple[str, str] | None, path: str, size: in
 
 
 def _by_name(data: Dataset, names: list[str], path: str) -> Parts:
-    """Each picture by its own name, and by nothing else: the tenth whose names have the smallest hashes."""
+    """Both parts, of pictures of which those held out come last: slices, for a copy might not find room in memory."""
     if len(data) < 2:
         raise AlikitError(f"only one picture in {path}: training needs at least one more to hold out")
-    hashes = [int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4]) for name in names]
-    shares = torch.tensor(hashes, dtype=torch.float64) / 2**32
-    held_out = shares < 0.1
-    # In a handful of pictures the rule may choose none or all; both parts need one.
-    held_out[shares.argmin()] = True
-    held_out[shares.argmax()] = False
-    return data.select(~held_out), data.select(held_out)
+    held_out = held_out_by_name(names)
+    begin = int((~held_out).sum())
+    if held_out[:begin].any():  # of a handful of pictures, the one that was to be held out could not be read
+        return data.select(~held_out), data.select(held_out)
+    return data.select(slice(begin)), data.select(slice(begin, None))
 
 
 def _same_classes(part: Dataset, held_out: Dataset, split: str) -> Dataset:

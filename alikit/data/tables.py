@@ -1,14 +1,18 @@
 """A folder `images/` with a table of attributes beside it: `attributes.csv`."""
 
 import csv
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ..errors import AlikitError
 from .dataset import Dataset
-from .images import existing, name_in, picture_files, read_pictures, square
+from .division import held_out_last
+from .images import existing, picture_files, read_pictures, readable_of, square
 
 TABLE, PICTURES = "attributes.csv", "images"
 SPLITS = ("train", "valid", "test")
@@ -20,7 +24,7 @@ class Row(NamedTuple):
     line: int
     image: str
     split: str
-    attributes: list[int]
+    attributes: bytes  # one each, 0 or 1: of a million rows of 40, lists would be half a GB
 
 
 def image_table(root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False) -> Dataset:
@@ -39,59 +43,69 @@ def image_table(root: str | Path, split: str = "train", size: int | None = None,
     return named_table(root, split, size, skip_corrupt)[0]
 
 
-def named_table(root: str | Path, split: str, size: int | None, skip_corrupt: bool) -> tuple[Dataset, list[str]]:
-    """`image_table`, and the name of each picture as the table gives it."""
+def named_table(
+    root: str | Path, split: str, size: int | None, skip_corrupt: bool, divided: bool = False
+) -> tuple[Dataset, list[str]]:
+    """`image_table`, and the name of each picture as the table gives it. Where it is to be `divided`, pictures that are
+    held out come last."""
     root = existing(root)
     attributes, rows = _read_table(root)
-    files = {file.relative_to(root / PICTURES).as_posix(): file for file in picture_files(root / PICTURES)}
+    strangers = set(picture_files(root / PICTURES))
     for row in rows:
-        if row.image not in files:
+        if row.image not in strangers:
             raise AlikitError(f"{root / TABLE} line {row.line}: there is no picture {PICTURES}/{row.image}")
-    if strangers := sorted(files.keys() - {row.image for row in rows}):
-        raise AlikitError(f"{PICTURES}/{strangers[0]} has no line in {root / TABLE}: write one, or move it elsewhere")
+        strangers.remove(row.image)
+    if strangers:
+        raise AlikitError(f"{PICTURES}/{min(strangers)} has no line in {root / TABLE}: write one, or move it elsewhere")
     rows = [row for row in rows if row.split == split]
     if not rows:
         raise AlikitError(f"{root / TABLE} has no line with split {split}: say which pictures are {split}")
-    listed = [files[row.image] for row in rows]
-    labels = torch.tensor([row.attributes for row in rows], dtype=torch.uint8)
+    if divided:
+        rows = held_out_last(rows, [row.image for row in rows])
+    names = [row.image for row in rows]
+    of_all = np.frombuffer(bytearray().join(row.attributes for row in rows), np.uint8)
+    labels = torch.from_numpy(of_all).view(len(rows), len(attributes))
     x, labels, known = read_pictures(
         root,
-        f"table-{split}-{size or 'as-is'}",
-        [root / TABLE, *listed],
-        lambda: (listed, labels, attributes),
+        f"table-{'divided' if divided else split}-{size or 'as-is'}",
+        chain([TABLE], (f"{PICTURES}/{name}" for name in names)),
+        lambda: (names, labels, attributes),
         square(size),
         skip_corrupt,
         root / PICTURES,
     )
-    unreadable = set(known["unreadable"])
-    names = [row.image for row in rows if name_in(files[row.image], root) not in unreadable]
-    return Dataset(f"table:{root.name}", x, labels, tuple(attributes)), names
+    return Dataset(f"table:{root.name}", x, labels, tuple(attributes)), readable_of(names, known)
 
 
 def has_splits(root: str | Path) -> bool:
     """Whether the table says which pictures are for what."""
-    return "split" in _lines(existing(root))[0]
+    return "split" in next(_lines(existing(root)))
 
 
-def _lines(root: Path) -> list[list[str]]:
+def _lines(root: Path) -> Iterator[list[str]]:
     """The table's lines, at least two, the names of the columns first."""
+    number = blank = 0
     try:
         with (root / TABLE).open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
-            while lines and not lines[-1]:  # a table may end in blank lines
-                lines.pop()
+            for line in csv.reader(file):
+                if not line:
+                    blank += 1
+                    continue
+                yield from ([] for _ in range(blank))  # not at the end, where a table may have some
+                yield line
+                number, blank = number + blank + 1, 0
     except FileNotFoundError:
         raise AlikitError(f"no {TABLE} in {root}: write one, or say folder:{root} for pictures alone") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AlikitError(f"cannot read {root / TABLE} ({error}): expected comma-separated text in UTF-8") from None
-    if len(lines) < 2:
+    if number < 2:
         raise AlikitError(f"{root / TABLE} names no pictures: give every picture one line below the names of columns")
-    return lines
 
 
 def _read_table(root: Path) -> tuple[list[str], list[Row]]:
     """The names of the attributes, and every line checked."""
-    table, (header, *lines) = root / TABLE, _lines(root)
+    table, lines = root / TABLE, _lines(root)
+    header = next(lines)
     columns = [column for column, name in enumerate(header) if column and name != "split"]
     if header[:1] != ["image"] or not columns:
         some = ", ".join(header[:4])
@@ -119,5 +133,5 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
                 absent = absent or value
                 if value != absent:
                     raise AlikitError(f"{where} {value!r}, and {absent!r} stands above: choose 0 and 1, or -1 and 1")
-        rows[image] = Row(number, image, split, [int(line[column] == "1") for column in columns])
+        rows[image] = Row(number, image, split, bytes(line[column] == "1" for column in columns))
     return [header[column] for column in columns], list(rows.values())

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from ..data.dataset import Dataset
-from ..data.labels import labels_to_spare
+from ..data.labels import few_labels, for_settings
 from ..errors import AlikitError
 from ..models import Game
 from ..networks import Maxout
@@ -67,8 +67,8 @@ def svm(features: Features, train: Dataset, held_out: Dataset, labels: int, draw
     C is chosen once, on the first draw, by the error on a fifth of the training examples, at most 10,000, that are in
     no draw; of equally good ones the middle. AlikitError where `labels` cannot be drawn, see `Dataset.labelled`.
     """
-    rest, validation = labels_to_spare(train)
-    chosen = [rest.labelled(labels, seed) for seed in (range(draws) if isinstance(draws, int) else draws)]
+    chosen = [few_labels(train, labels, seed) for seed in (range(draws) if isinstance(draws, int) else draws)]
+    validation = for_settings(train)
     cost, at_best = _choose(_Few(features, chosen[0]), _all(features, validation), validation.labels.numpy())
     test, truth = _all(features, held_out), held_out.labels.numpy()
     errors, unconverged = [], 0

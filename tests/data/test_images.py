@@ -1,6 +1,5 @@
 """Folders of pictures: what is read, what is refused, and what is kept for the next time."""
 
-import errno
 import logging
 import os
 from pathlib import Path
@@ -357,19 +356,11 @@ def test_a_folder_that_cannot_be_written_is_cached_at_home(pets, tmp_path, monke
     assert len(list((tmp_path / "home" / "alikit").iterdir())) == 1 and not caches(pets)
 
 
-@pytest.mark.parametrize("reason", ["full disk", "file in the way"])
-def test_without_a_cache_the_pictures_are_still_read(pets, tmp_path, monkeypatch, caplog, reason):
-    def half(tensors, file, metadata):
-        Path(file).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    if reason == "full disk":
-        monkeypatch.setattr(cache, "save_file", half)
-    else:
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path / "file"))
+def test_without_a_cache_the_pictures_are_still_read(pets, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
-        assert len(image_folder(pets)) == 3
+        assert [colour(picture) for picture in image_folder(pets).x] == [RED, RED, BLUE]
     assert len(caplog.messages) == 1 and "no cache written" in caplog.text
     assert not caches(pets)
 
