@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from . import parallel
 from .data import Dataset
 from .errors import AlikitError, Diverged
 from .models import AdversarialGame, Game
@@ -47,18 +48,20 @@ def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
 
 @contextmanager
 def _whole_step() -> Iterator[None]:
-    """Holds Ctrl-C back until the step is done: what half a step leaves behind cannot be gone on from."""
+    """Holds Ctrl-C and SIGTERM back until the step is done: what half a step leaves behind cannot be gone on from."""
     if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
         yield
         return
     held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if held:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(held[0])
 
 
 class Trainer:
@@ -80,7 +83,11 @@ class Trainer:
     labelled    the examples whose classes the model is told, `labelled_batch` of them added to each batch
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
-    Raises AlikitError where the batch is larger than the data, and for precise_bn in a game without a discriminator.
+    In one of several processes (see `parallel`) batch_size and labelled_batch are those of all together, and noise
+    comes from `seed`.
+
+    Raises AlikitError where the batch is larger than the data, for precise_bn in a game without a discriminator, and
+    for a batch that the processes cannot share out evenly.
     """
 
     def __init__(
@@ -114,13 +121,15 @@ class Trainer:
             raise AlikitError("precise_bn is not for conditional games: leave it out")
         if shifts and len(data.shape) != 3:
             raise AlikitError("a shifted point is another point: leave shifts out")
+        parallel.check_divides(batch_size, parallel.world())
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: look once for the quickest way
         # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = parallel.together(model.to(memory_format=torch.channels_last))
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
+        parallel.check_divides(self.labelled_batch, parallel.world(), "a batch of labelled examples,")
         self.flips, self.shifts, self.bf16 = flips, shifts, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
@@ -129,6 +138,7 @@ class Trainer:
         average = self._ramped(averaging) if ramp else get_ema_multi_avg_fn(averaging)
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
+        self._exchange = parallel.Exchange()
 
     @property
     def result(self) -> Game:
@@ -144,9 +154,14 @@ class Trainer:
         return self._precise[1]
 
     def one_step(self) -> dict[str, Tensor]:
-        """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses."""
+        """Every player's gradient is taken at the same parameters, then all of them move. Returns the losses.
+
+        Of several processes together; KeyboardInterrupt, the step done, where one of them was asked to stop.
+        """
+        parallel.own_noise(self.seed, self.step)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             losses, gradients = self.model.gradients(*self._batch(), self.players)
+        losses, gradients = self._exchange(losses, gradients)
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
                 # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
@@ -156,8 +171,11 @@ class Trainer:
         if self._average:
             self._average.update_parameters(self.model)
         self.step += 1
+        if self._exchange.stop:
+            raise KeyboardInterrupt
         return {player: loss.detach() for player, loss in losses.items()}
 
+    @parallel.stopping_together()
     def run(
         self,
         steps: int,
@@ -211,7 +229,7 @@ class Trainer:
             raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
 
     def _with_precise_statistics(self, model: Game) -> Game:
-        model, number = copy.deepcopy(model), min(EXAMPLES, len(self.data))
+        model, number = parallel.apart(copy.deepcopy(model)), min(EXAMPLES, len(self.data))
         batches = min(math.ceil(number * math.prod(self.data.shape) / AT_ONCE), number // 2)
         order = epoch_order(len(self.data), 0, self.seed)[:number].tensor_split(batches)
         with torch.random.fork_rng():
@@ -237,14 +255,14 @@ class Trainer:
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed)
-        index = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        index = parallel.share(self._order[position * self.batch_size : (position + 1) * self.batch_size])
         x, y = self.data.floats(index).to(self.model.device, non_blocking=True), None
         if self.conditions is not None:
             y = self.conditions[index].float()
         if self.labelled_batch:
             epoch, position = divmod(self.step, len(self.labelled) // self.labelled_batch)
             order = epoch_order(len(self.labelled), epoch, self.seed + 1)  # not that of the others
-            known = order[position * self.labelled_batch : (position + 1) * self.labelled_batch]
+            known = parallel.share(order[position * self.labelled_batch : (position + 1) * self.labelled_batch])
             x = torch.cat([x, self.labelled.floats(known).to(x.device)])
             y = self.labelled.labels[known].to(x.device)
         if self.flips:
