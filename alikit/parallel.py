@@ -42,12 +42,12 @@ def rank() -> int:
     return dist.get_rank() if is_together() else 0
 
 
-def check_divides(number: int, processes: int, what: str = "a batch") -> None:
-    """AlikitError where so many examples cannot be shared out evenly."""
+def check_divides(number: int, processes: int, what: str = "examples") -> None:
+    """AlikitError where so many examples a step cannot be shared out evenly."""
     if number % processes:
         raise AlikitError(
-            f"{what} of {number} cannot be shared out evenly over {processes} processes: "
-            f"choose a multiple of {processes}"
+            f"{number} {what} a step cannot be shared out evenly over {processes} processes: "
+            f"choose a multiple of {processes}, or another number of processes"
         )
 
 
@@ -151,7 +151,6 @@ def apart(model: nn.Module) -> nn.Module:
 
 
 _asked: list[int] = []  # the signals by which this process was asked to stop
-_parent = os.getppid()
 
 
 class Exchange:
@@ -162,7 +161,7 @@ class Exchange:
     """
 
     def __init__(self):
-        self.stop = False
+        self.stop, self._parent = False, os.getppid()
         self._earlier: tuple[Tensor, torch.cuda.Event] | None = None
 
     def __call__(
@@ -172,7 +171,7 @@ class Exchange:
         if not is_together():
             return losses, gradients
         parts = [*(g for own in gradients.values() for g in own), *(loss.detach() for loss in losses.values())]
-        asked = bool(_asked) or os.getppid() != _parent  # with nobody left to start them again, they stop too
+        asked = bool(_asked) or os.getppid() != self._parent  # with nobody left to start them again, they stop too
         flat = torch.cat([*(part.flatten() for part in parts), parts[0].new_full((1,), asked)])
         *means, flag = _summed(flat).div_(world()).split([*(part.numel() for part in parts), 1])
         self.stop = self._heard(flag)
@@ -190,7 +189,10 @@ class Exchange:
         if earlier is None:
             return False
         earlier[1].synchronize()
-        return earlier[0].item() > 0
+        stop = earlier[0].item() > 0
+        if stop:
+            self._earlier = None  # it says the same, and whoever goes on after all is not to hear it
+        return stop
 
 
 @contextmanager

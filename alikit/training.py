@@ -129,7 +129,7 @@ class Trainer:
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
-        parallel.check_divides(self.labelled_batch, parallel.world(), "a batch of labelled examples,")
+        parallel.check_divides(self.labelled_batch, parallel.world(), "labelled examples")
         self.flips, self.shifts, self.bf16 = flips, shifts, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found

@@ -240,10 +240,8 @@ def refused(**options) -> str:
 
 
 def test_a_batch_that_two_cannot_share(both):
-    odd = "a batch of 5 cannot be shared out evenly over 2 processes: choose a multiple of 2"
-    odd_labels = (
-        "a batch of labelled examples, of 3 cannot be shared out evenly over 2 processes: choose a multiple of 2"
-    )
+    why = "a step cannot be shared out evenly over 2 processes: choose a multiple of 2, or another number of processes"
+    odd, odd_labels = f"5 examples {why}", f"3 labelled examples {why}"
     for found in both:
         assert (found["odd"], found["odd labels"]) == (odd, odd_labels)
 
@@ -420,7 +418,7 @@ def test_gone_on_with_by_one(stopped, tmp_path, monkeypatch):
     ("options", "said"),
     [
         ("--devices 2 --strategy fsdp", "no strategy called 'fsdp': there is ddp"),
-        ("--devices 2 --batch 51", "a batch of 51 cannot be shared out evenly over 2 processes"),
+        ("--devices 2 --batch 51", "51 examples a step cannot be shared out evenly over 2 processes"),
         ("--num-nodes 2", "add --rendezvous HOST:PORT"),
         ("--devices 2 --rendezvous node01:29500", "one machine needs no --rendezvous"),
         ("--num-nodes 2 --rendezvous node01", "--rendezvous is HOST:PORT"),
