@@ -3,6 +3,7 @@
 alikit recipes
 alikit train digits --steps 2000 --seed 0 --out runs/digits
 alikit resume runs/digits --steps 4000
+alikit train cifar10 --devices 4        alikit resume runs/cifar10-seed0 --devices 4
 alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
 alikit train cifar10-small --data folder:PATH --epochs 60
 alikit train digits-semi --labels 50 --seed 0
@@ -26,6 +27,7 @@ import shlex
 import statistics
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +37,7 @@ from tqdm import tqdm
 
 import alikit
 
-from . import records, runs
+from . import launch, parallel, records, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
@@ -63,6 +65,15 @@ SaveEvery = Annotated[
     float, typer.Option(help="Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
 ]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave unreadable files out of a folder.")]
+Devices = Annotated[
+    int | None,
+    typer.Option(help="Processes on this machine, each with a GPU, or a share of the cores: one by default.", min=1),
+]
+Nodes = Annotated[int, typer.Option("--num-nodes", help="Machines; give each the same command.", min=1)]
+Rendezvous = Annotated[
+    str | None, typer.Option(help="Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
+]
+Strategy = Annotated[str, typer.Option(help="How processes share the work: ddp, each its part of every batch.")]
 Attributes = Annotated[
     str | None,
     typer.Option(
@@ -135,6 +146,10 @@ def train(
     save_every: SaveEvery = 60,
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
+    devices: Devices = None,
+    num_nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
+    strategy: Strategy = "ddp",
 ) -> None:
     """Train a recipe into a new run folder."""
     row = _recipe(recipe)
@@ -165,7 +180,11 @@ def train(
     name = data or row.data
     if size is None and _is_resized(name):
         size = row.networks.size
-    parts = load(name, size, skip_corrupt, download)
+    status = launch.launch(out, batch or row.batch_size, devices, num_nodes, rendezvous, strategy)
+    if status is not None:
+        raise typer.Exit(status)
+    with parallel.in_turn():
+        parts = load(name, size, skip_corrupt, download)
     settings = {
         "recipe": recipe,
         "data": name,
@@ -189,7 +208,8 @@ def train(
     trainer = runs.trainer(settings, parts[0])
     if epochs:
         settings["steps"] = epochs * trainer.epoch_steps
-    runs.create(out, settings)
+    if parallel.rank() == 0:
+        runs.create(out, settings)
     _run(trainer, parts, out, settings["steps"], save_every)
 
 
@@ -199,11 +219,19 @@ def resume(
     steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
     save_every: SaveEvery = 60,
     data: Data = None,
+    devices: Devices = None,
+    num_nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
+    strategy: Strategy = "ddp",
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
     settings = runs.settings(run)
+    status = launch.launch(run, settings["batch_size"], devices, num_nodes, rendezvous, strategy)
+    if status is not None:
+        raise typer.Exit(status)
     state = None if runs.is_untouched(run) else runs.checkpoint(run)
-    parts = _data(run, settings, data)
+    with parallel.in_turn():
+        parts = _data(run, settings, data)
     runs.check_same(settings, parts)
     # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
     trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
@@ -211,14 +239,16 @@ def resume(
         trainer.resume(state) if state else None
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
         raise AlikitError(f"the checkpoint in {run} is not of this run: train again into a new folder") from None
-    runs.tidy(run)
     steps = steps or settings["steps"]
     more = steps > settings["steps"]
     # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
     evaluated = any("images_per_second" not in line for line in runs.metrics(run))
     if trainer.step > steps or (trainer.step == steps and evaluated):
         raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
-    if more:
+    parallel.barrier()  # all have read what is there
+    if parallel.rank() == 0:
+        runs.tidy(run)
+    if more and parallel.rank() == 0:
         commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
         runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
     _run(trainer, parts, run, steps, save_every)
@@ -546,12 +576,17 @@ def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
 
 
+@parallel.terminated_like_ctrl_c()
 def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int, save_every: float) -> None:
-    """Trains with a progress bar, logging and drawing as it goes; Ctrl-C saves."""
+    """Trains with a progress bar, logging and drawing as it goes; Ctrl-C saves. Of several processes the first does."""
     every = max(1, min(100, steps // 10))
-    runs.rewind_log(out, trainer.step)
     drawn = every * max(10, steps // every // 20)  # how often; more of a long run than twenty no one looks at
     milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES}
+    if parallel.rank():
+        with suppress(KeyboardInterrupt, Diverged):  # the first process is told the same, and says so
+            trainer.run(steps, every, also=milestones)
+        return parallel.leave()
+    runs.rewind_log(out, trainer.step)
     if trainer.step == 0:
         runs.save(out, trainer)  # so that there is always something to go on from
     saved, saved_at = trainer.step, time.monotonic()
@@ -595,7 +630,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         except Diverged as error:
             raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
         runs.save(out, trainer)
-        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps)])
+        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *launch.flags()])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
     except Diverged as error:
@@ -608,6 +643,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         again = shlex.join(["alikit", "evaluate", str(out)])
         typer.echo(f"measured on {len(held_out)} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
     typer.echo(f"weights, log and pictures in {out}")
+    parallel.leave()
 
 
 def _vital_signs(model: Game, watched: Dataset) -> dict[str, float]:
@@ -650,10 +686,15 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False))
+    except typer.Abort:  # Ctrl-C where there is nothing to save
+        sys.exit(launch.STOPPED)
+    except parallel.Lost:
+        sys.exit(launch.LOST)
     except UsageError as error:
         typer.echo(f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", err=True)
     except (AlikitError, OSError) as error:  # OSError: a full disk, say
-        typer.echo(f"alikit: {error}", err=True)
+        if launch.speaks():
+            typer.echo(f"alikit: {error}", err=True)
     sys.exit(2)
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from .losses import P, Q, class_surprise, disagreement, realness
 from .models import ALI, GAN, Game
+from .parallel import mean_of_all
 from .views import shifted
 
 
@@ -96,7 +97,7 @@ class FeatureMatchingGAN(_Classes, GAN):
         (_,), (x_tilde,) = self.pairs(x)
         features = self.discriminator.features(torch.cat([x, x_tilde]))
         q_logits, p_logits = self.discriminator.verdict(features).chunk(2)
-        of_x, of_x_tilde = (half.float().mean(0) for half in features.chunk(2))
+        of_x, of_x_tilde = (mean_of_all(half.float().mean(0)) for half in features.chunk(2))
         found = self._surprises(self.realness(q_logits), self.realness(p_logits))
         if y is not None:
             found["discriminator"] = found["discriminator"] + self.owed((x,), q_logits, y)

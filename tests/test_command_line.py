@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -545,6 +546,32 @@ def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(alikit):
     assert alikit("train digits --steps 300 --batch 20 --out whole").status == 0
     assert same_weights(Path("my run"), Path("whole"))
     assert runs.metrics(Path("my run"))[-1] == runs.metrics(Path("whole"))[-1]
+
+
+def test_sigterm_saves_as_ctrl_c_does(alikit):
+    """By which a cluster asks for its machine back. What comes twice, to a process and to its group, counts once."""
+
+    def preempt() -> None:
+        log, deadline = Path("run/metrics.jsonl"), time.monotonic() + 60
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.002)
+
+    beside = threading.Thread(target=preempt)
+    unheeded = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so that a third one, after all, does not end the tests
+    beside.start()
+    try:
+        finished = alikit("train digits --steps 300 --batch 20 --out run")
+    finally:
+        beside.join()
+        signal.signal(signal.SIGTERM, unheeded)
+    last = r"stopped at step (\d+) of 300, saved; go on with: alikit (.*)"
+    step, rest = re.fullmatch(last, finished.err.splitlines()[-1]).groups()
+    assert finished.status == 130 and 30 <= int(step) < 300
+    assert runs.checkpoint(Path("run"))["step"] == int(step)
+    assert alikit(rest).status == 0
 
 
 def reports(run: Path) -> list[dict]:

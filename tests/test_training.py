@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from alikit import parallel
 from alikit.convolutions import Quick
 from alikit.data import Dataset
 from alikit.errors import AlikitError, Diverged
@@ -462,21 +463,23 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_waits_for_the_end_of_the_step():
+def test_ctrl_c_waits_for_the_end_of_the_step(number):
     states = []
     for interrupted in (False, True):
         torch.manual_seed(0)
-        model = Recorder(at=lambda step, on=interrupted: on and step == 3 and signal.raise_signal(signal.SIGINT))
+        model = Recorder(at=lambda step, on=interrupted: on and step == 3 and signal.raise_signal(number))
         trainer = Trainer(model, count(12), batch_size=4)
         if interrupted:
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt), parallel.terminated_like_ctrl_c():
                 trainer.run(steps=6)
         else:
             trainer.run(steps=3)
         states.append(trainer.state())
     assert states[1]["step"] == 3 and equal(*states)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_training_in_a_thread():
