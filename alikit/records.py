@@ -43,7 +43,6 @@ from .evaluation import METRICS, AttributeJudge, attributes, codes, measured, pr
 from .evaluation.examples import told
 from .evaluation.factors import scales
 from .evaluation.measured import named, same_chance
-from .figures import few_colours, grid, learning_figure, strips
 from .models import Game
 from .recipes import RECIPES
 
@@ -237,6 +236,8 @@ def _write(file: Path, content: bytes) -> None:
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
+    from .figures import grid, learning_figure  # matplotlib takes a while to import: only where pictures are drawn
+
     some = held_out.some(60)
     y, x = told(model, some), some.floats()[:30]
     pairs = min(6, len(x) // 2)
@@ -278,6 +279,8 @@ def _switches(model: Game, train: Dataset, held_out: Dataset, out: Path) -> dict
 def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out: Path) -> None:
     """One attribute after the other switched, of codes from the prior and of held-out pictures, and the paper's grid of
     one z: the first that chance gives, no chosen one."""
+    from .figures import strips
+
     some, names = held_out.some(SWITCHED), held_out.classes
     y = some.conditions()
     with same_chance():
@@ -303,4 +306,6 @@ def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out
 
 def _save(picture: Image.Image, file: Path) -> None:
     """A record's pictures are for looking at, and many: they are kept in few colours."""
+    from .figures import few_colours
+
     runs.save_picture(few_colours(picture), file)

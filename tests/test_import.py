@@ -50,6 +50,11 @@ def test_import():
     assert finished.stdout.strip() == "[]"
 
 
+def test_what_takes_long_to_import_waits_until_it_is_used():
+    finished = run("import alikit; print(sorted({'sklearn', 'scipy', 'matplotlib.figure'} & sys.modules.keys()))")
+    assert finished.stdout.strip() == "[]", finished.stderr
+
+
 def test_recipes():
     finished = run(COMMAND, "recipes")
     assert finished.returncode == 0, finished.stderr

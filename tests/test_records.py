@@ -159,7 +159,7 @@ def record_again(made: Path, out: Path, **changes) -> dict:
 def test_a_record_is_replaced_whole(made, noise, tmp_path, monkeypatch):
     shutil.copytree(noise, tmp_path / "kept")
     before = {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()}
-    monkeypatch.setattr("alikit.records.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
+    monkeypatch.setattr("alikit.figures.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
     with pytest.raises(pytest.fail.Exception):
         record_again(made, tmp_path / "kept")
     assert {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()} == before
@@ -182,7 +182,7 @@ def test_a_record_survives_a_kill(made, noise, tmp_path, monkeypatch, killed_aft
         (before.parent / "new").mkdir(parents=True, exist_ok=True)
         (before.parent / "new" / "settings.json").touch()
     with monkeypatch.context() as patch:
-        patch.setattr("alikit.records.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
+        patch.setattr("alikit.figures.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
         with pytest.raises(pytest.fail.Exception):
             record_again(made, out)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from ..data.mixture import GridMixture
@@ -95,6 +94,8 @@ def _purity(z_hat: Tensor, labels: Tensor) -> float:
     z_hat, own = z_hat.cpu()[finite], labels[finite]
     if len(own) < 2:
         return 0.0
+    from sklearn.neighbors import NearestNeighbors  # a second to import: only where it is used
+
     found = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(own) - 1)).fit(z_hat.numpy())
     nearest = torch.from_numpy(found.kneighbors(return_distance=False))
     return (own[nearest] == own[:, None]).sum().item() / (NEIGHBOURS * len(labels))
