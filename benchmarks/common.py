@@ -14,6 +14,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -95,6 +97,16 @@ def hardware() -> str:
     return f"{processor}, {os.cpu_count()} cores, {gpu}"
 
 
+def run(arguments: list, what: str, **how) -> subprocess.CompletedProcess:
+    """A Python process of its own, started from the checkout. AlikitError, beginning with `what`, where it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **how)
+    if finished.returncode:
+        why = (finished.stderr.strip() or f"ended with status {finished.returncode}").splitlines()[-1]
+        raise AlikitError(f"{what}: {why}")
+    return finished
+
+
 def read(file: Path, command: str) -> dict:
     """The contents of a kept file. AlikitError, naming the command that makes it anew, where it is damaged."""
     try:
@@ -122,7 +134,7 @@ def stand_in(recipe: Recipe, n: int) -> Dataset:
     if recipe.is_conditional and attributes:
         return replace(data, labels=torch.randint(2, (n, attributes), dtype=torch.uint8))
     if recipe.has_labels or recipe.is_conditional:
-        return replace(data, labels=torch.arange(n) % 10)
+        return replace(data, labels=torch.arange(n) % 10, classes=tuple("0123456789"))
     return data
 
 

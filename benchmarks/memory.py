@@ -9,7 +9,6 @@ system may drop.
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -23,12 +22,12 @@ from tqdm import tqdm
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 
-from .common import ROOT, device, few, spread, stand_in, summary, table
+from .common import device, few, run, spread, stand_in, summary, table
 
 STATUS = Path("/proc/self/status")
 STEPS, ENOUGH = 3, 10.0  # full steps of a recipe, but after the second none once so many seconds are over
 EVERY = 0.002  # seconds between two looks
-AT_ONCE = 2  # processes, of one thread each
+AT_ONCE, ROOM = 2, 16 * 2**30  # processes of one thread each, where there are so many bytes for the two largest
 TITLE = "Memory"
 
 
@@ -93,19 +92,16 @@ def train(name: str) -> dict:
 
 def apart(name: str) -> dict:
     """`train` in a fresh process, with one thread."""
-    command = [sys.executable, "-m", "benchmarks.memory", name]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if finished.returncode:
-        why = (finished.stderr.strip() or f"ended with status {finished.returncode}").splitlines()[-1]
-        raise AlikitError(f"no memory measured of {name}: {why}")
+    finished = run(["-m", "benchmarks.memory", name], f"no memory measured of {name}", env=environment)
     return json.loads(finished.stdout)
 
 
 def measure(names: tuple[str, ...] = tuple(RECIPES)) -> dict:
     """Every recipe once; what importing adds to, over all the processes."""
     mib("RssAnon")  # or the first process would say that there is none
-    at_once = 1 if device() == "cuda" else min(AT_ONCE, os.cpu_count())
+    has_room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > ROOM
+    at_once = min(AT_ONCE, os.cpu_count()) if has_room and device() == "cpu" else 1
     with ThreadPoolExecutor(at_once) as pool:
         measured = list(tqdm(pool.map(apart, names), total=len(names), unit=" recipes", disable=None))
     return {

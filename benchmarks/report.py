@@ -61,7 +61,7 @@ def _section(name: str, found: dict | None, out: Path) -> str:
     try:
         versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
         load = "" if found["load"] is None else f"; load {found['load']:g} before it began"
-        threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+        threads = _threads(found)
         setting = f"`{found['command']}`, {found['date']}; {found['hardware']}{load}; {threads}; {versions}."
         return "\n\n".join([f"## {module.TITLE}", *module.told(found), setting])
     except NOT_WELL_FORMED:
@@ -106,13 +106,17 @@ def _of_steps(steps: dict[Path, dict]) -> str:
     )
 
 
+def _threads(found: dict) -> str:
+    return f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+
+
 def _of_step(found: dict) -> list:
     batch = found["batch"]
 
     def images(name: str) -> str:
         return spread({key: batch * rate for key, rate in found[name].items()})
 
-    place = found["device"] if found["device"] != "cpu" else f"processor, threads: {found['threads']}"
+    place = found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}"
     precision = f", {found['precision']}" if "precision" in found else ""
     return [
         found["recipe"],

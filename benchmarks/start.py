@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from alikit.errors import AlikitError
 
-from .common import ROOT, few, spread, summary, table
+from .common import ROOT, few, run, spread, summary, table
 
 IMPORT_ROUNDS, SHARES_ROUNDS, NOTEBOOK_ROUNDS = 7, 3, 3
 MODULES = ("torch", "alikit")
@@ -27,13 +27,14 @@ TITLE = "Waiting"
 
 def import_seconds(module: str) -> float:
     """Of the import alone, in a fresh process; Python's own start is before it."""
-    return float(_python("-c", IMPORT.format(module)).stdout)
+    return float(run(["-c", IMPORT.format(module)], f"import {module} failed").stdout)
 
 
 def import_shares(module: str = "alikit") -> dict[str, float]:
     """Which packages' own code an import spends its time in, shares of it, the largest first."""
     own: dict[str, int] = {}
-    for line in _python("-X", "importtime", "-c", f"import {module}").stderr.splitlines():
+    said = run(["-X", "importtime", "-c", f"import {module}"], f"import {module} failed").stderr
+    for line in said.splitlines():
         head, _, rest = line.partition("import time:")
         itself, *_, name = rest.split("|") if rest.count("|") == 2 else [""]
         if not head and itself.strip().isdigit():
@@ -42,13 +43,6 @@ def import_shares(module: str = "alikit") -> dict[str, float]:
             own[package] = own.get(package, 0) + int(itself)
     total = sum(own.values())
     return dict(sorted(((name, part / total) for name, part in own.items()), key=lambda item: -item[1]))
-
-
-def _python(*arguments: str) -> subprocess.CompletedProcess:
-    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-    if finished.returncode:
-        raise AlikitError(f"python {' '.join(arguments)} failed: {finished.stderr.strip().splitlines()[-1]}")
-    return finished
 
 
 def first_cell(path: Path) -> tuple[float, float]:
@@ -117,18 +111,23 @@ def tests(file: Path) -> dict | None:
     """What the last `make test` came to, of the file that it wrote; None without."""
     if not file.is_file():
         return None
-    suite = next(_results(file).iter("testsuite"), None)
-    if suite is None:
-        raise AlikitError(f"{file} holds no test results: run make test, or remove it")
-    counts = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
-    return {"seconds": float(suite.get("time")), "date": suite.get("timestamp", "")[:10], **counts}
+    try:
+        suite = next(_results(file).iter("testsuite"))
+        counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+        return {"seconds": float(suite.attrib["time"]), "date": suite.attrib["timestamp"][:10], **counts}
+    except (StopIteration, LookupError, ValueError):
+        raise _unreadable(file) from None
 
 
 def _results(file: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError):
-        raise AlikitError(f"{file} is missing or damaged: run make test, or remove it") from None
+        raise _unreadable(file) from None
+
+
+def _unreadable(file: Path) -> AlikitError:
+    return AlikitError(f"{file} holds no test results: run make test, or remove it")
 
 
 def measure(
@@ -136,7 +135,7 @@ def measure(
     shares_rounds: int = SHARES_ROUNDS,
     notebook_rounds: int = NOTEBOOK_ROUNDS,
     folder: Path = ROOT / "notebooks",
-    with_widgets: bool = True,
+    panels: bool = True,
 ) -> dict:
     """Imports in fresh processes, in turn and after one that is not counted; the rest as the functions above say."""
     found: dict[str, list[float]] = {module: [] for module in MODULES}
@@ -154,7 +153,7 @@ def measure(
         "shares": shares,
         "notebook_rounds": notebook_rounds,
         "notebooks": notebooks(folder, notebook_rounds),
-        "widgets": widgets() if with_widgets else None,
+        "widgets": widgets() if panels else None,
         "tests": tests(TESTS),
     }
 

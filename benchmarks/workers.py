@@ -1,8 +1,6 @@
 """The time of a small study against its number of workers. `alikit bench workers` writes what it finds."""
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,10 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from alikit.errors import AlikitError
 from alikit.studies import STUDIES
 
-from .common import ROOT, line, log_axes, spread, summary, table
+from .common import line, log_axes, run, spread, summary, table
 
 STUDY, RUNS, STEPS = "mixture", 2, 500
 WORKERS = (1, 2, 4)
@@ -24,14 +21,10 @@ TITLE = "Workers of a study"
 def study(workers: int, number: int, steps: int) -> float:
     """Seconds that the command takes, from nothing to the last line."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "alikit", "study", STUDY, "--runs", number, "--steps", steps]
-        command += ["--workers", workers, "--threads", 1, "--out", Path(folder) / "study"]
+        command = ["-m", "alikit", "study", STUDY, "--runs", number, "--steps", steps, "--workers", workers]
         begin = time.perf_counter()
-        finished = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
-        seconds = time.perf_counter() - begin
-    if finished.returncode:
-        raise AlikitError(f"the study did not run through: {finished.stderr.strip().splitlines()[-1]}")
-    return seconds
+        run([*command, "--threads", 1, "--out", Path(folder) / "study"], "the study did not run through")
+        return time.perf_counter() - begin
 
 
 def measure(workers: tuple[int, ...] = WORKERS, number: int = RUNS, steps: int = STEPS, rounds: int = ROUNDS) -> dict:
