@@ -17,7 +17,8 @@ HEAD = f"""# Benchmarks
 How fast alikit is, how the cost grows, what memory it takes and how long one waits. Each section is measured anew by
 the one command that it names, all of them by `make bench`; then `alikit bench report` writes what follows, every number
 of it from the files beside this page. Numbers are medians, in brackets their quartiles. "Load" is how many processes
-were at work in the minute before a measurement began: above 0 the machine was not quiet.
+were at work in the minute before a measurement began, the benchmark before it among them: above the number of cores the
+machine was busy with other things too, and the numbers are worse than it can do.
 
 {BEGIN}
 {END}

@@ -145,12 +145,12 @@ def measure(
         for module in MODULES:
             found[module].append(import_seconds(module))
     rounds = [import_shares() for _ in range(shares_rounds)]
-    shares = {name: round(sum(one.get(name, 0.0) for one in rounds) / len(rounds), 4) for name in rounds[0]}
+    mean = {name: round(sum(one.get(name, 0.0) for one in rounds) / len(rounds), 4) for name in rounds[0]}
     return {
         "imports": {module: summary(seconds) for module, seconds in found.items()},
         "import_rounds": import_rounds,
         "goal": GOAL,
-        "shares": shares,
+        "shares": dict(sorted(mean.items(), key=lambda item: -item[1])),
         "notebook_rounds": notebook_rounds,
         "notebooks": notebooks(folder, notebook_rounds),
         "widgets": widgets() if panels else None,
