@@ -192,9 +192,10 @@ def test_mistakes(command, monkeypatch, line, message):
     assert status == 2 and not out and message in err and err.count("\n") == 1
 
 
-def test_outside_a_checkout(command, monkeypatch, tmp_path):
+@pytest.mark.parametrize("line", ["step digits", "batch", "report"])
+def test_outside_a_checkout(command, monkeypatch, tmp_path, line):
     monkeypatch.setattr(alikit, "__file__", str(tmp_path / "alikit" / "__init__.py"))
-    status, out, err = command("bench step digits")
+    status, out, err = command(f"bench {line}")
     assert (status, out) == (2, "")
     assert err == "alikit: the benchmarks do not come with the installed package: run this in a checkout of alikit\n"
 
@@ -220,6 +221,7 @@ def small(tmp_path_factory) -> dict[str, dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common.benchmark("workers"), "study", lambda count, number, steps: 40 * number * steps / count)
         patch.setattr(common.benchmark("start"), "import_seconds", {"torch": 1.5, "alikit": 2.5}.get)
+        patch.setattr(common.benchmark("start"), "TESTS", notebooks / "none.xml")
         return {name: common.benchmark(name).measure(**how[name]) for name in report.NAMES}
 
 
@@ -293,6 +295,7 @@ def test_the_page_is_made_of_the_files_alone(kept, monkeypatch, tmp_path):
     page = (kept / "README.md").read_text()
     assert (kept / "batch.png").is_file() and page.startswith("# Benchmarks\n")
     assert "ot measured" not in page.replace("Not measured: run `make test`", "")
+    assert "The goal, under 2 s, is missed here." in page
     for picture in re.findall(r"!\[.*\]\((.*)\)", page):
         assert (kept / picture).is_file()
     rows = [row for row in page.splitlines() if row.startswith("| digits | 64 |")]
