@@ -8,13 +8,14 @@ FIRST := $(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
 # Jupyter refuses to run as root unless told that this is meant, as it is in a container.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test tour handout clean
+.PHONY: help lab test tour handout bench clean
 
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
 	@echo 'make test      run everything: lint, unit tests, every notebook cell'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
+	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in half an hour'
 	@echo 'make clean     remove build'
 
 lab: .venv/.installed
@@ -25,13 +26,19 @@ test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
-	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg --durations=12 $(OPTIONS)
+	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 
 tour: .venv/.installed
 	$(IN_VENV) tools/tour.py $(OPTIONS)
 
 handout: .venv/.installed
 	$(IN_VENV) tools/handout.py $(OPTIONS)
+
+bench: .venv/.installed
+	for recipe in svhn 'svhn --float32' cifar10 celeba cifar10-small mixture-ali-paper; do \
+	  $(IN_VENV) -m alikit bench step $$recipe --seconds 90 --out results/benchmarks || exit 1; done
+	for name in batch size workers loading memory start report; do \
+	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
 clean:
 	rm -rf build

@@ -12,13 +12,13 @@ alikit train faces-conditional --steps 300
 alikit sample runs/faces-conditional-seed0 --attributes Eyeglasses,-Young
 alikit record runs/cifar10-small-seed0        alikit report results
 alikit study mixture --runs 2 --steps 500 --out runs/study
-alikit bench step mixture-ali-paper
+alikit bench step svhn        alikit bench memory        alikit bench report
 """
 
 import dataclasses
 import difflib
 import functools
-import importlib.util
+import importlib
 import json
 import logging
 import os
@@ -29,6 +29,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import torch
@@ -81,6 +82,10 @@ Attributes = Annotated[
         metavar="NAMES",
     ),
 ]
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)]
+Seconds = typer.Option(help="How long to measure, about.", min=0.1, max=3600)
+BENCHMARKS = Path("results/benchmarks")
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
 MEASURED = 500  # held-out examples that are measured at the end of training; `alikit evaluate` takes all
@@ -481,11 +486,12 @@ def step(
     recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
     batch: Annotated[int | None, typer.Option(help="Examples a step; the recipe's own by default.", min=2)] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)] = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.", min=0.1, max=3600)] = 20.0,
+    threads: Threads = None,
+    seconds: Annotated[float, Seconds] = 20.0,
     float32: Annotated[
         bool, typer.Option("--float32", help="Ours in plain float32, by PyTorch's own layers, like the textbook's.")
     ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep the line in, for alikit bench report.")] = None,
 ) -> None:
     """Our training step beside the textbook's, alternating; prints one JSON line.
 
@@ -504,15 +510,81 @@ def step(
         raise AlikitError(f"no device called {device!r}: choose cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise AlikitError("PyTorch finds no CUDA device here: say --device cpu")
-    file = Path(alikit.__file__).parents[1] / "benchmarks" / "step.py"
-    if not file.is_file():
-        raise AlikitError("the benchmarks do not come with the installed package: run this in a checkout of alikit")
-    spec = importlib.util.spec_from_file_location("step", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     if threads:
         torch.set_num_threads(threads)
-    _say(module.compare(recipe, batch or row.batch_size, seconds, device, float32))
+    common = _benchmark("common")
+    if out:
+        common.check_writable(out)
+    begun = common.setting(_command())
+    found = _benchmark("step").compare(recipe, batch or row.batch_size, seconds, device, float32)
+    if out:
+        what = [recipe, f"batch{batch}" if batch else "", "float32" if float32 else "", device.replace("cpu", "")]
+        common.keep_step(out / f"{'-'.join(['step', *filter(None, what)])}.json", begun, found)
+    _say(found)
+
+
+@bench.command()
+def batch(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[float, Seconds] = 90.0) -> None:
+    """Examples a second against the size of the batch: pictures by the laptop networks, and the toy."""
+    _measure("batch", out, threads, seconds=seconds)
+
+
+@bench.command()
+def size(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[float, Seconds] = 60.0) -> None:
+    """Pictures a second against their size, of recipes with 8, 32 and 64 pixels a side; slow ones take longer."""
+    _measure("size", out, threads, seconds=seconds)
+
+
+@bench.command()
+def workers(out: Out = BENCHMARKS) -> None:
+    """The time of a small study against its number of workers. Some minutes."""
+    _measure("workers", out)
+
+
+@bench.command()
+def loading(out: Out = BENCHMARKS) -> None:
+    """The time to load a folder against its number of pictures, made for it and thrown away. Some minutes."""
+    _measure("loading", out)
+
+
+@bench.command()
+def memory(out: Out = BENCHMARKS) -> None:
+    """Peak memory of a few steps of each recipe, each in a process of its own. Some minutes; on Linux."""
+    _measure("memory", out)
+
+
+@bench.command()
+def start(out: Out = BENCHMARKS) -> None:
+    """How long one waits: for the import, for each notebook's first cell, for a panel, for make test. Some minutes."""
+    _measure("start", out)
+
+
+@bench.command(name="report")
+def bench_report(out: Out = BENCHMARKS) -> None:
+    """Write README.md of the folder from the files that lie there; nothing is measured."""
+    typer.echo(f"{_benchmark('report').write_report(out)} benchmarks in {out / 'README.md'}")
+
+
+def _measure(name: str, out: Path, threads: int | None = None, **how) -> None:
+    common = _benchmark("common")
+    if threads:
+        torch.set_num_threads(threads)
+    common.keep(name, out, _command(), **how)
+    typer.echo(f"measured, in {out / name}.json; alikit bench report{_elsewhere(out)} puts it on the page")
+
+
+def _elsewhere(out: Path) -> str:
+    return "" if out == BENCHMARKS else f" --out {shlex.quote(str(out))}"
+
+
+def _benchmark(name: str) -> ModuleType:
+    """A module of benchmarks/, which lies beside the package in a checkout."""
+    root = Path(alikit.__file__).parents[1]
+    if not (root / "benchmarks" / f"{name}.py").is_file():
+        raise AlikitError("the benchmarks do not come with the installed package: run this in a checkout of alikit")
+    if str(root) != sys.path[0]:  # first, for others have installed something of that name
+        sys.path.insert(0, str(root))
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _names(attributes: str) -> list[str]:

@@ -35,14 +35,15 @@ def write_report(results: Path) -> int:
     folders |= {file.parent for file in results.glob("*/metrics.json") if (file.parent / "settings.json").is_file()}
     found = {folder: runs.settings(folder) for folder in sorted(folders)}
     parts = [_table(found), *(_section(folder, known) for folder, known in found.items())]
-    new = _filled(text, page, (BEGIN, END), parts)
+    new = filled(text, page, (BEGIN, END), parts)
     if ASKED_BEGIN in text or ASKED_END in text:
-        new = _filled(new, page, (ASKED_BEGIN, ASKED_END), _asked(found))
+        new = filled(new, page, (ASKED_BEGIN, ASKED_END), _asked(found))
     runs.write_whole(page, lambda file: file.write_text(new))
     return len(found)
 
 
-def _filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> str:
+def filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> str:
+    """A page's text with `parts` between its two marks, in place of what stood there. AlikitError without the marks."""
     begin, end = marks
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise AlikitError(f"{page} must hold the lines {begin} and {end}, once and in this order: add them")

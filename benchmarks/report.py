@@ -1,0 +1,139 @@
+"""The page of the benchmarks, which `alikit bench report` writes from the files beside it; nothing is measured."""
+
+from pathlib import Path
+
+from alikit import runs
+from alikit.errors import AlikitError
+from alikit.report import filled
+
+from .common import NOT_WELL_FORMED, benchmark, damaged, few, picture, read, spread, table
+
+NAMES = ("batch", "size", "workers", "loading", "memory", "start")
+BEGIN, END = "<!-- benchmarks: written by alikit bench report -->", "<!-- end of benchmarks -->"
+# Ours beside the textbook's on one GPU, wanted as long as it was not measured on any.
+WANTED = [(recipe, batch) for recipe in ("svhn", "cifar10", "celeba") for batch in (100, 1000)]
+HEAD = f"""# Benchmarks
+
+How fast alikit is, how the cost grows, what memory it takes and how long one waits. Each section is measured anew by
+the one command that it names, all of them by `make bench`; then `alikit bench report` writes what follows, every number
+of it from the files beside this page. Numbers are medians, in brackets their quartiles. "Load" is how many processes
+were at work in the minute before a measurement began, the benchmark before it among them: above the number of cores the
+machine was busy with other things too, and the numbers are worse than it can do.
+
+{BEGIN}
+{END}
+"""
+
+
+def write_report(out: Path) -> int:
+    """Writes what stands between the two marks of out/README.md; the rest stays, and a page that is missing is made, as
+    is a plot. Returns how many benchmarks it tells of. AlikitError for a file that is damaged, and without marks."""
+    page = out / "README.md"
+    if not out.is_dir():
+        raise AlikitError(f"no folder {out}: measure something first, with alikit bench {NAMES[0]} --out {out}")
+    text = page.read_text(encoding="utf-8") if page.exists() else HEAD
+    found = {name: read(out / f"{name}.json", _command(name)) for name in NAMES if (out / f"{name}.json").is_file()}
+    steps = {file: read(file, _step_command(file)) for file in sorted(out.glob("step-*.json"))}
+    new = filled(
+        text, page, (BEGIN, END), [_of_steps(steps), *(_section(name, found.get(name), out) for name in NAMES)]
+    )
+    for name in found:
+        if hasattr(benchmark(name), "draw") and not (out / f"{name}.png").is_file():
+            picture(benchmark(name), found[name], out / f"{name}.png")
+    try:
+        runs.write_whole(page, lambda file: file.write_text(new, encoding="utf-8"))
+    except OSError as error:
+        raise AlikitError(f"cannot write {page} ({error.strerror}): choose another --out") from None
+    return len(found) + len(steps)
+
+
+def _command(name: str) -> str:
+    return f"alikit bench {name}"
+
+
+def _step_command(file: Path) -> str:
+    return f"alikit bench step RECIPE --out {file.parent}"
+
+
+def _section(name: str, found: dict | None, out: Path) -> str:
+    module = benchmark(name)
+    if found is None:
+        return f"## {module.TITLE}\n\nNot measured: `{_command(name)}`."
+    try:
+        versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+        load = "" if found["load"] is None else f"; load {found['load']:g} before it began"
+        threads = _threads(found)
+        setting = f"`{found['command']}`, {found['date']}; {found['hardware']}{load}; {threads}; {versions}."
+        return "\n\n".join([f"## {module.TITLE}", *module.told(found), setting])
+    except NOT_WELL_FORMED:
+        raise damaged(out / f"{name}.json", _command(name)) from None
+
+
+def _of_steps(steps: dict[Path, dict]) -> str:
+    """A row for each file of a step beside the textbook's, then those that are wanted."""
+    head = [
+        "recipe",
+        "batch",
+        "on",
+        "ours, images/s",
+        "textbook, images/s",
+        "ours over the textbook's",
+        "the same, the textbook with a loader",
+        "GFLOP a step, by definition",
+        "its share of the rate of a matrix product",
+        "GFLOP that ours makes of it",
+        "its share",
+    ]
+    rows, on_gpu = [], set()
+    for file, found in steps.items():
+        try:
+            rows.append(_of_step(found))
+            if found["device"] != "cpu":
+                on_gpu.add((found["recipe"], found["batch"]))
+        except NOT_WELL_FORMED:
+            raise damaged(file, _step_command(file)) from None
+    for recipe, batch in WANTED:
+        if (recipe, batch) not in on_gpu:
+            command = f"`alikit bench step {recipe} --batch {batch} --device cuda`"
+            rows.append([recipe, batch, "one GPU", f"wanted: {command}", *[""] * 7])
+    return "\n\n".join(
+        [
+            "## Our step beside the textbook's",
+            "The textbook's step is ALI as it is commonly written: players take turns, each with passes of its own, "
+            "on the library's layers; see `benchmarks/step.py`. Both train the same networks in one process, in turn; "
+            "above 1 ours is quicker. Ours fetches its own batch; the textbook's is given one, or a loader's. What a "
+            "step computes is counted by the definition of a convolution, and as `alikit/convolutions.py` makes it, "
+            "with fewer products; shares are of a large matrix product's rate in the same minutes and the same precision, "
+            'and by definition they may be above 1. "Library layers" is ours with `--float32`: the same step without '
+            "any of that.",
+            table(head, rows),
+            "A row is the line that `alikit bench step RECIPE --out results/benchmarks` prints and keeps.",
+        ]
+    )
+
+
+def _threads(found: dict) -> str:
+    return f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+
+
+def _of_step(found: dict) -> list:
+    batch = found["batch"]
+
+    def images(name: str) -> str:
+        return spread({key: batch * rate for key, rate in found[name].items()})
+
+    place = found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}"
+    layers = ", library layers" if found["plain"] else ""
+    return [
+        found["recipe"],
+        batch,
+        f"{place}, {found['precision']}{layers}, torch {found['torch']}",
+        images("ours"),
+        images("textbook"),
+        spread(found["ratio"]),
+        spread(found["ratio_with_loader"]),
+        few(found["gflop_a_step"]),
+        spread(found["share_of_matmul"]),
+        few(found["gflop_made"]),
+        spread(found["share_made"]),
+    ]
