@@ -103,9 +103,9 @@ def _of_steps(steps: dict[Path, dict]) -> str:
             "on the library's layers; see `benchmarks/step.py`. Both train the same networks in one process, in turn; "
             "above 1 ours is quicker. Ours fetches its own batch; the textbook's is given one, or a loader's. What a "
             "step computes is counted by the definition of a convolution, and as `alikit/convolutions.py` makes it, "
-            "with fewer products; shares are of a large matrix product's rate in the same minutes and the same precision, "
-            'and by definition they may be above 1. "Library layers" is ours with `--float32`: the same step without '
-            "any of that.",
+            "with fewer products. Shares are of a large matrix product's rate, in the same minutes and the same "
+            'precision; by definition they may be above 1. "Library layers" is ours with `--float32`: the same step '
+            "without any of that.",
             table(head, rows),
             "A row is the line that `alikit bench step RECIPE --out results/benchmarks` prints and keeps.",
         ]
