@@ -48,9 +48,12 @@ def draw(found: dict) -> Figure:
     points = {row["workers"]: row["seconds"] for row in found["measured"]}
     figure, axes = log_axes(points, "workers", "seconds for the study")
     line(axes, points, 0, "measured")
-    one = min(points)
-    shared = [points[one]["median"] * one / count for count in points]
-    axes.plot([*points], shared, color="0.5", linewidth=1, linestyle=":", label="if the work alone were shared out")
+    one, most = min(points), max(points)
+    shares = [one + (most - one) * i / 50 for i in range(51)]
+    shared = [points[one]["median"] * one / share for share in shares]
+    axes.plot(shares, shared, color="0.5", linewidth=1, linestyle=":", label=f"that of {one}, shared out evenly")
+    axes.set_yscale("linear")  # from 0, for the whole is less than a factor of ten
+    axes.set_ylim(0, None)
     axes.axvline(found["cores"], color="0.7", linewidth=1, zorder=0)
     axes.annotate(
         f" {found['cores']} cores",
