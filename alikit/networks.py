@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .convolutions import Convolution, Dropout, Transposed
+from .convolutions import Convolution, Dropout, LeakyReLU, Transposed
 
 # Running statistics move by this much a step, in every network of the paper's published settings.
 BATCH_NORM_MOMENTUM = 0.05
@@ -136,7 +136,7 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
         if row.batch_norm:
             layers.append(nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM))
         if row.activation == "leaky":
-            layers.append(nn.LeakyReLU(slope))
+            layers.append(LeakyReLU(slope))
         elif row.activation == "maxout":
             layers.append(Maxout(2))
         channels = maps

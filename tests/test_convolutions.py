@@ -37,9 +37,9 @@ def with_gradients(layer: nn.Module, x: torch.Tensor, upstream: torch.Tensor) ->
 def test_a_correlation_by_values_at_points(side, taps):
     """All three readings of the form, in numbers long enough to tell an error of method from rounding."""
     size = side + taps - 1
-    x = torch.randn(size, size, 3, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, size, size, 3, 2, dtype=torch.float64, requires_grad=True)  # two blocks of three examples
     w = torch.randn(taps, taps, 2, 4, dtype=torch.float64, requires_grad=True)
-    y = conv2d(x.permute(2, 3, 0, 1), w.permute(3, 2, 0, 1)).permute(2, 3, 0, 1)
+    y = torch.stack([conv2d(one.permute(2, 3, 0, 1), w.permute(3, 2, 0, 1)).permute(2, 3, 0, 1) for one in x])
     upstream = torch.randn_like(y)
     of_x, of_w = torch.autograd.grad(y, (x, w), upstream)
     torch.testing.assert_close(Correlation.apply(x, w), y, atol=1e-9, rtol=1e-9)
@@ -50,7 +50,7 @@ def test_a_correlation_by_values_at_points(side, taps):
 @pytest.mark.parametrize("form", [Correlation, Adjoint, Products])
 def test_first_and_second_derivatives(form):
     numbers = {"dtype": torch.float64, "requires_grad": True}
-    x, w, y = (torch.randn(*shape, **numbers) for shape in ((6, 6, 2, 2), (2, 2, 2, 3), (5, 5, 2, 3)))
+    x, w, y = (torch.randn(*shape, **numbers) for shape in ((2, 6, 6, 2, 2), (2, 2, 2, 3), (2, 5, 5, 2, 3)))
     arguments = {Correlation: (x, w), Adjoint: (y, w), Products: (x, y)}[form]
     assert torch.autograd.gradcheck(form.apply, arguments) and torch.autograd.gradgradcheck(form.apply, arguments)
 
