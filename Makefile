@@ -15,7 +15,7 @@ help:
 	@echo 'make test      run everything: lint, unit tests, every notebook cell'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
-	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in half an hour'
+	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour'
 	@echo 'make clean     remove build'
 
 lab: .venv/.installed
@@ -37,7 +37,7 @@ handout: .venv/.installed
 bench: .venv/.installed
 	for recipe in svhn 'svhn --float32' cifar10 celeba cifar10-small mixture-ali-paper; do \
 	  $(IN_VENV) -m alikit bench step $$recipe --seconds 90 --out results/benchmarks || exit 1; done
-	for name in batch size workers loading memory start report; do \
+	for name in precision batch size workers loading memory start report; do \
 	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
 clean:

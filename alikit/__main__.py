@@ -536,6 +536,12 @@ def size(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[floa
 
 
 @bench.command()
+def precision(out: Out = BENCHMARKS, threads: Threads = None) -> None:
+    """Whether the same is learned with the library's layers, with ours, and in bfloat16. Some minutes."""
+    _measure("precision", out, threads)
+
+
+@bench.command()
 def workers(out: Out = BENCHMARKS) -> None:
     """The time of a small study against its number of workers. Some minutes."""
     _measure("workers", out)

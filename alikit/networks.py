@@ -2,6 +2,7 @@
 
 A network is written down as data (a tuple of `Conv` rows, like the paper's tables, or a list of widths) and turned
 into a module by `conv_stack` or `mlp`. Codes are always (N, Z); points (N, D); pictures (N, C, H, W) in [0, 1].
+`Convolution`, `Transposed`, `Dropout` and `LeakyReLU` are PyTorch's layers of these names, in less time: read them so.
 """
 
 from dataclasses import dataclass

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from alikit import runs
 from alikit.errors import AlikitError
+from alikit.recipes import RECIPES
 from alikit.report import filled
 
 from .common import NOT_WELL_FORMED, benchmark, damaged, few, picture, read, spread, table
 
-NAMES = ("batch", "size", "workers", "loading", "memory", "start")
+NAMES = ("precision", "batch", "size", "workers", "loading", "memory", "start")
 BEGIN, END = "<!-- benchmarks: written by alikit bench report -->", "<!-- end of benchmarks -->"
 # Ours beside the textbook's on one GPU, wanted as long as it was not measured on any.
 WANTED = [(recipe, batch) for recipe in ("svhn", "cifar10", "celeba") for batch in (100, 1000)]
@@ -35,7 +36,10 @@ def write_report(out: Path) -> int:
     found = {name: read(out / f"{name}.json", _command(name)) for name in NAMES if (out / f"{name}.json").is_file()}
     steps = {file: read(file, _step_command(file)) for file in sorted(out.glob("step-*.json"))}
     new = filled(
-        text, page, (BEGIN, END), [_of_steps(steps), *(_section(name, found.get(name), out) for name in NAMES)]
+        text,
+        page,
+        (BEGIN, END),
+        [_of_steps(steps), _of_cost(steps), *(_section(name, found.get(name), out) for name in NAMES)],
     )
     for name in found:
         if hasattr(benchmark(name), "draw") and not (out / f"{name}.png").is_file():
@@ -108,6 +112,41 @@ def _of_steps(steps: dict[Path, dict]) -> str:
             "without any of that.",
             table(head, rows),
             "A row is the line that `alikit bench step RECIPE --out results/benchmarks` prints and keeps.",
+        ]
+    )
+
+
+def _of_cost(steps: dict[Path, dict]) -> str:
+    """What the published schedules would take at the rates that were measured."""
+    rows = []
+    for found in steps.values():
+        recipe = RECIPES[found["recipe"]]
+        if found["plain"] or recipe.networks.size is None or found["batch"] < 100:
+            continue
+        shape = (3, recipe.networks.size, recipe.networks.size)
+        weights = sum(parameter.numel() for parameter in recipe.build(shape).parameters())
+        pictures = recipe.steps * recipe.batch_size
+        days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
+        rows.append(
+            [
+                found["recipe"],
+                f"{pictures / 1e6:.1f} million",
+                found["batch"],
+                found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}",
+                f"{days:.3g}",
+                f"{days / 8:.3g}",
+                f"{4 * weights / 1e6:.1f}",
+            ]
+        )
+    head = ["recipe", "pictures", "batch", "on", "days, one", "days, eight at best", "MB of gradients a step"]
+    return "\n\n".join(
+        [
+            "## What the published schedules would take",
+            "By paper, from the rates above: every picture of the published schedule at the median rate. Eight such "
+            "processes are eight times as quick at best, if each has as many examples a step as one has here, and if "
+            "the gradients, which all of them exchange after every step, cost nothing; see "
+            "[several processes](../../docs/cluster.md).",
+            table(head, rows) if rows else "Not measured: `alikit bench step svhn --out results/benchmarks`.",
         ]
     )
 

@@ -26,7 +26,7 @@ from alikit.models import GAN, AdversarialGame, Game
 from alikit.networks import Maxout, Thin
 from alikit.recipes import RECIPES, Recipe
 
-ROUNDS = 20  # short, and in turn, so that other work on the machine slows all of them alike
+ROUNDS, FEWEST = 20, 5  # short, and in turn, so that other work on the machine slows all of them alike
 EPOCH = 20  # steps until the host-side loader shuffles again
 
 
@@ -129,12 +129,14 @@ def _rate(job: Callable[[], object], calls: int, wait: Callable[[], object]) -> 
 
 
 def _in_turn(jobs: dict[str, Callable], seconds: float, wait: Callable[[], object]) -> dict[str, list[float]]:
-    """Each job's rate in each of `ROUNDS` rounds."""
-    share = seconds / ROUNDS / len(jobs)
-    for job in jobs.values():
-        _rate(job, 3, wait)  # the first calls also choose kernels and find memory
-    calls = {name: max(1, round(share * _rate(job, 3, wait))) for name, job in jobs.items()}
-    rounds = [{name: _rate(job, calls[name], wait) for name, job in jobs.items()} for _ in range(ROUNDS)]
+    """Each job's rate in each of `ROUNDS` rounds; of jobs that take longer than that, in at least `FEWEST`."""
+    share, calls = seconds / ROUNDS / len(jobs), {}
+    for name, job in jobs.items():
+        first = _rate(job, 1, wait)  # the first calls also choose kernels and find memory
+        calls[name] = max(1, round(share * _rate(job, 3 if first > 1 else 1, wait)))
+    begin, rounds = time.perf_counter(), []
+    while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - begin < 1.5 * seconds):
+        rounds.append({name: _rate(job, calls[name], wait) for name, job in jobs.items()})
     return {name: [rates[name] for rates in rounds] for name in jobs}
 
 
@@ -207,6 +209,7 @@ def compare(
         "torch": torch.__version__,
         "precision": "bfloat16" if trainer.bf16 else "float32",
         "plain": float32,
+        "rounds": len(ours),
         **{name: _summary(numbers) for name, numbers in rates.items()},
         "ratio": over(rates["textbook"]),
         "ratio_with_loader": over(rates["textbook_with_loader"]),
