@@ -1,6 +1,7 @@
 # make lab opens the course, make test checks it. Both build .venv first where it is missing or out of date.
 PYTHON ?= python3
 PORT ?= 8888
+WORKERS ?= 2
 OPTIONS ?=
 
 IN_VENV := .venv/bin/python
@@ -12,7 +13,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
-	@echo 'make test      run everything: lint, unit tests, every notebook cell'
+	@echo 'make test      run everything: lint, unit tests, every notebook cell (WORKERS=2 processes)'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
 	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour'
@@ -25,7 +26,7 @@ lab: .venv/.installed
 test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
-	$(IN_VENV) -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
 	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 
 tour: .venv/.installed
@@ -37,7 +38,7 @@ handout: .venv/.installed
 bench: .venv/.installed
 	for recipe in svhn 'svhn --float32' cifar10 celeba cifar10-small mixture-ali-paper; do \
 	  $(IN_VENV) -m alikit bench step $$recipe --seconds 90 --out results/benchmarks || exit 1; done
-	for name in precision batch size workers loading memory start report; do \
+	for name in precision batch size workers loading memory folder start report; do \
 	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
 clean:

@@ -560,6 +560,12 @@ def memory(out: Out = BENCHMARKS) -> None:
 
 
 @bench.command()
+def folder(out: Out = BENCHMARKS) -> None:
+    """Memory of training on a folder of 20,000 pictures, and of 200,000. Some minutes, and 1 GB of disk; on Linux."""
+    _measure("folder", out)
+
+
+@bench.command()
 def start(out: Out = BENCHMARKS) -> None:
     """How long one waits: for the import, for each notebook's first cell, for a panel, for make test. Some minutes."""
     _measure("start", out)
