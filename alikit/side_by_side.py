@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from . import lines, runs
+from .convolutions import plain
 from .data import Dataset, load
 from .errors import AlikitError
 from .evaluation import found_modes
@@ -63,7 +64,7 @@ class SideBySide:
         self.parameters, self.buffers = stack_module_state(modules)
         names = {parameter: name for name, parameter in modules[0].named_parameters()}
         self.players = {player: [names[p] for p in own] for player, own in games[0].players().items()}
-        self._skeleton = copy.deepcopy(modules[0])
+        self._skeleton = plain(copy.deepcopy(modules[0]))  # ours draw one mask of dropout for all runs
         for module in list(self._skeleton.modules()):
             for name, layer in module.named_children():
                 if isinstance(layer, Maxout):

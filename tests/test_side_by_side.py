@@ -162,3 +162,16 @@ def test_on_the_command_line_where_no_study_engine_is(tmp_path):
     assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
     both = command(*at_length, "--side-by-side", "--workers", 2, without="optuna")
     assert both.returncode == 2 and "leave --workers" in both.stderr
+
+
+def test_each_run_has_coins_of_its_own(points):
+    games = []
+    for _ in range(2):
+        game = ali(0)
+        game.discriminator.joint = mlp([4, 8, 8, 1], pieces=3, dropout=0.5)
+        games.append(game)
+    games[1].load_state_dict(games[0].state_dict())
+    both = together(games, points, WholeBatches, settings=SETTINGS[:1] * 2)
+    both.run(1)
+    first, second = (game.discriminator.state_dict() for game in both.games())
+    assert not all(torch.equal(first[name], second[name]) for name in first)
