@@ -84,7 +84,7 @@ Attributes = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)]
-Seconds = typer.Option(help="How long to measure, about.", min=0.1, max=3600)
+Seconds = typer.Option(help="How long to measure, about; the first steps of each come besides.", min=0.1, max=3600)
 BENCHMARKS = Path("results/benchmarks")
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
@@ -213,6 +213,7 @@ def train(
     trainer = runs.trainer(settings, parts[0])
     if epochs:
         settings["steps"] = epochs * trainer.epoch_steps
+    settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": parallel.world()}
     if parallel.rank() == 0:
         runs.create(out, settings)
     _run(trainer, parts, out, settings["steps"], save_every)

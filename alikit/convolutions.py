@@ -11,8 +11,8 @@ of 5x5 pixels, 64 products take the place of 400. The sums are products with sma
 the middle is one matrix product over the channels for each of the n x n positions.
 
 A stride s is none for the s x s pictures that hold every s-th pixel: they become channels (space to depth), and weights
-likewise. A transposed convolution is the adjoint of a convolution. All are layers of PyTorch with another `forward`:
-weights, gradients, state and use are the same.
+likewise. A transposed convolution is the adjoint of a convolution. All are layers of PyTorch with another `forward`
+while they train: weights, state and questions are the library's.
 """
 
 from functools import lru_cache
@@ -183,6 +183,10 @@ class Quick:
         ours = self.quick and self.training and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
         return ours and not torch.is_autocast_enabled("cpu")
 
+    def _is_for(self, x: Tensor, least: int) -> bool:
+        """`_is_quick`, of squares with so many pixels a side at least."""
+        return self._is_quick(x) and x.ndim == 4 and len(x) > 0 and x.shape[2] == x.shape[3] >= least
+
     def _saves(self, side: int, wide: int, narrow: int, number: int) -> bool:
         """Whether all this pays, for `side` x `side` results of so many examples, `wide` channels where pixels are more
         and `narrow` ones where they are fewer."""
@@ -269,7 +273,7 @@ class Convolution(Quick, nn.Conv2d):
     """`nn.Conv2d` without padding, with square kernels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._is_quick(x) or x.shape[2] != x.shape[3]:
+        if not self._is_for(x, least=self.kernel_size[0]):
             return super().forward(x)
         size, (stride, taps) = x.shape[2], self._taps()
         side = (size - self.kernel_size[0]) // stride + 1
@@ -287,7 +291,7 @@ class Transposed(Quick, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` without padding, with square kernels."""
 
     def forward(self, y: Tensor) -> Tensor:
-        if not self._is_quick(y) or y.shape[2] != y.shape[3]:
+        if not self._is_for(y, least=1):
             return super().forward(y)
         side, (stride, taps) = y.shape[2], self._taps()
         if side == 1:  # from one pixel: a linear layer

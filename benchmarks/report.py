@@ -108,8 +108,8 @@ def _of_steps(steps: dict[Path, dict]) -> str:
             "above 1 ours is quicker. Ours fetches its own batch; the textbook's is given one, or a loader's. What a "
             "step computes is counted by the definition of a convolution, and as `alikit/convolutions.py` makes it, "
             "with fewer products. Shares are of a large matrix product's rate, in the same minutes and the same "
-            'precision; by definition they may be above 1. "Library layers" is ours with `--float32`: the same step '
-            "without any of that.",
+            "precision. A share by definition can be above 1: then no products, however quick, would do as well. "
+            '"Library layers" is ours with `--float32`: the same step without any of that.',
             table(head, rows),
             "A row is the line that `alikit bench step RECIPE --out results/benchmarks` prints and keeps.",
         ]

@@ -121,6 +121,16 @@ def test_the_librarys_own_convolution_where_ours_is_not_for(case):
         assert torch.equal(layer(x), library(x))
 
 
+@pytest.mark.parametrize("kind", [Convolution, Transposed])
+def test_odd_batches_are_the_librarys(kind):
+    layer = kind(64, 32, 4, 2)
+    assert layer(torch.zeros(0, 64, 14, 14)).shape == plain(kind(64, 32, 4, 2))(torch.zeros(0, 64, 14, 14)).shape
+    assert layer(torch.zeros(64, 14, 14)).ndim == 3
+    if kind is Convolution:
+        with pytest.raises(RuntimeError, match="ernel size"):
+            layer(torch.zeros(8, 64, 2, 2))
+
+
 def test_in_training_it_is_ours():
     layer, x = Convolution(64, 64, 4), torch.randn(8, 64, 13, 13)
     assert not torch.equal(layer(x), nn.Conv2d.forward(layer, x))
