@@ -146,7 +146,7 @@ def _of_cost(steps: dict[Path, dict]) -> str:
             "processes are eight times as quick at best, if each has as many examples a step as one has here, and if "
             "the gradients, which all of them exchange after every step, cost nothing; see "
             "[several processes](../../docs/cluster.md).",
-            table(head, rows) if rows else "Not measured: `alikit bench step svhn --out results/benchmarks`.",
+            table(head, rows) if rows else "None of the rates above is of such a recipe.",
         ]
     )
 
