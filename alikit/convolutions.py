@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu, linear, pad
 
+leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, besides infinity; more cost digits
 # What the sums around the products cost, as so many products: for a position and channel; for one of its weights.
 SUMS, OF_WEIGHTS = 100, 32  # measured, on two cores
@@ -76,8 +78,13 @@ def _weights(w: Tensor, g: Tensor) -> Tensor:
     return torch.matmul(g, (g @ w.flatten(1)).view(len(g), len(w), -1)).view(-1, *w.shape[2:])
 
 
-def _read(wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None) -> dict[str, Tensor]:
-    """Those of "x", "w" and "y" that are wanted, each from the other two."""
+def _read(
+    wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None, known: dict, *, keep: bool = False
+) -> dict[str, Tensor]:
+    """Those of "x", "w" and "y" that are wanted, each from the other two.
+
+    known  the transformed weights and tiles of an earlier reading that was told to `keep` them there
+    """
     given = x if x is not None else y
     blocks, number = given.shape[0], given.shape[3]
     taps = len(w) if w is not None else x.shape[1] - y.shape[1] + 1
@@ -91,18 +98,23 @@ def _read(wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None) -> 
     if "y" in wanted:
         found["y"] = given.new_empty(blocks, side, side, number, channels[1])
     if "w" in wanted:
-        products = given.new_zeros(n * n, *channels)
-    weights = _weights(w, g) if found else None
+        products = given.new_empty(n * n, *channels)
+    weights = known.get("w")
+    if weights is None and found:
+        weights = _weights(w, g)
     for block, tile in product(range(blocks), range(tiles)):
         of_x, of_y = slice(tile * m, tile * m + n), slice(tile * m, (tile + 1) * m)
-        if "y" in wanted or "w" in wanted:
+        seen, told = known.get(("x", block, tile)), known.get(("y", block, tile))
+        if seen is None and ("y" in wanted or "w" in wanted):
             rows = x[block, of_x].flatten(1)
             seen = (b[:, : len(rows)] @ rows).view(n, side + taps - 1, -1)
             seen = torch.matmul(across_b, seen).view(n * n, -1, channels[0])
-        if "x" in wanted or "w" in wanted:
+        if told is None and ("x" in wanted or "w" in wanted):
             rows = y[block, of_y].flatten(1)
             told = (a[: len(rows)].T @ rows).view(n, side, -1)
             told = torch.matmul(across_a.T, told).view(n * n, -1, channels[1])
+        if keep:
+            known.update({"w": weights, ("x", block, tile): seen, ("y", block, tile): told})
         if "y" in wanted:
             made = torch.matmul(across_a, torch.bmm(seen, weights).view(n, len(across_b), -1))
             rows = found["y"][block, of_y].flatten(1)
@@ -114,17 +126,27 @@ def _read(wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None) -> 
             rows[:shared].addmm_(b[:, :shared].T, made)
             torch.mm(b[:, shared : len(rows)].T, made, out=rows[shared:])
         if "w" in wanted:
-            products.baddbmm_(seen.transpose(1, 2), told)
+            products.baddbmm_(seen.transpose(1, 2), told, beta=int(block + tile > 0))  # 0 asks nothing of what was
     if "w" in wanted:
         found["w"] = (g.T @ torch.matmul(g.T, products.view(n, n, -1)).flatten(1)).view(taps, taps, *channels)
     return found
 
 
-def _gradients(of: str, needed: tuple[bool, ...], x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
+def _goes_on_into(node: torch.autograd.graph.Node) -> bool:
+    """Whether a backward pass does. `needs_input_grad` says whether any may, but the one for the generator wants nothing
+    of the discriminator's weights."""
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except (AttributeError, RuntimeError):  # it is not part of PyTorch's public face; or a leaf, and asked for
+        return True
+
+
+def _gradients(of: str, ctx, x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
     """Those of the two letters of `of`, at once; or one by one, where they may be derived in turn."""
-    wanted = "".join(name for name, need in zip(of, needed, strict=True) if need)
+    asked = zip(of, ctx.needs_input_grad, ctx.next_functions, strict=True)
+    wanted = "".join(name for name, need, (node, _) in asked if need and _goes_on_into(node))
     if not torch.is_grad_enabled():
-        found = _read(wanted, x, w, y)
+        found = _read(wanted, x, w, y, ctx.known)
     else:
         readings = {"x": (Adjoint, (y, w)), "w": (Products, (x, y)), "y": (Correlation, (x, w))}
         found = {name: readings[name][0].apply(*readings[name][1]) for name in wanted}
@@ -136,12 +158,13 @@ class Correlation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+        ctx.known = {}
         ctx.save_for_backward(x, w)
-        return _read("y", x, w, None)["y"]
+        return _read("y", x, w, None, ctx.known, keep=True)["y"]
 
     @staticmethod
     def backward(ctx, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients("xw", ctx.needs_input_grad, *ctx.saved_tensors, of_y.contiguous())
+        return _gradients("xw", ctx, *ctx.saved_tensors, of_y.contiguous())
 
 
 class Adjoint(torch.autograd.Function):
@@ -149,12 +172,13 @@ class Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y: Tensor, w: Tensor) -> Tensor:
+        ctx.known = {}
         ctx.save_for_backward(w, y)
-        return _read("x", None, w, y)["x"]
+        return _read("x", None, w, y, ctx.known, keep=True)["x"]
 
     @staticmethod
     def backward(ctx, of_x: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients("yw", ctx.needs_input_grad, of_x.contiguous(), *ctx.saved_tensors)
+        return _gradients("yw", ctx, of_x.contiguous(), *ctx.saved_tensors)
 
 
 class Products(torch.autograd.Function):
@@ -162,13 +186,14 @@ class Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
+        ctx.known = {}
         ctx.save_for_backward(x, y)
-        return _read("w", x, None, y)["w"]
+        return _read("w", x, None, y, ctx.known, keep=True)["w"]
 
     @staticmethod
     def backward(ctx, of_w: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        return _gradients("xy", ctx.needs_input_grad, x, of_w.contiguous(), y)
+        return _gradients("xy", ctx, x, of_w.contiguous(), y)
 
 
 class Quick:
@@ -307,7 +332,16 @@ class Transposed(Quick, nn.ConvTranspose2d):
 
 
 class Dropout(Quick, nn.Dropout):
-    """`nn.Dropout` whose coins are 16 bits each, so that `p` is a whole number of 65536ths: 0.2 becomes 0.199997."""
+    """`nn.Dropout` whose coins are 16 bits each, so that `p` is a whole number of 65536ths: 0.2 becomes 0.199997.
+
+    after  a `LeakyReLU` that comes before it: both multiply, so they do it at once, forward and backward
+    """
+
+    def __init__(self, p: float, after: nn.Module | None = None):
+        super().__init__(p)
+        self.slope = None
+        if isinstance(after, LeakyReLU):
+            self.slope, after.before_dropout = after.negative_slope, True
 
     def forward(self, x: Tensor) -> Tensor:
         lost = round(self.p * 2**16)
@@ -318,13 +352,21 @@ class Dropout(Quick, nn.Dropout):
         kept = torch.empty_like(x)  # in the memory order of x
         flat = kept.as_strided((x.numel(),), (1,))
         torch.ge(bits[: x.numel()], lost - 2**15, out=flat)
-        return x * kept.mul_(2**16 / (2**16 - lost))
+        kept.mul_(2**16 / (2**16 - lost))
+        if self.slope is None:
+            return x * kept
+        leaky_relu_backward(kept, x.detach(), self.slope, False, grad_input=kept)  # times the slope where x is below 0
+        return x.mul_(kept)
 
 
 class LeakyReLU(Quick, nn.LeakyReLU):
     """`nn.LeakyReLU` that writes over what it is given, which in training nobody asks for again."""
 
+    before_dropout = False  # which then does this layer's work
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.before_dropout and self._is_quick(x):
+            return x
         return leaky_relu(x, self.negative_slope, inplace=self._is_quick(x))
 
 

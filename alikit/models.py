@@ -17,7 +17,7 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import P, Q, slope_of_surprise, surprise
-from .networks import Frozen, Gaussian, attributes_of
+from .networks import Frozen, Gaussian, attributes_of, has_batch_norm
 
 
 class Game(nn.Module):
@@ -231,7 +231,7 @@ class AdversarialGame(Game):
 
         With batch norm in D the two halves share their statistics, so two separate passes would be another game.
         """
-        q_logits, p_logits = self.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True))).chunk(2)
+        q_logits, p_logits = self.discriminator(*zip(q_pair, p_pair, strict=True)).chunk(2)
         return q_logits, p_logits
 
     def realness(self, logits: Tensor) -> Tensor:
@@ -273,7 +273,7 @@ class AdversarialGame(Game):
         same for both. So the pass is made for the discriminator, and on its way into the generator each pair's gradient
         is multiplied by the ratio of the two dL/dlogit. Batch norm in D lets a logit depend on all pairs: then two.
         """
-        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules()):
+        if has_batch_norm(self.discriminator):
             return super().gradients(x, y, players)
         q_pair, p_pair = self._shown(x, y)
         q_logits, p_logits = self.logits(q_pair, p_pair)

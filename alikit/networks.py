@@ -129,7 +129,7 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     layers: list[nn.Module] = []
     for row in rows:
         if row.dropout:
-            layers.append(Dropout(row.dropout))
+            layers.append(Dropout(row.dropout, after=layers[-1] if layers else None))
         maps = row.maps or outputs
         kind = Transposed if row.up else Convolution
         wide = maps * (2 if row.activation == "maxout" else 1)
@@ -251,6 +251,24 @@ class Frozen(nn.Module):
         return self.conditional.mean(v, *y)
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+def apart(network: nn.Module, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a network makes of a batch in parts: up to its first batch norm of each by itself, from there of all.
+
+    Below it, the gradients of one part ask nothing of the others.
+    """
+    if isinstance(network, nn.Sequential):
+        for layer in network:
+            parts = apart(layer, parts)
+        return parts
+    if isinstance(network, nn.modules.batchnorm._BatchNorm):
+        parts = (torch.cat(parts),)
+    return tuple(network(part) for part in parts)
+
+
 class Discriminator(nn.Module):
     """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to the logits.
 
@@ -263,13 +281,21 @@ class Discriminator(nn.Module):
         super().__init__()
         self.towers, self.joint = nn.ModuleList(towers), joint
 
-    def forward(self, *pair: Tensor) -> Tensor:
-        """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's; of classes (N, K)."""
+    def forward(self, *pair: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's; of classes (N, K).
+
+        A member in parts, (N1, ...), (N2, ...) and so on, is as good as their concatenation.
+        """
         return self.verdict(self.features(*pair))
 
-    def features(self, *pair: Tensor) -> Tensor:
+    def features(self, *pair: Tensor | tuple[Tensor, ...]) -> Tensor:
         """What the last layer judges by, (N, F) or (N, F, 1, 1)."""
-        features = [tower(member).flatten(1) for tower, member in zip(self.towers, pair, strict=True)]
+        features = []
+        for tower, member in zip(self.towers, pair, strict=True):
+            parts = member if isinstance(member, tuple) else (member,)
+            # Where nothing mixes examples, one pass serves both players, and parts would only cost more calls.
+            parts = apart(tower, parts) if has_batch_norm(tower) else (tower(torch.cat(parts)),)
+            features.append(torch.cat(parts).flatten(1))
         return self.joint[:-1](torch.cat(features, dim=1))
 
     def verdict(self, features: Tensor) -> Tensor:
