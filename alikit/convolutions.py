@@ -133,8 +133,8 @@ def _read(
 
 
 def _goes_on_into(node: torch.autograd.graph.Node) -> bool:
-    """Whether a backward pass does. `needs_input_grad` says whether any may, but the one for the generator wants nothing
-    of the discriminator's weights."""
+    """Whether this backward pass does. `needs_input_grad` says whether any may; but the one for the generator wants
+    nothing of the discriminator's weights."""
     try:
         return torch._C._will_engine_execute_node(node)
     except (AttributeError, RuntimeError):  # it is not part of PyTorch's public face; or a leaf, and asked for

@@ -17,7 +17,7 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import P, Q, slope_of_surprise, surprise
-from .networks import Frozen, Gaussian, attributes_of, has_batch_norm
+from .networks import Discriminator, Frozen, Gaussian, attributes_of, has_batch_norm
 
 
 class Game(nn.Module):
@@ -231,7 +231,10 @@ class AdversarialGame(Game):
 
         With batch norm in D the two halves share their statistics, so two separate passes would be another game.
         """
-        q_logits, p_logits = self.discriminator(*zip(q_pair, p_pair, strict=True)).chunk(2)
+        halves = zip(q_pair, p_pair, strict=True)
+        # One of another class, of a reader's own, sees tensors.
+        members = halves if isinstance(self.discriminator, Discriminator) else map(torch.cat, halves)
+        q_logits, p_logits = self.discriminator(*members).chunk(2)
         return q_logits, p_logits
 
     def realness(self, logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, dropout, leaky_relu
 
 from alikit import convolutions
 from alikit.convolutions import Adjoint, Convolution, Correlation, Dropout, Products, Transposed, plain, transforms
@@ -53,6 +53,33 @@ def test_first_and_second_derivatives(form):
     x, w, y = (torch.randn(*shape, **numbers) for shape in ((2, 6, 6, 2, 2), (2, 2, 2, 3), (2, 5, 5, 2, 3)))
     arguments = {Correlation: (x, w), Adjoint: (y, w), Products: (x, y)}[form]
     assert torch.autograd.gradcheck(form.apply, arguments) and torch.autograd.gradgradcheck(form.apply, arguments)
+
+
+@pytest.mark.parametrize("form", [Correlation, Adjoint, Products])
+def test_a_pass_makes_only_what_it_wants(form, monkeypatch):
+    """And the next over the same graph, with other gradients upstream, is not misled by what was kept."""
+    x, w, y = (torch.randn(*shape).requires_grad_() for shape in ((2, 8, 8, 2, 2), (3, 3, 2, 3), (2, 6, 6, 2, 3)))
+    one, other = {Correlation: (x, w), Adjoint: (y, w), Products: (x, y)}[form]
+    found, wanted = form.apply(one * 1, other * 1), []
+    read = convolutions._read
+
+    def listen(which, *args, keep=False):
+        if not keep:  # a way back
+            wanted.append(which)
+        return read(which, *args, keep=keep)
+
+    monkeypatch.setattr(convolutions, "_read", listen)
+    gradients = []
+    for upstream in torch.randn(2, *found.shape):
+        gradients.append([torch.autograd.grad(found, v, upstream, retain_graph=True)[0] for v in (one, other)])
+        both = torch.autograd.grad(found, (one, other), upstream, retain_graph=True)
+        again = torch.autograd.grad(form.apply(one, other), (one, other), upstream)
+        for apart, together, anew in zip(gradients[-1], both, again, strict=True):
+            torch.testing.assert_close(apart, together)
+            torch.testing.assert_close(apart, anew)
+    letters = {Correlation: "xw", Adjoint: "yw", Products: "xy"}[form]
+    assert wanted == [*letters, letters, letters] * 2
+    assert not torch.equal(gradients[0][0], gradients[1][0])
 
 
 def test_tiles_make_the_fewest_products():
@@ -186,9 +213,30 @@ def test_coins_are_independent_of_their_neighbours():
     assert torch.corrcoef(lost.T).sub(torch.eye(4)).abs().max() < 0.04  # 4 standard deviations
 
 
+def test_dropout_after_leaky_relu_is_both():
+    torch.manual_seed(0)
+    first, leaky = nn.Linear(50, 60), convolutions.LeakyReLU(0.1)
+    stack, v = nn.Sequential(first, leaky, Dropout(0.2, after=leaky)), torch.randn(40, 50).requires_grad_()
+    inside, y = first(v), stack(v)
+    expected = leaky_relu(inside, 0.1) / (1 - 13107 / 65536)  # a whole number of 65536ths
+    kept = y != 0
+    assert 0.75 < kept.float().mean() < 0.85
+    torch.testing.assert_close(y, expected * kept)
+    upstream = torch.randn_like(y)
+    found = torch.autograd.grad(y, [v, *first.parameters()], upstream)
+    torch.testing.assert_close(found, torch.autograd.grad(expected * kept, [v, *first.parameters()], upstream))
+    assert torch.equal(stack.eval()(v), leaky_relu(inside, 0.1))
+    torch.manual_seed(1)
+    other = plain(stack.train())(v)
+    torch.manual_seed(1)
+    assert torch.equal(other, dropout(leaky_relu(inside, 0.1), 0.2))
+
+
 @pytest.mark.parametrize("p", [1.0, 0.999999])
 def test_all_coins_lost(p):
     assert Dropout(p)(torch.ones(1000)).max() == 0
+    leaky = convolutions.LeakyReLU(0.1)
+    assert nn.Sequential(leaky, Dropout(p, after=leaky))(-torch.ones(1000)).min() == 0
 
 
 def test_dropout_leaves_questions_alone():

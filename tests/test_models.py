@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.nn.functional import logsigmoid, softplus
 from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.models import ALI, GAN, VAE, inverse_mapping, mix, post_hoc_inference
-from alikit.networks import Deterministic, Discriminator, Gaussian, NoiseInput, mlp
+from alikit.networks import Conv, Deterministic, Discriminator, Gaussian, NoiseInput, mlp
+from alikit.recipes import PAPER_SVHN
 from alikit.training import Trainer
 
 X, Z, N = 3, 2, 10
@@ -172,11 +174,11 @@ def test_gan_losses(x):
 def test_both_pairs_go_through_the_discriminator_together(model, x):
     linear, norm, *_ = model.discriminator.joint
     seen = []
-    model.discriminator.register_forward_hook(lambda module, pair, logits: seen.append(torch.cat(pair, 1)))
+    linear.register_forward_pre_hook(lambda module, pair: seen.append(*pair))
     model.losses(x)
-    assert [len(pairs) for pairs in seen] == [2 * N]
-    assert torch.equal(seen[0][:N, :X], x)
-    torch.testing.assert_close(norm.running_mean, 0.05 * linear(seen[0]).mean(0))
+    (pairs,) = seen
+    assert len(pairs) == 2 * N and torch.equal(pairs[:N, :X], x)
+    torch.testing.assert_close(norm.running_mean, 0.05 * linear(pairs).mean(0))
 
 
 def test_inverse_mapping_loss(x):
@@ -412,6 +414,59 @@ def test_backward_passes_through_the_discriminator(batch_norm, passes, x):
     model.discriminator.joint[-1].register_full_backward_hook(lambda *_: seen.append(1))
     model.gradients(x)
     assert len(seen) == passes
+
+
+def halves_that_meet() -> ALI:
+    """A game over small pictures whose discriminator sees each half by itself up to batch norm."""
+    table = replace(
+        PAPER_SVHN,
+        of_x=(
+            Conv(5, 1, 8, batch_norm=False, dropout=0.2),
+            Conv(4, 2, 16, dropout=0.2),
+            Conv(13, 1, 16, dropout=0.2),
+        ),
+        of_z=(Conv(1, 1, 8, batch_norm=False),),
+        joint=(Conv(1, 1, 8, batch_norm=False), Conv(1, 1, None, batch_norm=False, activation="linear")),
+    )
+    encoder = Gaussian(nn.Sequential(nn.Flatten(), mlp([3 * 32 * 32, 2 * Z])))
+    decoder = Deterministic(nn.Sequential(mlp([Z, 3 * 32 * 32]), nn.Unflatten(1, (3, 32, 32)), nn.Sigmoid()))
+    return ALI(encoder, decoder, table.build_discriminator((3, 32, 32), Z), Z)
+
+
+def test_halves_apart_have_the_gradients_of_halves_together(monkeypatch):
+    """But for dropout, whose coins are drawn layer by layer and half by half, so there are none here."""
+    model, x, found = halves_that_meet(), torch.rand(N, 3, 32, 32), []
+    twin = copy.deepcopy(model)
+    monkeypatch.setattr(
+        twin, "logits", lambda *pairs: twin.discriminator(*map(torch.cat, zip(*pairs, strict=True))).chunk(2)
+    )
+    for game in (model, twin):
+        for layer in game.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        torch.manual_seed(1)
+        found.append((*game.gradients(x), game.state_dict()))
+    (losses, gradients, state), (expected_losses, expected, expected_state) = found
+    torch.testing.assert_close((losses, state), (expected_losses, expected_state))
+    for part, gradient in by_part(model, gradients).items():
+        other = by_part(twin, expected)[part]
+        assert other.norm() > 0 and (gradient - other).norm() <= 1e-5 * other.norm(), part
+
+
+def test_the_generators_pass_leaves_alone_what_it_does_not_need():
+    """Below batch norm it goes through p's half only: of q's pairs, x is given."""
+    model, seen = halves_that_meet(), []
+    first = next(layer for layer in model.discriminator.towers[0] if isinstance(layer, nn.Conv2d))
+
+    def listen(_, x, y):
+        half = len(seen)
+        seen.append("forward")
+        y.register_hook(lambda _: seen.append(half))
+
+    first.register_forward_hook(listen)
+    model.gradients(torch.rand(N, 3, 32, 32))
+    assert seen[:2] == ["forward", "forward"]
+    assert sorted(seen[2:]) == [0, 1, 1]  # the discriminator's pass through both, the generator's through p's
 
 
 # The gradient penalty.
