@@ -62,6 +62,7 @@ Size = Annotated[int | None, typer.Option(help="Resize and centre-crop a folder'
 Data = Annotated[
     str | None, typer.Option(help="Where the run's data lies now; where it lay in training by default.", metavar="DATA")
 ]
+SAVE_EVERY = 60.0
 SaveEvery = Annotated[
     float, typer.Option(help="Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
 ]
@@ -148,7 +149,7 @@ def train(
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set where it is missing.")] = False,
     decoder: Annotated[Path | None, typer.Option(help="Run whose decoder is frozen: post-hoc and inverse.")] = None,
-    save_every: SaveEvery = 60,
+    save_every: SaveEvery = SAVE_EVERY,
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
     devices: Devices = None,
@@ -223,7 +224,7 @@ def train(
 def resume(
     run: RunFolder,
     steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
-    save_every: SaveEvery = 60,
+    save_every: SaveEvery = SAVE_EVERY,
     data: Data = None,
     devices: Devices = None,
     num_nodes: Nodes = 1,
@@ -538,7 +539,7 @@ def size(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[floa
 
 @bench.command()
 def precision(out: Out = BENCHMARKS, threads: Threads = None) -> None:
-    """Whether the same is learned with the library's layers, with ours, and in bfloat16. Some minutes."""
+    """Whether the same is learned by the library's layers, by ours, in bfloat16, and by two processes. Half an hour."""
     _measure("precision", out, threads)
 
 
@@ -715,7 +716,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         except Diverged as error:
             raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
         runs.save(out, trainer)
-        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *launch.flags()])
+        often = [] if save_every == SAVE_EVERY else ["--save-every", f"{save_every:g}"]
+        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *often, *launch.flags()])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise typer.Exit(130) from None
     except Diverged as error:

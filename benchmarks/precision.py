@@ -1,49 +1,65 @@
 """Whether what makes a step quicker changes what is learned. `alikit bench precision` writes what it finds."""
 
 import statistics
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from alikit.data import load
 from alikit.evaluation import measured
+from alikit.models import Game
 from alikit.recipes import RECIPES
+from alikit.runs import load_model, metrics
 
-from .common import device, few, table
+from .common import device, few, run, table
 
-# Recipe, steps, seeds, and the ways to compute that are compared with the first of them: {name: (plain, bf16)}.
-WAYS = {"library layers": (True, False), "ours": (False, False), "bfloat16": (False, True)}
+FIRST, OURS, BF16, TOGETHER = "library layers", "ours", "bfloat16", "two processes"
+# Recipe, steps, seeds, and the ways to compute that are compared with the first of them.
 RUNS = (
-    ("digits", 400, 5, ("library layers", "ours", "bfloat16")),
-    ("house-numbers", 150, 3, ("library layers", "ours")),
+    ("digits", 400, 6, (FIRST, OURS, BF16, TOGETHER)),
+    ("house-numbers", 150, 3, (FIRST, OURS)),
 )
-METRICS = ("reconstruction_mean", "codes_sigma", "codes_cycle", "generator")
+METRICS = ("reconstruction_mean", "codes_sigma", "codes_kl", "codes_energy", "codes_cycle", "generator")
 HELD_OUT = 297
 TITLE = "Is the same learned?"
 
 
-def learned(recipe_name: str, way: str, steps: int, seed: int) -> dict[str, float]:
-    """What is measured of a run after its steps, and the generator's loss over the last tenth of them."""
-    plain, bf16 = WAYS[way]
-    train, held_out = load(RECIPES[recipe_name].data)
+def trained(name: str, way: str, steps: int, seed: int) -> tuple[Game, float]:
+    """A model, and its generator's mean loss over about the last tenth of the steps."""
+    if way == TOGETHER:
+        with tempfile.TemporaryDirectory() as place:
+            options = ["--steps", steps, "--seed", seed, "--out", Path(place) / "run", "--devices", 2]
+            run(["-m", "alikit", "train", name, *options], f"no run of two processes of {name}")
+            last = [line["generator"] for line in metrics(Path(place) / "run") if "generator" in line]
+            return load_model(Path(place) / "run"), statistics.mean(last[-max(1, len(last) // 10) :])
+    train, _ = load(RECIPES[name].data)
     torch.manual_seed(seed)
-    recipe = replace(RECIPES[recipe_name], plain=plain, bf16=False)
+    recipe = replace(RECIPES[name], plain=way == FIRST, bf16=False)
     trainer = recipe.trainer(recipe.build(train.shape, train.mean()).to(device()), train, seed)
-    trainer.bf16 = bf16
+    trainer.bf16 = way == BF16
     last = trainer.run(steps, every=max(1, steps // 10))[-1]
+    return trainer.result, last.losses["generator"]
+
+
+def learned(name: str, way: str, steps: int, seed: int) -> dict[str, float]:
+    """What is measured of a run after its steps."""
+    (model, generator), (train, held_out) = trained(name, way, steps, seed), load(RECIPES[name].data)
     torch.manual_seed(0)
-    found = measured(trainer.result, train, held_out.some(HELD_OUT)) | {"generator": last.losses["generator"]}
-    return {name: found[name] for name in METRICS}
+    found = measured(model, train, held_out.some(HELD_OUT)) | {"generator": generator}
+    return {metric: round(found[metric], 5) for metric in METRICS}
 
 
 def measure(runs: tuple = RUNS) -> dict:
     """The ways take turns, and each has every seed."""
-    found = []
-    todo = [(name, steps, seed, way) for name, steps, seeds, ways in runs for seed in range(seeds) for way in ways]
-    for name, steps, seed, way in tqdm(todo, unit=" runs", disable=None):
-        line = {"recipe": name, "steps": steps, "seed": seed, "way": way}
-        found.append(line | {key: round(value, 5) for key, value in learned(name, way, steps, seed).items()})
+    todo = [(name, way, steps, seed) for name, steps, seeds, ways in runs for seed in range(seeds) for way in ways]
+    found = [
+        {"recipe": name, "way": way, "steps": steps, "seed": seed, **learned(name, way, steps, seed)}
+        for name, way, steps, seed in tqdm(todo, unit=" runs", disable=None)
+    ]
     return {"device": device(), "held_out": HELD_OUT, "measured": found}
 
 
@@ -53,32 +69,40 @@ def _apart(one: list[float], other: list[float]) -> str:
     return f"{(statistics.mean(other) - statistics.mean(one)) / error:+.1f}" if error else "0"
 
 
+def _cells(values: dict[str, list[float]], ways: tuple[str, ...]) -> Iterator[str]:
+    """Of each way mean and standard deviation, and how far it is from the first; nothing where it was not tried."""
+    for way in ways:
+        numbers = values.get(way)
+        yield f"{few(statistics.mean(numbers))} ± {few(statistics.stdev(numbers))}" if numbers else ""
+        if way != FIRST:
+            yield _apart(values[FIRST], numbers) if numbers else ""
+
+
 def told(found: dict) -> list[str]:
-    rows, steps = [], {row["recipe"]: row["steps"] for row in found["measured"]}
-    for name in dict.fromkeys(row["recipe"] for row in found["measured"]):
-        own = [row for row in found["measured"] if row["recipe"] == name]
-        first, *others = dict.fromkeys(row["way"] for row in own)
-        values = {
-            way: {metric: [row[metric] for row in own if row["way"] == way] for metric in METRICS}
-            for way in (first, *others)
-        }
+    rows, lengths = [], {row["recipe"]: row["steps"] for row in found["measured"]}
+    ways = tuple(dict.fromkeys(row["way"] for row in found["measured"]))
+    for name in lengths:
         for metric in METRICS:
-            spreads = [
-                f"{few(statistics.mean(values[way][metric]))} ± {few(statistics.stdev(values[way][metric]))}"
-                for way in (first, *others)
-            ]
-            apart = [_apart(values[first][metric], values[way][metric]) for way in others]
-            cells = [cell for pair in zip(spreads[1:], apart, strict=True) for cell in pair]
-            rows.append([name, metric, len(values[first][metric]), spreads[0], *cells, *[""] * (4 - len(cells))])
+            values: dict[str, list[float]] = {}
+            for row in found["measured"]:
+                if row["recipe"] == name:
+                    values.setdefault(row["way"], []).append(row[metric])
+            rows.append([name, metric, len(values[FIRST]), *_cells(values, ways)])
     return [
-        "The same recipe, seeds and steps: with PyTorch's own layers, with ours (`alikit/convolutions.py`), and in "
-        "bfloat16; mean and standard deviation over seeds, and how many standard errors the mean is from that of the "
-        f"library's layers. Dropout's coins are others in each, so single runs differ. Of {found['held_out']} held-out "
-        "examples; `generator` is its mean loss over the last tenth of the steps. Steps: "
-        + ", ".join(f"{name} {number}" for name, number in steps.items())
+        "The same recipe, seeds and steps: with PyTorch's own layers, with ours (`alikit/convolutions.py`), in "
+        "bfloat16, and by two processes; mean and standard deviation over seeds, and how many standard errors the mean "
+        "is from that of the library's layers: about one in twenty is more than 2 by chance alone. Coins of dropout "
+        "are others in each, and so is the noise of two processes, so single runs differ. Of "
+        f"{found['held_out']} held-out examples; `generator` is its mean loss over the last tenth of the steps. Steps: "
+        + ", ".join(f"{name} {number}" for name, number in lengths.items())
         + ".",
         table(
-            ["recipe", "measure", "seeds", "library layers", "ours", "apart", "bfloat16", "apart"],
+            [
+                "recipe",
+                "measure",
+                "seeds",
+                *(cell for way in ways for cell in ([way] if way == FIRST else [way, "apart"])),
+            ],
             rows,
         ),
     ]

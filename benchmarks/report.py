@@ -31,10 +31,14 @@ def write_report(out: Path) -> int:
     is a plot. Returns how many benchmarks it tells of. AlikitError for a file that is damaged, and without marks."""
     page = out / "README.md"
     if not out.is_dir():
-        raise AlikitError(f"no folder {out}: measure something first, with alikit bench {NAMES[0]} --out {out}")
+        raise AlikitError(f"no folder {out}: measure something first, with alikit bench step svhn --out {out}")
     text = page.read_text(encoding="utf-8") if page.exists() else HEAD
-    found = {name: read(out / f"{name}.json", _command(name)) for name in NAMES if (out / f"{name}.json").is_file()}
-    steps = {file: read(file, _step_command(file)) for file in sorted(out.glob("step-*.json"))}
+    found = {
+        name: read(out / f"{name}.json", _again(out / f"{name}.json"))
+        for name in NAMES
+        if (out / f"{name}.json").is_file()
+    }
+    steps = {file: read(file, _again(file)) for file in sorted(out.glob("step-*.json"))}
     new = filled(
         text,
         page,
@@ -55,8 +59,12 @@ def _command(name: str) -> str:
     return f"alikit bench {name}"
 
 
-def _step_command(file: Path) -> str:
-    return f"alikit bench step RECIPE --out {file.parent}"
+def _again(file: Path) -> str:
+    """The command that measures a file anew."""
+    name = file.stem
+    if name.startswith("step-"):
+        name = f"step {max((r for r in RECIPES if name.startswith(f'step-{r}')), key=len, default='RECIPE')}"
+    return f"{_command(name)} --out {file.parent}"
 
 
 def _section(name: str, found: dict | None, out: Path) -> str:
@@ -70,7 +78,7 @@ def _section(name: str, found: dict | None, out: Path) -> str:
         setting = f"`{found['command']}`, {found['date']}; {found['hardware']}{load}; {threads}; {versions}."
         return "\n\n".join([f"## {module.TITLE}", *module.told(found), setting])
     except NOT_WELL_FORMED:
-        raise damaged(out / f"{name}.json", _command(name)) from None
+        raise damaged(out / f"{name}.json", _again(out / f"{name}.json")) from None
 
 
 def _of_steps(steps: dict[Path, dict]) -> str:
@@ -95,7 +103,7 @@ def _of_steps(steps: dict[Path, dict]) -> str:
             if found["device"] != "cpu":
                 on_gpu.add((found["recipe"], found["batch"]))
         except NOT_WELL_FORMED:
-            raise damaged(file, _step_command(file)) from None
+            raise damaged(file, _again(file)) from None
     for recipe, batch in WANTED:
         if (recipe, batch) not in on_gpu:
             command = f"`alikit bench step {recipe} --batch {batch} --device cuda`"

@@ -246,7 +246,7 @@ def small(tmp_path_factory) -> dict[str, dict]:
     cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1 + 1")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), notebooks / "01_one.ipynb")
     how = {
-        "precision": {"runs": (("digits", 2, 2, ("library layers", "ours", "bfloat16")),)},
+        "precision": {"runs": (("digits", 2, 2, ("library layers", "ours", "bfloat16", "two processes")),)},
         "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
         "size": {"seconds": 0.1, "families": {"small": ("digits",), "large": ("svhn-small",)}, "batch": 2, "rounds": 2},
         "workers": {"workers": (1, 2), "number": 1, "steps": 1, "rounds": 2},
@@ -382,7 +382,7 @@ def test_a_damaged_file_is_one_line(command, tmp_path, name, text):
     else:
         (tmp_path / f"{name}.json").write_text(text)
     status, out, err = command(f"bench report --out {tmp_path}")
-    again = f"alikit bench step RECIPE --out {tmp_path}" if name.startswith("step") else f"alikit bench {name}"
+    again = f"alikit bench {name.replace('-', ' ')} --out {tmp_path}"
     assert (status, out) == (2, "") and err == (
         f"alikit: {tmp_path / name}.json is damaged or of an older version: measure again with: {again}\n"
     )

@@ -387,7 +387,7 @@ def test_a_killed_worker_ends_all(stopped, way, rank):
 def test_sigterm_saves(stopped):
     (status, out, err), step, _ = stopped["preempted"]
     assert (status, out) == (130, "") and "Traceback" not in err, err
-    again = f"alikit resume run --steps {STEPS} --devices 2"
+    again = f"alikit resume run --steps {STEPS} --save-every 0 --devices 2"
     assert err.splitlines()[-1] == f"stopped at step {step} of {STEPS}, saved; go on with: {again}"
     assert stopped["first killed"][1] < step < STEPS
 
