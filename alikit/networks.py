@@ -264,7 +264,7 @@ def apart(network: nn.Module, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         for layer in network:
             parts = apart(layer, parts)
         return parts
-    if isinstance(network, nn.modules.batchnorm._BatchNorm):
+    if len(parts) > 1 and has_batch_norm(network):
         parts = (torch.cat(parts),)
     return tuple(network(part) for part in parts)
 
@@ -292,10 +292,13 @@ class Discriminator(nn.Module):
         """What the last layer judges by, (N, F) or (N, F, 1, 1)."""
         features = []
         for tower, member in zip(self.towers, pair, strict=True):
-            parts = member if isinstance(member, tuple) else (member,)
-            # Where nothing mixes examples, one pass serves both players, and parts would only cost more calls.
-            parts = apart(tower, parts) if has_batch_norm(tower) else (tower(torch.cat(parts)),)
-            features.append(torch.cat(parts).flatten(1))
+            if not isinstance(member, tuple):
+                found = tower(member)
+            elif has_batch_norm(tower):
+                (found,) = apart(tower, member)
+            else:  # where nothing mixes examples, one pass serves both players, and parts would only cost more calls
+                found = tower(torch.cat(member))
+            features.append(found.flatten(1))
         return self.joint[:-1](torch.cat(features, dim=1))
 
     def verdict(self, features: Tensor) -> Tensor:

@@ -236,6 +236,38 @@ def test_discriminator_uses_each_tower_for_its_member():
     torch.testing.assert_close(Discriminator([x_tower, z_tower], joint)(x, z), expected)
 
 
+class Block(nn.Module):
+    """A tower that is no stack."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, v):
+        return v + self.norm(v)
+
+
+@pytest.mark.parametrize(
+    ("tower", "calls"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)), nn.Tanh()), [2, 3]),
+        (nn.Sequential(nn.Linear(4, 4), Block(), nn.Tanh(), nn.BatchNorm1d(4)), [2, 3]),
+        (nn.BatchNorm1d(4), [5]),
+        (nn.Sequential(nn.Linear(4, 4), nn.Tanh()), [5]),
+        (nn.Linear(4, 4), [5]),
+    ],
+)
+def test_a_member_in_parts_is_as_good_as_whole(tower, calls):
+    """Parts go apart up to the first layer that mixes examples, where there is one."""
+    discriminator = Discriminator([tower, nn.Identity()], nn.Sequential(nn.Linear(7, 2), nn.ReLU(), nn.Linear(2, 1)))
+    x, z, seen = torch.randn(5, 4), torch.randn(5, 3), []
+    expected = discriminator(x, z)
+    first = tower[0] if isinstance(tower, nn.Sequential) else tower
+    first.register_forward_hook(lambda layer, inputs, y: seen.append(len(y)))
+    torch.testing.assert_close(discriminator(x.split((2, 3)), z.split((1, 4))), expected)
+    assert seen == calls
+
+
 def test_discriminator_refuses_half_a_pair():
     with pytest.raises(ValueError):
         Discriminator([nn.Identity(), nn.Identity()], nn.Linear(4, 1))(torch.randn(5, 4))
