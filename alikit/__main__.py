@@ -771,19 +771,23 @@ def _picture(x: torch.Tensor):
 def main() -> None:
     """Entry point: a mistake that a person can mend becomes one line and exit status 2."""
     logging.basicConfig(format="%(message)s")
+    status = 2
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False))
+        status = app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
     except typer.Abort:  # Ctrl-C where there is nothing to save
-        sys.exit(launch.STOPPED)
+        status = launch.STOPPED
     except parallel.Lost:
-        sys.exit(launch.LOST)
+        status = launch.LOST
     except UsageError as error:
         typer.echo(f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", err=True)
     except (AlikitError, OSError) as error:  # OSError: a full disk, say
         if launch.speaks():
             typer.echo(f"alikit: {error}", err=True)
-    sys.exit(2)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SystemExit as over:
+        launch.end(over.code)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -370,6 +371,25 @@ def stopped(tmp_path_factory) -> dict:
             line = "resume run --save-every 0 --devices 2"
         found["run"] = Path("run").absolute()
     return found
+
+
+ABORTS_AT_EXIT = "import atexit, os, runpy; atexit.register(os.abort); runpy.run_module('alikit', run_name='__main__')"
+
+
+@pytest.mark.parametrize(("arguments", "status"), [("recipes", 0), ("train nothing", 2)])
+def test_what_libraries_do_at_exit_is_no_part_of_a_workers_run(arguments, status):
+    started = {"TORCHELASTIC_RUN_ID": "alikit", "WORLD_SIZE": "2", "RANK": "0"}
+    one, of_two = (
+        subprocess.run(
+            [sys.executable, "-c", ABORTS_AT_EXIT, *arguments.split()],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+        )
+        for environment in ({}, started)
+    )
+    assert (one.returncode, of_two.returncode) == (-signal.SIGABRT, status)
+    assert (of_two.stdout, of_two.stderr) == (one.stdout, one.stderr) != ("", "")
 
 
 @pytest.mark.parametrize(("way", "rank"), [("second killed", 1), ("first killed", 0)])
