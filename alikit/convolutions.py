@@ -28,6 +28,7 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluat
 # What the sums around the products cost, as so many products: for a position and channel; for one of its weights.
 SUMS, OF_WEIGHTS = 100, 32  # measured, on two cores
 BLOCK = 64  # examples
+KEPT = 2**24  # numbers of an input whose transform is kept for the way back: to make it anew takes less memory
 
 
 @lru_cache
@@ -83,7 +84,7 @@ def _read(
 ) -> dict[str, Tensor]:
     """Those of "x", "w" and "y" that are wanted, each from the other two.
 
-    known  the transformed weights and tiles of an earlier reading that was told to `keep` them there
+    known  the transformed weights and tiles of an earlier reading that was told to `keep` them there, if they are few
     """
     given = x if x is not None else y
     blocks, number = given.shape[0], given.shape[3]
@@ -113,7 +114,7 @@ def _read(
             rows = y[block, of_y].flatten(1)
             told = (a[: len(rows)].T @ rows).view(n, side, -1)
             told = torch.matmul(across_a.T, told).view(n * n, -1, channels[1])
-        if keep:
+        if keep and given.numel() <= KEPT:
             known.update({"w": weights, ("x", block, tile): seen, ("y", block, tile): told})
         if "y" in wanted:
             made = torch.matmul(across_a, torch.bmm(seen, weights).view(n, len(across_b), -1))

@@ -133,7 +133,8 @@ def _in_turn(jobs: dict[str, Callable], seconds: float, wait: Callable[[], objec
     share, calls = seconds / ROUNDS / len(jobs), {}
     for name, job in jobs.items():
         first = _rate(job, 1, wait)  # the first calls also choose kernels and find memory
-        calls[name] = max(1, round(share * _rate(job, 3 if first > 1 else 1, wait)))
+        # One that takes far longer than its share is called once a round, whatever a second look would say.
+        calls[name] = 1 if first * share < 0.2 else max(1, round(share * _rate(job, 3 if first > 1 else 1, wait)))
     begin, rounds = time.perf_counter(), []
     while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - begin < 1.5 * seconds):
         rounds.append({name: _rate(job, calls[name], wait) for name, job in jobs.items()})
