@@ -20,7 +20,7 @@ from .common import device, few, run, table
 FIRST, OURS, BF16, TOGETHER = "library layers", "ours", "bfloat16", "two processes"
 # Recipe, steps, seeds, and the ways to compute that are compared with the first of them.
 RUNS = (
-    ("digits", 400, 6, (FIRST, OURS, BF16, TOGETHER)),
+    ("digits", 400, 16, (FIRST, OURS, BF16, TOGETHER)),
     ("house-numbers", 150, 3, (FIRST, OURS)),
 )
 METRICS = ("reconstruction_mean", "codes_sigma", "codes_kl", "codes_energy", "codes_cycle", "generator")
