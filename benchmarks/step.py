@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from alikit.convolutions import plain
 from alikit.data import Dataset, GridMixture
@@ -136,8 +137,10 @@ def _in_turn(jobs: dict[str, Callable], seconds: float, wait: Callable[[], objec
         # One that takes far longer than its share is called once a round, whatever a second look would say.
         calls[name] = 1 if first * share < 0.2 else max(1, round(share * _rate(job, 3 if first > 1 else 1, wait)))
     begin, rounds = time.perf_counter(), []
-    while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - begin < 1.5 * seconds):
-        rounds.append({name: _rate(job, calls[name], wait) for name, job in jobs.items()})
+    with tqdm(unit=" rounds", disable=None) as bar:
+        while len(rounds) < FEWEST or (len(rounds) < ROUNDS and time.perf_counter() - begin < 1.5 * seconds):
+            rounds.append({name: _rate(job, calls[name], wait) for name, job in jobs.items()})
+            bar.update()
     return {name: [rates[name] for rates in rounds] for name in jobs}
 
 
