@@ -145,8 +145,8 @@ def _in_turn(jobs: dict[str, Callable], seconds: float, wait: Callable[[], objec
 
 
 def _summary(numbers: list[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(numbers, n=4)
-    return {"median": round(median, 3), "lower_quartile": round(low, 3), "upper_quartile": round(high, 3)}
+    low, median, high = (float(f"{number:.4g}") for number in statistics.quantiles(numbers, n=4))
+    return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
 def _gflop(job: Callable[[], object]) -> float:
