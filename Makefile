@@ -13,7 +13,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
-	@echo 'make test      run everything: lint, unit tests, every notebook cell (WORKERS=2 processes)'
+	@echo 'make test      run everything: lint, unit tests, every notebook cell and solution (WORKERS=2 processes)'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
 	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour'
@@ -27,7 +27,7 @@ test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
-	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg --durations=12 --junitxml=build/tests.xml $(OPTIONS)
+	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 
 tour: .venv/.installed
 	$(IN_VENV) tools/tour.py $(OPTIONS)

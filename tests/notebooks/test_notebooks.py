@@ -1,16 +1,16 @@
 """What every stored notebook must be: run from top to bottom, readable without a kernel, checked cell by cell."""
 
+import os
 import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbval.plugin import comment_markers, find_comment_markers, get_sanitize_patterns
+from solutions import PYTHON_BLOCK, SOLUTION
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -18,8 +18,6 @@ MEGABYTE = 1_000_000
 PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|Users|mnt|opt)/|\b[A-Z]:\\")
-SOLUTION = re.compile(r"<details[^>]*>\s*<summary>\s*Solution.*?</summary>(.*?)</details>", re.DOTALL)
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -127,24 +125,6 @@ def test_at_least_three_solutions_folded_away(path):
     assert sum(bool(PYTHON_BLOCK.search(solution)) for solution in solutions) >= 3
 
 
-@every_notebook
-def test_solutions(path, capsys):
-    """The notebook with each solution's code run at its place, in one kernel."""
-    nb = nbformat.read(path, as_version=4)
-    cells = []
-    for cell in nb.cells:
-        if cell.cell_type == "code":
-            cells.append(nbformat.v4.new_code_cell(cell.source))
-        elif cell.cell_type == "markdown":
-            for solution in SOLUTION.findall(cell.source):
-                cells += [nbformat.v4.new_code_cell(block) for block in PYTHON_BLOCK.findall(solution)]
-    nb.cells = cells
-    started = time.perf_counter()
-    NotebookClient(nb, kernel_name="python3", timeout=180, resources={"metadata": {"path": path.parent}}).execute()
-    with capsys.disabled():
-        print(f" {path.stem} with its solutions: {time.perf_counter() - started:.0f} s ", end="", flush=True)
-
-
 SANITIZED = [
     ("took 12.3 s", "took 47.0 s"),
     ("0.85 ms per step", "1e-3 s per step"),
@@ -182,20 +162,31 @@ def test_other_numbers_may_not(stored, fresh):
     assert sanitize(stored) != sanitize(fresh)
 
 
-def test_nbval_compares_what_is_not_marked(tmp_path):
-    """The command `make test` runs, on stored outputs that are right, wrong, and wrong but marked as not compared."""
+def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
+    """The command `make test` runs: on stored outputs that are right, wrong, and wrong but marked as not compared; and
+    on solutions that run, that do not, and that change what follows them."""
     sources = {
         "right": "print('25 modes')",
         "wrong": "print('24 modes')",
         "marked": "# NBVAL_IGNORE_OUTPUT\nprint('24 modes')",
+        "solved": "print(f'{n} modes')",
+        "unsolved": "print('25 modes')",
+        "astray": "print(f'{n} modes')",
     }
+    solutions = {"solved": ["n = 25"], "unsolved": ["assert n == 25"], "astray": ["n = 25", "n -= 1"]}
     for name, source in sources.items():
         cell = nbformat.v4.new_code_cell(source, execution_count=1)
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="25 modes\n")]
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+        folded = "<details>\n<summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
+        above = [nbformat.v4.new_markdown_cell(folded.format(code)) for code in solutions.get(name, [])]
+        nbformat.write(nbformat.v4.new_notebook(cells=[*above, cell]), tmp_path / f"{name}.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "--color=no"]
-    sanitize_with = f"--nbval-sanitize-with={Path(__file__).parent / 'nbval_sanitize.cfg'}"
-    finished = subprocess.run([*command, sanitize_with, "."], cwd=tmp_path, capture_output=True, text=True)
+    options = [f"--nbval-sanitize-with={Path(__file__).parent / 'nbval_sanitize.cfg'}", "-p", "solutions"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    finished = subprocess.run(
+        [*command, *options, "."], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert finished.returncode == 1
-    assert "1 failed, 2 passed" in finished.stdout
-    assert "FAILED wrong.ipynb::Cell 0" in finished.stdout
+    assert "3 failed, 7 passed" in finished.stdout
+    for failed in ("wrong.ipynb::Cell 0", "unsolved.ipynb::Solution 1", "astray.ipynb::Cell 0"):
+        assert f"FAILED {failed}" in finished.stdout
