@@ -12,7 +12,6 @@ all that makes up a picture is known, so that a learned z can be asked what it h
 from functools import cache, partial
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -152,6 +151,8 @@ def _blur(mask: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 @cache
 def _atlas() -> tuple[torch.Tensor, torch.Tensor]:
     """Masks (fonts, 11, TILE, TILE) in [0, 1], widths (fonts, 11) in units of the height; the last tile is blank."""
+    import matplotlib  # a tenth of a second that whoever draws no digits need not wait
+
     atlas, widths = torch.zeros(len(FONTS), 11, TILE, TILE), torch.zeros(len(FONTS), 11)
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     high = GLYPH * OVERSAMPLING
