@@ -38,7 +38,7 @@ handout: .venv/.installed
 bench: .venv/.installed
 	for recipe in svhn 'svhn --float32' cifar10 celeba cifar10-small mixture-ali-paper; do \
 	  $(IN_VENV) -m alikit bench step $$recipe --seconds 90 --out results/benchmarks || exit 1; done
-	for name in precision batch size workers loading memory folder start report; do \
+	for name in compiled precision batch size workers loading memory folder start report; do \
 	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
 clean:

@@ -538,6 +538,12 @@ def size(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[floa
 
 
 @bench.command()
+def compiled(out: Out = BENCHMARKS, threads: Threads = None, seconds: Annotated[float, Seconds] = 120.0) -> None:
+    """Whether torch.compile pays for our training step. Some minutes, most of them its own; wants a C++ compiler."""
+    _measure("compiled", out, threads, seconds=seconds)
+
+
+@bench.command()
 def precision(out: Out = BENCHMARKS, threads: Threads = None) -> None:
     """Whether the same is learned by the library's layers, by ours, in bfloat16, and by two processes. Half an hour."""
     _measure("precision", out, threads)

@@ -9,7 +9,7 @@ from alikit.report import filled
 
 from .common import NOT_WELL_FORMED, benchmark, damaged, few, picture, read, spread, table
 
-NAMES = ("precision", "batch", "size", "workers", "loading", "memory", "folder", "start")
+NAMES = ("compiled", "precision", "batch", "size", "workers", "loading", "memory", "folder", "start")
 BEGIN, END = "<!-- benchmarks: written by alikit bench report -->", "<!-- end of benchmarks -->"
 # Ours beside the textbook's on one GPU, wanted as long as it was not measured on any.
 WANTED = [(recipe, batch) for recipe in ("svhn", "cifar10", "celeba") for batch in (100, 1000)]

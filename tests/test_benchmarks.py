@@ -252,6 +252,7 @@ def small(tmp_path_factory) -> dict[str, dict]:
     cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1 + 1")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), notebooks / "01_one.ipynb")
     how = {
+        "compiled": {"seconds": 0.1, "names": ("digits",), "rounds": 2},
         "precision": {"runs": (("digits", 2, 2, ("library layers", "ours", "bfloat16", "two processes")),)},
         "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
         "size": {"seconds": 0.1, "families": {"small": ("digits",), "large": ("svhn-small",)}, "batch": 2, "rounds": 2},
@@ -264,6 +265,7 @@ def small(tmp_path_factory) -> dict[str, dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common.benchmark("workers"), "study", lambda count, number, steps: 40 * number * steps / count)
         patch.setattr(common.benchmark("start"), "import_seconds", {"torch": 1.5, "alikit": 2.5}.get)
+        patch.setattr(torch, "compile", lambda forward, **how: forward)  # which takes a compiler, and a minute
         patch.setattr(common.benchmark("start"), "TESTS", notebooks / "none.xml")
         return {name: common.benchmark(name).measure(**how[name]) for name in report.NAMES}
 
@@ -302,7 +304,7 @@ def test_a_benchmark_writes_a_well_formed_file(kept, small, name):
     assert measured or name in ("precision", "folder")
     assert all(0 < each["lower_quartile"] <= each["median"] <= each["upper_quartile"] for each in measured)
     assert not list(kept.glob(".*"))
-    if name in ("precision", "memory", "folder", "start"):
+    if name in ("compiled", "precision", "memory", "folder", "start"):
         assert not (kept / f"{name}.png").exists()
     else:
         with Image.open(kept / f"{name}.png") as picture:
@@ -335,7 +337,7 @@ def test_the_page_is_made_of_the_files_alone(kept, monkeypatch, tmp_path):
         monkeypatch.delattr(common.benchmark(name), "measure")
     (kept / "step-digits.json").write_text(json.dumps(STEP))
     (kept / "batch.png").unlink()
-    assert report.write_report(kept) == 9
+    assert report.write_report(kept) == 10
     page = (kept / "README.md").read_text()
     assert (kept / "batch.png").is_file() and page.startswith("# Benchmarks\n")
     assert "ot measured" not in page.replace("Not measured: run `make test`", "")
@@ -352,7 +354,7 @@ def test_the_page_is_made_of_the_files_alone(kept, monkeypatch, tmp_path):
     found["measured"][0]["seconds"]["median"] = 4321.0
     (kept / "workers.json").write_text(json.dumps(found))
     (kept / "README.md").write_text(f"before\n{report.BEGIN}\nstale\n{report.END}\nafter\n")
-    assert report.write_report(kept) == 9
+    assert report.write_report(kept) == 10
     page = (kept / "README.md").read_text()
     assert "| 1 | 4,321 [" in page and "stale" not in page
     assert page.startswith("before\n") and page.endswith("\nafter\n")
@@ -444,6 +446,18 @@ def test_summary_by_hand():
     assert common.summary([1, 2, 3, 4, 5]) == {"median": 3, "lower_quartile": 2, "upper_quartile": 4}
     assert common.summary([1.0, 2.0]) == {"median": 1.5, "lower_quartile": 1.25, "upper_quartile": 1.75}
     assert common.summary([0.00123456]) == dict.fromkeys(SUMMARY, 0.001235)
+
+
+def test_where_nothing_can_be_compiled_one_line_says_so(monkeypatch):
+    def compile(forward, **how):
+        def fails(*given):
+            raise RuntimeError("No working C++ compiler found\nand so on")
+
+        return fails
+
+    monkeypatch.setattr(torch, "compile", compile)
+    with pytest.raises(AlikitError, match=r"^torch\.compile failed on digits: No working C\+\+ compiler found$"):
+        common.benchmark("compiled").measure(0.1, ("digits",), 2)
 
 
 def test_jobs_take_turns_and_each_gets_its_share():
