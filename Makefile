@@ -16,7 +16,7 @@ help:
 	@echo 'make test      run everything: lint, unit tests, every notebook cell and solution (WORKERS=2 processes)'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
-	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour'
+	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour and a half'
 	@echo 'make clean     remove build'
 
 lab: .venv/.installed
