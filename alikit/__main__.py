@@ -85,7 +85,9 @@ Attributes = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)]
-Seconds = typer.Option(help="How long to measure, about; the first steps of each come besides.", min=0.1, max=3600)
+Seconds = typer.Option(
+    help="How long to measure, about; the first steps, and some rounds at least, come besides.", min=0.1, max=3600
+)
 BENCHMARKS = Path("results/benchmarks")
 PICTURES = 60  # in a grid
 WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
@@ -582,7 +584,8 @@ def start(out: Out = BENCHMARKS) -> None:
 @bench.command(name="report")
 def bench_report(out: Out = BENCHMARKS) -> None:
     """Write README.md of the folder from the files that lie there; nothing is measured."""
-    typer.echo(f"{_benchmark('report').write_report(out)} benchmarks in {out / 'README.md'}")
+    count = _benchmark("report").write_report(out)
+    typer.echo(f"{count} benchmark{'' if count == 1 else 's'} in {out / 'README.md'}")
 
 
 def _measure(name: str, out: Path, threads: int | None = None, **how) -> None:

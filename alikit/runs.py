@@ -143,7 +143,8 @@ def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
 def check_new(folder: Path) -> None:
     """Refuses a folder that holds something or that could not be written, before any work is done for it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AlikitError(f"{folder} is there already: choose another --out, or go on with: alikit resume {folder}")
+        go_on = f", or go on with: alikit resume {folder}" if (folder / "settings.json").is_file() else ""
+        raise AlikitError(f"{folder} is there already: choose another --out{go_on}")
     parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise AlikitError(f"cannot write to {parent}: choose another --out")

@@ -1,5 +1,6 @@
 """The page of the benchmarks, which `alikit bench report` writes from the files beside it; nothing is measured."""
 
+import re
 from pathlib import Path
 
 from alikit import runs
@@ -60,10 +61,15 @@ def _command(name: str) -> str:
 
 
 def _again(file: Path) -> str:
-    """The command that measures a file anew."""
+    """The command that measures a file anew, with what its name tells: step-svhn-batch50-float32.json."""
     name = file.stem
     if name.startswith("step-"):
-        name = f"step {max((r for r in RECIPES if name.startswith(f'step-{r}')), key=len, default='RECIPE')}"
+        name = name.removeprefix("step-")
+        recipe = max((known for known in RECIPES if name.startswith(known)), key=len, default="RECIPE")
+        flags = {"float32": "--float32", "cuda": "--device cuda"}
+        flags |= {part: f"--batch {part[5:]}" for part in name.split("-") if re.fullmatch(r"batch\d+", part)}
+        said = [flags[part] for part in name.removeprefix(recipe).split("-") if part in flags]
+        name = " ".join(["step", recipe, *said])
     return f"{_command(name)} --out {file.parent}"
 
 
@@ -73,9 +79,8 @@ def _section(name: str, found: dict | None, out: Path) -> str:
         return f"## {module.TITLE}\n\nNot measured: `{_command(name)}`."
     try:
         versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
-        load = "" if found["load"] is None else f"; load {found['load']:g} before it began"
         threads = _threads(found)
-        setting = f"`{found['command']}`, {found['date']}; {found['hardware']}{load}; {threads}; {versions}."
+        setting = f"`{found['command']}`, {found['date']}; {found['hardware']}{_load(found)}; {threads}; {versions}."
         return "\n\n".join([f"## {module.TITLE}", *module.told(found), setting])
     except NOT_WELL_FORMED:
         raise damaged(out / f"{name}.json", _again(out / f"{name}.json")) from None
@@ -87,14 +92,15 @@ def _of_steps(steps: dict[Path, dict]) -> str:
         "recipe",
         "batch",
         "on",
-        "ours, images/s",
-        "textbook, images/s",
+        "ours, examples/s",
+        "textbook, examples/s",
         "ours over the textbook's",
         "the same, the textbook with a loader",
         "GFLOP a step, by definition",
         "its share of the rate of a matrix product",
         "GFLOP that ours makes of it",
         "its share",
+        "by",
     ]
     rows, on_gpu = [], set()
     for file, found in steps.items():
@@ -107,7 +113,7 @@ def _of_steps(steps: dict[Path, dict]) -> str:
     for recipe, batch in WANTED:
         if (recipe, batch) not in on_gpu:
             command = f"`alikit bench step {recipe} --batch {batch} --device cuda`"
-            rows.append([recipe, batch, "one GPU", f"wanted: {command}", *[""] * 7])
+            rows.append([recipe, batch, "one GPU", f"wanted: {command}", *[""] * 8])
     return "\n\n".join(
         [
             "## Our step beside the textbook's",
@@ -119,7 +125,7 @@ def _of_steps(steps: dict[Path, dict]) -> str:
             "precision. A share by definition can be above 1: then no products, however quick, would do as well. "
             '"Library layers" is ours with `--float32`: the same step without any of that.',
             table(head, rows),
-            "A row is the line that `alikit bench step RECIPE --out results/benchmarks` prints and keeps.",
+            "A row is the line that its command prints and keeps.",
         ]
     )
 
@@ -159,6 +165,10 @@ def _of_cost(steps: dict[Path, dict]) -> str:
     )
 
 
+def _load(found: dict) -> str:
+    return "" if found["load"] is None else f"; load {found['load']:g} before it began"
+
+
 def _threads(found: dict) -> str:
     return f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
 
@@ -183,4 +193,5 @@ def _of_step(found: dict) -> list:
         spread(found["share_of_matmul"]),
         few(found["gflop_made"]),
         spread(found["share_made"]),
+        f"`{found['command']}`, {found['date']}{_load(found)}",
     ]

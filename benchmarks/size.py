@@ -86,11 +86,12 @@ def told(found: dict) -> list[str]:
         ]
         for row in found["measured"]
     ]
-    head = ["recipe", "networks", "pictures", "pictures a second", "ms a picture", "GFLOP a picture, counted"]
+    head = ["recipe", "networks", "pictures", "pictures a second", "ms a picture", "GFLOP a picture, as made"]
     return [
         "![Pictures a second against their size](size.png)",
         f"*Pictures a second of one training step in batches of {found['batch']}, on {found['device']}. Each recipe "
         "has the size that its networks are made for, so these are other networks too, not the same with more pixels. "
-        "Median and quartiles; the recipes take turns.*",
+        "Median and quartiles; the recipes take turns. GFLOP are those of the products that ours makes in such "
+        "batches, see the table of steps.*",
         table(head, rows),
     ]

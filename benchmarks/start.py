@@ -193,7 +193,7 @@ def told(found: dict) -> list[str]:
         t = found["tests"]
         bad = t["failures"] + t["errors"]
         parts.append(
-            f"**Tests.** `make test` took {t['seconds'] / 60:.1f} minutes on {t['date']} for {t['tests']:,} tests, of "
-            f"which {t['skipped']} were skipped and {bad} failed; the two checks of style before them take seconds."
+            f"**Tests.** `make test` took {t['seconds'] / 60:.1f} minutes on {t['date']} for {t['tests']:,} tests, "
+            f"skipped {t['skipped']}, failed {bad}; the two checks of style before them take seconds."
         )
     return parts

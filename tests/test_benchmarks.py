@@ -49,6 +49,9 @@ STEP = {
     "precision": "float32",
     "plain": False,
     "share_of_matmul": {"median": 0.25, "lower_quartile": 0.2, "upper_quartile": 0.3},
+    "command": "alikit bench step digits --out here",
+    "date": "2026-01-02",
+    "load": 0.5,
 }
 
 
@@ -378,6 +381,19 @@ def test_a_step_on_a_gpu_is_wanted_no_more(tmp_path):
     assert page.count("wanted") == 5 and "| svhn | 100 | A GPU, bfloat16, torch 2 |" in page
     assert "--batch 1000 --device cuda" in page
     assert "| svhn | 1000 | processor, 2 threads, float32, library layers, torch 2 |" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("step-svhn-batch1000-cuda", "step svhn --batch 1000 --device cuda"),
+        ("step-cifar10-semi-small-float32", "step cifar10-semi-small --float32"),
+        ("step-of-mine", "step RECIPE"),
+        ("batch", "batch"),
+    ],
+)
+def test_the_command_that_measures_a_file_anew(name, command):
+    assert report._again(Path("a") / f"{name}.json") == f"alikit bench {command} --out a"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"measured": 1}', None])

@@ -107,9 +107,12 @@ def test_an_empty_folder_may_be_there(tmp_path):
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(AlikitError, match=r"is there already: choose another --out, or .*alikit resume"):
+    with pytest.raises(AlikitError, match=r"is there already: choose another --out$"):
         runs.create(tmp_path, SETTINGS)
     assert names(tmp_path) == {"precious"}
+    runs.create(tmp_path / "run", SETTINGS)
+    with pytest.raises(AlikitError, match=r"is there already: choose another --out, or .*alikit resume"):
+        runs.create(tmp_path / "run", SETTINGS)
 
 
 @pytest.mark.parametrize("out", ["file", "file/run", "file/run/deeper"])
