@@ -350,7 +350,8 @@ def test_the_page_is_made_of_the_files_alone(kept, monkeypatch, tmp_path):
     rows = [row for row in page.splitlines() if row.startswith("| digits | 64 |")]
     assert rows == [
         "| digits | 64 | processor, 2 threads, float32, torch 2 | 640 [576, 704] | 320 [288, 352] | 2 [1.9, 2.1] "
-        "| 4 [3.8, 4.2] | 1.5 | 0.25 [0.2, 0.3] | 0.5 | 0.1 [0.08, 0.12] |"
+        "| 4 [3.8, 4.2] | 1.5 | 0.25 [0.2, 0.3] | 0.5 | 0.1 [0.08, 0.12] "
+        "| `alikit bench step digits --out here`, 2026-01-02; load 0.5 before it began |"
     ]
     # Numbers come from the files: another one is another page, and what stands around the marks stays.
     found = json.loads((kept / "workers.json").read_text())
