@@ -27,7 +27,7 @@ WAYS = {  # name: whether the layers are the library's, as with --float32, and w
     "library layers": (True, False),
     "library layers, compiled": (True, True),
 }
-STEPS = 3  # until all that is to be compiled is: D sees other shapes in one player's turn than in the other's
+STEPS = 3  # until all that is to be compiled is, backward too, and Adam has its averages
 VERSIONS = 64  # of a function that is compiled for each of its layers; the default of 8 gives larger networks up
 ROUNDS = 9
 TITLE = "Does torch.compile pay?"
@@ -44,17 +44,17 @@ def trainer(name: str, library: bool, compiled: bool) -> tuple[Trainer, float]:
     torch.manual_seed(0)
     recipe = replace(RECIPES[name], plain=library)
     data = stand_in(recipe, 4 * recipe.batch_size)
-    trainer = recipe.trainer(recipe.build(data.shape, data.mean()).to(device()).train(), data)
+    made = recipe.trainer(recipe.build(data.shape, data.mean()).to(device()).train(), data)
     if compiled:
-        compile_networks(trainer.model)
+        compile_networks(made.model)
     begin = time.perf_counter()
     try:
         for _ in range(STEPS):
-            trainer.one_step()
+            made.one_step()
     except RuntimeError as error:  # of which the compiler's errors are kinds
         why = str(error).strip().splitlines()[0]
         raise AlikitError(f"torch.compile failed on {name}: {why}") from None
-    return trainer, time.perf_counter() - begin
+    return made, time.perf_counter() - begin
 
 
 @contextmanager
