@@ -191,35 +191,36 @@ def train(
     status = launch.launch(out, batch or row.batch_size, devices, num_nodes, rendezvous, strategy)
     if status is not None:
         raise typer.Exit(status)
-    with parallel.in_turn():
-        parts = load(name, size, skip_corrupt, download)
-    settings = {
-        "recipe": recipe,
-        "data": name,
-        # A folder named by the environment is the machine's own affair, and found there again.
-        "data_from_run": runs.placed(name if os.environ.get("ALIKIT_DATA") else rooted(name), out),
-        "digest": runs.digest(parts),
-        "size": size,
-        "skip_corrupt": skip_corrupt,
-        "seed": seed,
-        **runs.trained_with(row),
-        **{setting: value for setting, value in changes.items() if value is not None},
-        "steps": steps or row.steps,
-        "decoder": str(decoder) if decoder else None,
-        "command": _command(),
-        "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
-        "x_shape": parts[0].shape,
-        "number_of_classes": runs.number_of_classes(parts[0]),
-        "number_of_attributes": runs.number_of_attributes(parts[0]),
-        "attributes": list(parts[0].classes) if row.is_conditional else None,
-    }
-    trainer = runs.trainer(settings, parts[0])
-    if epochs:
-        settings["steps"] = epochs * trainer.epoch_steps
-    settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": parallel.world()}
-    if parallel.rank() == 0:
-        runs.create(out, settings)
-    _run(trainer, parts, out, settings["steps"], save_every)
+    with runs.alone(out):
+        with parallel.in_turn():
+            parts = load(name, size, skip_corrupt, download)
+        settings = {
+            "recipe": recipe,
+            "data": name,
+            # A folder named by the environment is the machine's own affair, and found there again.
+            "data_from_run": runs.placed(name if os.environ.get("ALIKIT_DATA") else rooted(name), out),
+            "digest": runs.digest(parts),
+            "size": size,
+            "skip_corrupt": skip_corrupt,
+            "seed": seed,
+            **runs.trained_with(row),
+            **{setting: value for setting, value in changes.items() if value is not None},
+            "steps": steps or row.steps,
+            "decoder": str(decoder) if decoder else None,
+            "command": _command(),
+            "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
+            "x_shape": parts[0].shape,
+            "number_of_classes": runs.number_of_classes(parts[0]),
+            "number_of_attributes": runs.number_of_attributes(parts[0]),
+            "attributes": list(parts[0].classes) if row.is_conditional else None,
+        }
+        trainer = runs.trainer(settings, parts[0])
+        if epochs:
+            settings["steps"] = epochs * trainer.epoch_steps
+        settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": parallel.world()}
+        if parallel.rank() == 0:
+            runs.create(out, settings)
+        _run(trainer, parts, out, settings["steps"], save_every)
 
 
 @app.command()
@@ -238,29 +239,30 @@ def resume(
     status = launch.launch(run, settings["batch_size"], devices, num_nodes, rendezvous, strategy)
     if status is not None:
         raise typer.Exit(status)
-    state = None if runs.is_untouched(run) else runs.checkpoint(run)
-    with parallel.in_turn():
-        parts = _data(run, settings, data)
-    runs.check_same(settings, parts)
-    # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
-    trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
-    try:
-        trainer.resume(state) if state else None
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
-        raise AlikitError(f"the checkpoint in {run} is not of this run: train again into a new folder") from None
-    steps = steps or settings["steps"]
-    more = steps > settings["steps"]
-    # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
-    evaluated = any("images_per_second" not in line for line in runs.metrics(run))
-    if trainer.step > steps or (trainer.step == steps and evaluated):
-        raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
-    parallel.barrier()  # all have read what is there
-    if parallel.rank() == 0:
-        runs.tidy(run)
-    if more and parallel.rank() == 0:
-        commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
-        runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
-    _run(trainer, parts, run, steps, save_every)
+    with runs.alone(run):
+        state = None if runs.is_untouched(run) else runs.checkpoint(run)
+        with parallel.in_turn():
+            parts = _data(run, settings, data)
+        runs.check_same(settings, parts)
+        # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
+        trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
+        try:
+            trainer.resume(state) if state else None
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+            raise AlikitError(f"the checkpoint in {run} is not of this run: train again into a new folder") from None
+        steps = steps or settings["steps"]
+        more = steps > settings["steps"]
+        # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
+        evaluated = any("images_per_second" not in line for line in runs.metrics(run))
+        if trainer.step > steps or (trainer.step == steps and evaluated):
+            raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
+        parallel.barrier()  # all have read what is there
+        if parallel.rank() == 0:
+            runs.tidy(run)
+        if more and parallel.rank() == 0:
+            commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
+            runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
+        _run(trainer, parts, run, steps, save_every)
 
 
 @app.command()
@@ -473,7 +475,7 @@ def study_(
         bar.update(done - bar.n)
 
     try:
-        with bar:
+        with parallel.stopped_once(), bar:
             lines = run(name, out, number, steps, watch=watch)
     except KeyboardInterrupt:
         typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
@@ -671,7 +673,7 @@ def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
 
 
-@parallel.terminated_like_ctrl_c()
+@parallel.stopped_once()
 def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int, save_every: float) -> None:
     """Trains with a progress bar, logging and drawing as it goes; Ctrl-C saves. Of several processes the first does."""
     every = max(1, min(100, steps // 10))
@@ -719,6 +721,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     try:
         with bar:
             trainer.run(steps, every, watch, milestones)
+        held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
+        found = measured(trainer.result, parts[0], held_out)
     except KeyboardInterrupt:
         try:
             trainer.check_finite()
@@ -731,8 +735,6 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         raise typer.Exit(130) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
-    held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
-    found = measured(trainer.result, parts[0], held_out)
     runs.log(out, {"step": steps, **found})
     _say(found)
     if len(held_out) < len(parts[1]):
@@ -784,6 +786,8 @@ def main() -> None:
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
     except typer.Abort:  # Ctrl-C where there is nothing to save
+        if launch.speaks():
+            typer.echo("alikit: stopped", err=True)
         status = launch.STOPPED
     except parallel.Lost:
         status = launch.LOST

@@ -218,21 +218,28 @@ def stopping_together() -> Iterator[None]:
 
 
 @contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, by which a cluster asks for its machine back, is KeyboardInterrupt; a second one is let pass."""
+def stopped_once() -> Iterator[None]:
+    """Ctrl-C, and SIGTERM, by which a cluster asks for its machine back, are KeyboardInterrupt; what comes after the
+    first is let pass, so that whoever is stopping is not stopped at saving."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(*_) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if (number, handler) != (signal.SIGINT, signal.SIG_IGN):  # in the background Ctrl-C is for others
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -154,18 +154,20 @@ def _aside(out: Path) -> Path:
 def _in_place_of(out: Path) -> Iterator[Path]:
     """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error."""
     aside = _aside(out)
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-    try:
-        (aside / "new").mkdir(parents=True)
-        yield aside / "new"
-        if out.exists():
-            out.rename(aside / "before")
-        (aside / "new").rename(out)
-    except OSError as error:
-        raise AlikitError(f"cannot write {out} ({error.strerror}): make room, or choose another --out") from None
-    finally:
-        restore(out)
-        shutil.rmtree(aside, ignore_errors=True)
+    with runs.alone(aside, out):
+        shutil.rmtree(aside / "new", ignore_errors=True)  # of a process that was killed
+        try:
+            (aside / "new").mkdir()
+            yield aside / "new"
+            if out.exists():
+                out.rename(aside / "before")
+            (aside / "new").rename(out)
+        except OSError as error:
+            raise AlikitError(f"cannot write {out} ({error.strerror}): make room, or choose another --out") from None
+        finally:
+            restore(out)
+            for name in ("new", "before"):
+                shutil.rmtree(aside / name, ignore_errors=True)
 
 
 def _can_be_seen(x_shape: list[int]) -> bool:

@@ -15,7 +15,8 @@ import json
 import os
 import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from . import storage
+from . import parallel, storage
 from .data import Dataset
 from .errors import AlikitError
 from .models import Game
@@ -33,6 +34,7 @@ from .recipes import RECIPES, Recipe
 from .training import Trainer
 
 FORMAT = 1
+LOCK = ".lock"  # held by who works in the folder
 NEEDED = {
     "recipe",
     "data",
@@ -142,12 +144,41 @@ def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
 
 def check_new(folder: Path) -> None:
     """Refuses a folder that holds something or that could not be written, before any work is done for it."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir())):
         go_on = f", or go on with: alikit resume {folder}" if (folder / "settings.json").is_file() else ""
         raise AlikitError(f"{folder} is there already: choose another --out{go_on}")
     parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise AlikitError(f"cannot write to {parent}: choose another --out")
+
+
+@contextmanager
+def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
+    """Nobody else works in the folder meanwhile, which is made if it is missing, and removed if nothing came into it.
+    The lock is the system's: it goes with the process that holds it, however that ends. Of several processes that
+    train together, the first one holds it. AlikitError, which names what is worked `at` (by default the folder), where
+    somebody else is at work there, or nobody can be."""
+    from filelock import FileLock, Timeout  # takes a moment to import, and is wanted only where something is written
+
+    if parallel.rank():
+        yield
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise AlikitError(f"another process is at work in {at or folder}: wait until it is done, or stop it") from None
+    except OSError as error:
+        raise AlikitError(f"cannot write to {at or folder} ({error.strerror}): choose another folder") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder may be gone, or another process come to it
+            if [place.name for place in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        lock.release()
 
 
 def create(folder: Path, settings: dict) -> None:

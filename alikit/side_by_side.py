@@ -164,18 +164,19 @@ def run_side_by_side(
         settings = lines.what_makes(study, arm, 0)
         if more := [setting for setting in ("r1", "averaging", "precise_bn", "decay") if settings[setting]]:
             raise AlikitError(f"{arm} trains with {', '.join(more)}: leave --side-by-side out")
-    finished = lines.read(out / "runs.jsonl", study, steps)
-    wanted = {lines.key_of(arm, run) for run in range(number) for arm in study.arms}
-    for arm in study.arms:
-        before = len(wanted & finished.keys())
+    with runs.alone(out):
+        finished = lines.read(out / "runs.jsonl", study, steps)
+        wanted = {lines.key_of(arm, run) for run in range(number) for arm in study.arms}
+        for arm in study.arms:
+            before = len(wanted & finished.keys())
 
-        def told(done: int, before: int = before) -> None:
-            watch(before * steps + done, before)
+            def told(done: int, before: int = before) -> None:
+                watch(before * steps + done, before)
 
-        if missing := [run for run in range(number) if lines.key_of(arm, run) not in finished]:
-            found = _one_arm(study, arm, missing, steps, out, told)
-            finished = lines.write(out / "runs.jsonl", finished | found)
-    return [finished[lines.key_of(arm, run)] for run in range(number) for arm in study.arms]
+            if missing := [run for run in range(number) if lines.key_of(arm, run) not in finished]:
+                found = _one_arm(study, arm, missing, steps, out, told)
+                finished = lines.write(out / "runs.jsonl", finished | found)
+        return [finished[lines.key_of(arm, run)] for run in range(number) for arm in study.arms]
 
 
 def _one_arm(

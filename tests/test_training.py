@@ -472,7 +472,7 @@ def test_ctrl_c_waits_for_the_end_of_the_step(number):
         model = Recorder(at=lambda step, on=interrupted: on and step == 3 and signal.raise_signal(number))
         trainer = Trainer(model, count(12), batch_size=4)
         if interrupted:
-            with pytest.raises(KeyboardInterrupt), parallel.terminated_like_ctrl_c():
+            with pytest.raises(KeyboardInterrupt), parallel.stopped_once():
                 trainer.run(steps=6)
         else:
             trainer.run(steps=3)
