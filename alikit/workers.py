@@ -110,15 +110,13 @@ def run_study(
     attempts = _open(name, out, steps, store)
     wanted = [lines.key_of(arm, run) for run in range(number) for arm in STUDIES[name].arms]
     crew: list[multiprocessing.Process] = []
+    processes = _processes()
     try:
         _read_back(attempts, kept)
         while missing := set(wanted) - _export(attempts, out).keys():
             _plan(attempts, missing)
             while len(crew) < min(workers, len(missing)):
-                # Spawned, for a fork of a process that runs threads may hang.
-                worker = multiprocessing.get_context("spawn").Process(
-                    target=_work, args=(name, out, steps, threads, store)
-                )
+                worker = processes.Process(target=_work, args=(name, out, steps, threads, store))
                 # Ignored from the first on: Ctrl-C reaches a worker too, which would end in the midst of its imports.
                 ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
                 try:
@@ -145,6 +143,16 @@ def run_study(
             worker.kill()  # where it waits for a database that does not answer
             worker.join()
     return [finished[key] for key in wanted]
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    """Workers are no forks of this process, for one that runs threads may hang when forked. On Linux they are forks of
+    one that has imported all they need and done nothing else; elsewhere each imports it anew."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter comes with the first optimiser
+    return processes
 
 
 def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:

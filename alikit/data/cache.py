@@ -16,8 +16,7 @@ import secrets
 import shutil
 import struct
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from ..errors import AlikitError
 
 FOLDER = ".alikit-cache"
 HEAD = 4096  # bytes before the pictures: the header, padded, so that its length is known before they are
-STALE = 3600  # seconds, after which a half-written file that has not grown is a killed process's
 KINDS = {torch.int64: "I64", torch.uint8: "U8"}  # what safetensors calls the types that labels have
 
 log = logging.getLogger("alikit")
@@ -47,10 +45,11 @@ def cached(root: Path, name: str, sources: Iterable[str], build: Build) -> Kept:
     directory. Where it cannot be written, a warning says so and x is held in memory; AlikitError where it is larger.
     """
     cache = _folder(root) / f"{name}-{_listing(root, sources)}.safetensors"
-    _tidy(cache.parent, name)
     if (kept := _read(cache)) is None:
-        with Pictures(cache) as pictures:
-            kept = pictures.kept(*build(pictures))
+        with _alone(cache, name):
+            if (kept := _read(cache)) is None:  # nor did another process make it meanwhile
+                with Pictures(cache) as pictures:
+                    kept = pictures.kept(*build(pictures))
     return kept
 
 
@@ -177,12 +176,32 @@ def _listing(root: Path, sources: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _tidy(folder: Path, name: str) -> None:
-    """Removes what a killed process left half-written: of a million pictures that is a large file."""
-    for partial in folder.glob(f"{name}-*.partial"):
-        with contextlib.suppress(OSError):  # another process was quicker, or the folder is read-only
-            if time.time() - partial.stat().st_mtime > STALE:
+@contextlib.contextmanager
+def _alone(cache: Path, name: str) -> Iterator[None]:
+    """Waits until no other process makes this cache, and keeps others waiting meanwhile: what one has decoded, the next
+    can read. What killed ones left half-written of this or an older `name` is removed: of a million pictures that is a
+    large file. Where no lock can be had, as in a folder that cannot be written, each makes its own."""
+    from filelock import FileLock, Timeout  # takes a moment to import, and is wanted only where a cache is made
+
+    def of(stem: str) -> FileLock:
+        return FileLock(cache.with_name(f".{stem}.lock"))
+
+    lock = of(cache.stem)
+    with contextlib.suppress(OSError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("another process is reading these pictures into %s: waiting for it", cache)
+            lock.acquire()
+        for partial in cache.parent.glob(f"{name}-*.partial"):
+            stem = partial.name.partition(".")[0]
+            with contextlib.suppress(Timeout), contextlib.nullcontext() if stem == cache.stem else of(stem).acquire(0):
                 partial.unlink()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read(cache: Path) -> Kept | None:

@@ -8,11 +8,15 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from alikit.data import Dataset, cache, image_folder, load
@@ -241,11 +245,47 @@ def test_a_kill_leaves_no_cache_and_what_it_leaves_is_removed_later(pets):
     assert done.returncode == -signal.SIGKILL, done.stderr
     (left,) = half_written(pets)
     assert not caches(pets) and left.stat().st_size >= cache.HEAD + 32 * 45
+    older = left.with_name(left.name.replace(left.name.partition(".")[0], "divided-as-is-0123456789abcdef"))
+    older.touch()  # of the folder as it was before
     assert sum(map(len, load(f"folder:{pets}"))) == N
-    assert half_written(pets) == [left]  # it might be that of a process that is still writing
-    os.utime(left, (0, 0))
-    load(f"folder:{pets}")
     assert not half_written(pets) and len(caches(pets)) == 1
+
+
+def test_what_another_process_is_writing_is_left_alone(pets):
+    folder = pets / cache.FOLDER
+    folder.mkdir()
+    partial = folder / "divided-as-is-0123456789abcdef.abcd.partial"
+    partial.touch()
+    with FileLock(folder / ".divided-as-is-0123456789abcdef.lock"):
+        assert sum(map(len, load(f"folder:{pets}"))) == N
+    assert half_written(pets) == [partial]
+
+
+def test_two_at_once_decode_once(pets, caplog, monkeypatch):
+    """The second waits, says so, and reads what the first has made."""
+    from alikit.data import images
+
+    decode, decoded, begun, go_on = images.decode, [], threading.Event(), threading.Event()
+
+    def slow(file, fit):
+        decoded.append(file)
+        begun.set()
+        assert go_on.wait(60)
+        return decode(file, fit)
+
+    monkeypatch.setattr(images, "decode", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(load, f"folder:{pets}")
+        assert begun.wait(60)
+        second = pool.submit(load, f"folder:{pets}")
+        deadline = time.monotonic() + 60
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.01)
+        go_on.set()
+        parts = [found.result() for found in (first, second)]
+    assert len(decoded) == N and [greys(part) for part in parts[0]] == [greys(part) for part in parts[1]]
+    (message,) = caplog.messages
+    assert message.startswith("another process is reading these pictures into ") and len(caches(pets)) == 1
 
 
 def test_an_interruption_leaves_nothing(pets, monkeypatch):

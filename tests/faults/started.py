@@ -1,0 +1,97 @@
+"""Commands of alikit in processes of their own, to be killed, starved and interrupted.
+
+They are forks of one process that has imported everything, so that a start takes no time, and a moment chosen by chance
+falls into the work itself.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
+PATIENCE = 300  # seconds, after which a process that has not ended hangs
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["alikit.__main__", "alikit.workers", "sklearn.datasets", "torch._dynamo"])
+
+
+class Started:
+    """function(*arguments) in a process that leads a session of its own, in the folder; what it says goes to files."""
+
+    def __init__(self, folder: Path, function: Callable, *arguments):
+        self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]
+        self._process = _context.Process(target=_in_its_own_session, args=(folder, self._said, function, arguments))
+        self.begun = time.monotonic()
+        self._process.start()
+        self.pid = self._process.pid
+
+    def wait(self) -> int:
+        """Its exit status, or minus the signal that killed it."""
+        self._process.join(PATIENCE)
+        hangs = self._process.exitcode is None
+        if hangs:
+            self.kill()
+        assert not hangs, f"it hangs; it said: {self.err}"
+        self.seconds = time.monotonic() - self.begun
+        return self._process.exitcode
+
+    def kill(self, number: int = signal.SIGKILL, group: bool = False) -> None:
+        """Sends the signal, to all processes of the session if asked to. One that has ended gets none."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Waits until it has happened, for as long as the process is alive."""
+        while not happened():
+            assert self.is_alive() and time.monotonic() - self.begun < PATIENCE, self.err
+            time.sleep(0.002)
+
+    @property
+    def out(self) -> str:
+        return self._said[0].read_text()
+
+    @property
+    def err(self) -> str:
+        """What a person sees at last: of a progress bar, the last state."""
+        return "\n".join(line.rpartition("\r")[2] for line in self._said[1].read_bytes().decode().split("\n"))
+
+
+def alikit(line: str, folder: Path, before: Callable[[], None] | None = None) -> Started:
+    """`alikit LINE` in the folder, where `before` has prepared the process."""
+    return Started(folder, _alikit, line, before)
+
+
+def finished(line: str, folder: Path, before: Callable[[], None] | None = None) -> Started:
+    """The same when it has ended."""
+    command = alikit(line, folder, before)
+    command.status = command.wait()
+    return command
+
+
+def _in_its_own_session(folder: Path, said: list[Path], function: Callable, arguments: tuple) -> None:
+    os.setsid()
+    os.chdir(folder)
+    for number, file in enumerate(said, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    # As from a terminal, though the tests themselves may run in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    function(*arguments)
+
+
+def _alikit(line: str, before: Callable[[], None] | None) -> None:
+    from alikit.__main__ import main
+
+    if before:
+        before()
+    sys.argv = ["alikit", *shlex.split(line)]
+    main()

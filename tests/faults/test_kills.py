@@ -1,0 +1,250 @@
+"""SIGKILL at moments chosen by chance: of a run, of a study, and while a cache is made.
+
+Each is gone on with, to the very end that it would have had. `make soak` kills twenty of each, and writes down how it
+went.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from started import PATIENCE, SOAK, Started, alikit, finished
+
+from alikit import runs, workers
+from alikit.data import load
+from alikit.studies import STUDIES, Study
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows kills in another way")
+KILLS = 20 if SOAK else 3
+kills = pytest.mark.parametrize("kill", range(KILLS))
+
+
+def moment(kill: int, seconds: float) -> float:
+    """When to kill: by chance, within the kill's own part of the time that all of it takes, so that all parts come."""
+    return (kill + random.random()) / KILLS * seconds
+
+
+@pytest.fixture
+def note(record_property):
+    """Keeps what was killed, and when, for the summary at the end."""
+    return lambda what, at, state: record_property("kill", [what, round(at, 2), state])
+
+
+# A run.
+
+TRAIN = "train digits --steps 60 --averaging 0.9 --seed 5 --save-every 0 --out run"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Started:
+    """A run that nothing stopped; the second time, with everything warm, it takes as long as those to be killed."""
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("whole")
+        command = finished(TRAIN, folder)
+        assert command.status == 0, command.err
+    command.run = folder / "run"
+    return command
+
+
+def without_pace(run: Path) -> list[dict]:
+    pace = ("images_per_second", "seconds")
+    return [{name: value for name, value in line.items() if name not in pace} for line in runs.metrics(run)]
+
+
+def equal(one, other) -> bool:
+    """Of states, tensor by tensor, to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+@kills
+def test_a_run_ends_as_if_it_had_not_been_killed(whole, tmp_path, note, kill):
+    command, run, at = alikit(TRAIN, tmp_path), tmp_path / "run", moment(kill, whole.seconds)
+    time.sleep(at)
+    command.kill()
+    status = command.wait()
+    if not (run / "settings.json").is_file():
+        state, go_on = "before it began", TRAIN
+    elif runs.is_untouched(run):
+        state, go_on = "before the first checkpoint", "resume run"
+    else:
+        state, go_on = f"at step {runs.checkpoint(run)['step']}", "resume run"
+    note("run", at, state if status else "after its end")
+    again = finished(go_on, tmp_path)
+    if status == 0:  # chance came too late: the machine was quicker than before
+        assert again.status == 2 and "has its 60 steps" in again.err
+    else:
+        assert (status, again.status) == (-signal.SIGKILL, 0), again.err
+    assert (run / "weights.safetensors").read_bytes() == (whole.run / "weights.safetensors").read_bytes(), state
+    assert equal(runs.checkpoint(run), runs.checkpoint(whole.run)), state
+    assert without_pace(run) == without_pace(whole.run), state
+    assert {file.name for file in run.iterdir()} == {file.name for file in whole.run.iterdir()}, state
+    for picture in run.glob("*.png"):
+        assert picture.read_bytes() == (whole.run / picture.name).read_bytes(), (state, picture.name)
+
+
+# A cache.
+
+PICTURES = 300
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Noise in two classes, large enough that reading it takes a moment."""
+    folder, noise = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(PICTURES):
+        place = folder / "ab"[number % 2]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (160, 200, 3), dtype=np.uint8)).save(place / f"{number}.jpg")
+    return folder
+
+
+def read(folder: Path) -> None:
+    load(f"folder:{folder}", size=32)
+
+
+@pytest.fixture(scope="module")
+def as_it_is(photographs, tmp_path_factory) -> tuple[float, list]:
+    """How long it takes to read them, and what they are."""
+    for name in "12":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ALIKIT_CACHE", str(tmp_path_factory.mktemp(name)))
+            begun = time.monotonic()
+            parts = load(f"folder:{photographs}", size=32)
+    return time.monotonic() - begun, [(part.x.clone(), part.labels) for part in parts]
+
+
+def into(cache: Path, folder: Path) -> None:
+    os.environ["ALIKIT_CACHE"] = str(cache)
+    read(folder)
+
+
+@kills
+def test_a_cache_is_whole_or_absent(photographs, as_it_is, tmp_path, monkeypatch, note, kill):
+    seconds, expected = as_it_is
+    cache = tmp_path / "cache"
+    command = Started(tmp_path, into, cache, photographs)
+    command.until(lambda: (cache.is_dir() and any(cache.glob("*.partial"))) or not command.is_alive())
+    at = moment(kill, seconds)
+    time.sleep(at)
+    command.kill()
+    status, left = command.wait(), sorted(file.suffix for file in cache.glob("[!.]*"))
+    note("cache", at, "after its end" if status == 0 else "whole" if ".safetensors" in left else "half-written")
+    assert status in (0, -signal.SIGKILL) and len(left) == 1
+    monkeypatch.setenv("ALIKIT_CACHE", str(cache))
+    for _ in range(2):  # made anew, and read
+        parts = load(f"folder:{photographs}", size=32)
+        for part, (x, labels) in zip(parts, expected, strict=True):
+            assert torch.equal(part.x, x) and torch.equal(part.labels, labels)
+    assert [file.suffix for file in cache.glob("[!.]*")] == [".safetensors"]
+
+
+# A study.
+
+SMALL = Study(
+    "two short arms",
+    {"calm": ("mixture-gan-paper", {"batch_size": 20, "averaging": 0.9}), "gan": ("mixture-gan-paper", {})},
+    steps=300,
+    runs=1,
+)
+STUDY = "study mixture --workers 2 --out study"
+WHO = ("all of its processes", "the one that was started", "another of its processes")
+
+
+def small() -> None:
+    """The study is a small one, and its workers are forks, so that they know it too."""
+    STUDIES["mixture"] = SMALL
+    workers._processes = lambda: multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list[dict]:
+    """The lines of its two runs, which nobody stopped."""
+    threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("undisturbed")
+    torch.set_num_threads(1)
+    try:
+        lines = [workers.one_run(SMALL, arm, 0, SMALL.steps, folder / arm, lambda _: None) for arm in SMALL.arms]
+        return [without_times(line) for line in lines]
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, undisturbed) -> Started:
+    """The command, which nobody stopped."""
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("study")
+        command = finished(STUDY, folder, small)
+        assert command.status == 0 and untimed(folder / "study") == undisturbed, command.err
+    return command
+
+
+def without_times(line: dict) -> dict:
+    along = [{name: value for name, value in found.items() if name != "seconds"} for found in line["history"]]
+    return {name: value for name, value in line.items() if name != "seconds"} | {"history": along}
+
+
+def untimed(out: Path) -> list[dict]:
+    return [without_times(json.loads(line)) for line in (out / "runs.jsonl").read_text().splitlines()]
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, of = (place / "stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it ended meanwhile
+            continue
+        found += [int(place.name)] if int(of) == group and state != "Z" else []
+    return found
+
+
+def let_time_pass(store: Path) -> None:
+    """Signs of life become an hour old, so that nobody has to wait until the dead are given up."""
+    if not store.is_file():
+        return
+    with sqlite3.connect(store, timeout=60) as books:
+        if books.execute("SELECT count(*) FROM sqlite_master WHERE name = 'trial_heartbeats'").fetchone()[0]:
+            books.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+            books.execute("UPDATE trials SET datetime_start = datetime(datetime_start, '-1 hour')")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes as Linux shows them")
+@kills
+def test_a_study_is_complete_whoever_is_killed(study, undisturbed, tmp_path, note, kill):
+    who, at = WHO[kill % len(WHO)], moment(kill, study.seconds)
+    command, out = alikit(STUDY, tmp_path, small), tmp_path / "study"
+    time.sleep(at)
+    others = [process for process in members(command.pid) if process != command.pid]
+    if who == WHO[2] and others:
+        os.kill(random.choice(others), signal.SIGKILL)
+    else:
+        command.kill(group=who == WHO[0])
+    status, deadline = command.wait(), time.monotonic() + PATIENCE
+    while members(command.pid) and time.monotonic() < deadline:  # they find out, and end
+        time.sleep(0.05)
+    assert not members(command.pid)
+    if status == 2:
+        assert "a worker stopped" in command.err and "Traceback" not in command.err, command.err
+    done = len((out / "runs.jsonl").read_text().splitlines()) if (out / "runs.jsonl").is_file() else 0
+    note("study", at, f"{who}, {done} of 2 runs done")
+    let_time_pass(out / "study.db")
+    again = finished(STUDY, tmp_path, small)
+    assert again.status == 0, again.err
+    assert untimed(out) == undisturbed
+    assert not list(out.glob("runs/*/checkpoint.pt"))
