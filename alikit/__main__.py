@@ -190,7 +190,7 @@ def train(
         size = row.networks.size
     status = launch.launch(out, batch or row.batch_size, devices, num_nodes, rendezvous, strategy)
     if status is not None:
-        raise typer.Exit(status)
+        raise SystemExit(status)
     with runs.alone(out):
         with parallel.in_turn():
             parts = load(name, size, skip_corrupt, download)
@@ -238,7 +238,7 @@ def resume(
     settings = runs.settings(run)
     status = launch.launch(run, settings["batch_size"], devices, num_nodes, rendezvous, strategy)
     if status is not None:
-        raise typer.Exit(status)
+        raise SystemExit(status)
     with runs.alone(run):
         state = None if runs.is_untouched(run) else runs.checkpoint(run)
         with parallel.in_turn():
@@ -479,7 +479,7 @@ def study_(
             lines = run(name, out, number, steps, watch=watch)
     except KeyboardInterrupt:
         typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
-        raise typer.Exit(130) from None
+        raise SystemExit(launch.STOPPED) from None
     for arm in row.arms:
         found = [line for line in lines if line["arm"] == arm]
         mean = {measure: round(statistics.mean(line[measure] for line in found), 3) for measure in COVERAGE}
@@ -732,7 +732,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         often = [] if save_every == SAVE_EVERY else ["--save-every", f"{save_every:g}"]
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *often, *launch.flags()])
         typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
-        raise typer.Exit(130) from None
+        raise SystemExit(launch.STOPPED) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
     runs.log(out, {"step": steps, **found})
@@ -785,10 +785,9 @@ def main() -> None:
     status = 2
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
-    except typer.Abort:  # Ctrl-C where there is nothing to save
-        if launch.speaks():
+        # So Ctrl-C comes out of typer. Who had something to save has said so, and is not here any more.
+        if status == launch.STOPPED and launch.speaks():
             typer.echo("alikit: stopped", err=True)
-        status = launch.STOPPED
     except parallel.Lost:
         status = launch.LOST
     except UsageError as error:

@@ -38,7 +38,7 @@ def write_report(results: Path) -> int:
     new = filled(text, page, (BEGIN, END), parts)
     if ASKED_BEGIN in text or ASKED_END in text:
         new = filled(new, page, (ASKED_BEGIN, ASKED_END), _asked(found))
-    runs.write_whole(page, lambda file: file.write_text(new))
+    write_page(page, new)
     return len(found)
 
 
@@ -48,6 +48,14 @@ def filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> s
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise AlikitError(f"{page} must hold the lines {begin} and {end}, once and in this order: add them")
     return "\n\n".join([text[: text.index(begin) + len(begin)], *parts, text[text.index(end) :]])
+
+
+def write_page(page: Path, text: str) -> None:
+    """Writes a page, whole or not at all. AlikitError where it cannot be written."""
+    try:
+        runs.write_whole(page, lambda file: file.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise AlikitError(f"cannot write {page} ({error.strerror}): make room there, or name another folder") from None
 
 
 def _table(found: dict[Path, dict]) -> str:

@@ -213,8 +213,11 @@ def settings(folder: Path) -> dict:
 
 def log(folder: Path, line: dict) -> None:
     """Appends one line to the metrics log."""
-    with open(folder / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    try:
+        with open(folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise _stopped_by(error, folder) from None
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -257,9 +260,13 @@ def save(folder: Path, trainer: Trainer) -> None:
         for write in parts:
             write()
     except OSError as error:
-        raise AlikitError(
-            f"cannot write to {folder} ({error.strerror}): make room, then go on with: alikit resume {folder}"
-        ) from None
+        raise _stopped_by(error, folder) from None
+
+
+def _stopped_by(error: OSError, folder: Path) -> AlikitError:
+    return AlikitError(
+        f"cannot write to {folder} ({error.strerror}): make room, then go on with: alikit resume {folder}"
+    )
 
 
 def save_weights(folder: Path, state: dict) -> None:
@@ -351,7 +358,9 @@ def save_picture(picture: Image.Image, file: Path) -> None:
     try:
         write_whole(file, lambda place: picture.save(place, format="png", optimize=picture.mode == "P"))
     except OSError as error:
-        raise AlikitError(f"cannot write {file} ({error.strerror}): choose another --out") from None
+        if (file.parent / "settings.json").is_file():
+            raise _stopped_by(error, file.parent) from None
+        raise AlikitError(f"cannot write {file} ({error.strerror}): make room, or choose another --out") from None
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:

@@ -48,8 +48,9 @@ def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
 
 
 @contextmanager
-def _whole_step() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back until the step is done: what half a step leaves behind cannot be gone on from."""
+def _whole() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back until a step, or a report of it, is done: what half a step leaves behind cannot be
+    gone on from, and half a report would be missing for good."""
     if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
         yield
         return
@@ -225,7 +226,7 @@ class Trainer:
             for _ in range(count):
                 if self.decay:
                     self._slow_down(steps)
-                with _whole_step():
+                with _whole():
                     losses = self.one_step()
                 for player, loss in losses.items():
                     total[player] += loss
@@ -234,7 +235,8 @@ class Trainer:
             self.check_finite(*mean.values())
             reports.append(Progress(self.step, mean, pace))
             if watch:
-                with torch.random.fork_rng():  # looking must not change the run: samples drawn here cost no noise there
+                # Looking must not change the run: samples drawn here cost no noise there.
+                with _whole(), torch.random.fork_rng():
                     watch(reports[-1])
         return reports
 

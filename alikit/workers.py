@@ -135,6 +135,10 @@ def run_study(
         finished = _export(attempts, out)
     except (*STORE_ERRORS, json.JSONDecodeError) as error:
         raise _unusable(store, out, error) from None
+    except OSError as error:
+        raise AlikitError(
+            f"cannot write to {out} ({error.strerror}): make room, and the same command goes on"
+        ) from None
     finally:
         for worker in crew:
             worker.terminate()

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-from alikit import runs
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
-from alikit.report import filled
+from alikit.report import filled, write_page
 
 from .common import NOT_WELL_FORMED, benchmark, damaged, few, picture, read, spread, table
 
@@ -49,10 +48,7 @@ def write_report(out: Path) -> int:
     for name in found:
         if hasattr(benchmark(name), "draw") and not (out / f"{name}.png").is_file():
             picture(benchmark(name), found[name], out / f"{name}.png")
-    try:
-        runs.write_whole(page, lambda file: file.write_text(new, encoding="utf-8"))
-    except OSError as error:
-        raise AlikitError(f"cannot write {page} ({error.strerror}): choose another --out") from None
+    write_page(page, new)
     return len(found) + len(steps)
 
 

@@ -3,15 +3,11 @@
 import json
 import os
 import pickle
-import random
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -529,100 +525,6 @@ def test_a_mistake_in_a_process_of_its_own():
 # Stopping and going on.
 
 
-def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(alikit):
-    # Where the tests run in the background, Ctrl-C may be ignored and stay so in what they start.
-    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    stopped = python_m_alikit("train digits --steps 300 --batch 20 --out 'my run'", **heed)
-    log, deadline = Path("my run/metrics.jsonl"), time.monotonic() + 60
-    while not log.exists() and stopped.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    stopped.send_signal(signal.SIGINT)
-    _, err = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130 and "Traceback" not in err, err
-    last = r"stopped at step (\d+) of 300, saved; go on with: alikit (.*)"
-    step, rest = re.fullmatch(last, err.splitlines()[-1]).groups()
-    assert 30 <= int(step) < 300 and runs.checkpoint(Path("my run"))["step"] == int(step)
-
-    assert alikit(rest).status == 0
-    assert alikit("train digits --steps 300 --batch 20 --out whole").status == 0
-    assert same_weights(Path("my run"), Path("whole"))
-    assert runs.metrics(Path("my run"))[-1] == runs.metrics(Path("whole"))[-1]
-
-
-def test_sigterm_saves_as_ctrl_c_does(alikit):
-    """By which a cluster asks for its machine back. What comes twice, to a process and to its group, counts once."""
-
-    def preempt() -> None:
-        log, deadline = Path("run/metrics.jsonl"), time.monotonic() + 60
-        while not log.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.002)
-
-    beside = threading.Thread(target=preempt)
-    unheeded = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so that a third one, after all, does not end the tests
-    beside.start()
-    try:
-        finished = alikit("train digits --steps 300 --batch 20 --out run")
-    finally:
-        beside.join()
-        signal.signal(signal.SIGTERM, unheeded)
-    last = r"stopped at step (\d+) of 300, saved; go on with: alikit (.*)"
-    step, rest = re.fullmatch(last, finished.err.splitlines()[-1]).groups()
-    assert finished.status == 130 and 30 <= int(step) < 300
-    assert runs.checkpoint(Path("run"))["step"] == int(step)
-    assert alikit(rest).status == 0
-
-
-def reports(run: Path) -> list[dict]:
-    """The log without the pace, which is never twice the same."""
-    return [
-        {name: line[name] for name in line if name not in ("images_per_second", "seconds")}
-        for line in runs.metrics(run)
-    ]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A run that nothing stopped: 48 steps of 15 an epoch, reports every 4."""
-    folder = tmp_path_factory.mktemp("whole")
-    process = python_m_alikit(f"{LEFT_ALONE} --out whole", cwd=folder)
-    assert process.wait(timeout=120) == 0
-    return folder / "whole"
-
-
-LEFT_ALONE = "train digits --steps 48 --averaging 0.9 --seed 5 --save-every 0"
-
-
-@pytest.mark.parametrize("lines", [1, 4, 9])
-def test_a_killed_run_ends_with_the_same_files(alikit, whole, lines):
-    """SIGKILL at a random moment after so many reports: in an epoch, at its end, while a checkpoint is written."""
-    killed = python_m_alikit(f"{LEFT_ALONE} --out killed")
-    log, deadline = Path("killed/metrics.jsonl"), time.monotonic() + 120
-    while killed.poll() is None and time.monotonic() < deadline:
-        if log.exists() and log.read_text().count("\n") >= lines:
-            break
-    time.sleep(random.uniform(0, 0.05))
-    killed.kill()
-    assert killed.wait(timeout=60) == -signal.SIGKILL, "it ended before it was killed"
-    step = runs.checkpoint(Path("killed"))["step"]
-    assert step >= 4 * (lines - 2)
-    assert alikit("resume killed").status == 0
-    assert Path("killed/weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes(), step
-    assert reports(Path("killed")) == reports(whole), step
-
-
-def test_a_run_killed_at_once_can_be_gone_on_with(alikit, whole):
-    killed = python_m_alikit(f"{LEFT_ALONE} --out killed")
-    deadline = time.monotonic() + 120
-    while not Path("killed/checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    killed.kill()
-    assert killed.wait(timeout=60) == -signal.SIGKILL
-    assert alikit("resume killed").status == 0 and same_weights(Path("killed"), whole)
-
-
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(alikit, digits):
     """And what the killed process left half-written is gone."""
     Path("run").mkdir()
@@ -672,19 +574,6 @@ def test_a_checkpoint_of_another_run(alikit, digits, gan):
     assert re.fullmatch("alikit: .* is not of this run: .*\n", alikit("resume run --steps 25").err)
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(digits):
-    """The weights still fit, the checkpoint does not."""
-    shutil.copytree(digits, "run")
-    before = Path("run/checkpoint.pt").read_bytes()
-    blocks = len(before) // 1024 - 100
-    command = f"ulimit -f {blocks}; exec {shlex.quote(sys.executable)} -m alikit resume run --steps 22"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
-    assert finished.returncode == 2
-    assert re.fullmatch("alikit: cannot write to run .*make room, then go on.*", finished.stderr.splitlines()[-1])
-    assert Path("run/checkpoint.pt").read_bytes() == before and not list(Path("run").glob(".*.partial"))
-
-
 def test_a_run_is_found_by_its_data_from_anywhere(alikit, paint, tmp_path, monkeypatch):
     """The path was typed from where the run was made; run and pictures have moved together since."""
     for number in range(30):
@@ -711,17 +600,6 @@ def test_other_data_is_not_gone_on_with(alikit, paint):
     finished = alikit("resume run --steps 6")
     assert finished.status == 2 and "is not what this run began with" in finished.err
     assert files(Path("run")) == before
-
-
-def test_numbers_that_are_none_leave_the_last_good_checkpoint(alikit):
-    """A learning rate of 1 and weights of 10 overflow after a few steps."""
-    finished = alikit("train digits --lr 1 --weight-std 10 --steps 400 --save-every 0 --out run")
-    assert finished.status == 2
-    says = r"alikit: the losses are no longer numbers at step (\d+): .*; run keeps .* of step (\d+)\n"
-    at, kept = map(int, re.fullmatch(says, finished.err.splitlines(True)[-1]).groups())
-    state = runs.checkpoint(Path("run"))
-    assert state["step"] == kept < at and all(w.isfinite().all() for w in state["model"].values())
-    assert all(tensor.isfinite().all() for tensor in load_file("run/weights.safetensors").values())
 
 
 def test_resume_is_as_if_it_had_not_stopped(alikit):
