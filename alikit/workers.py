@@ -59,12 +59,12 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     trainer = runs.trainer(settings, parts[0])
     history: list[dict] = []
     if (folder / "checkpoint.pt").exists() and runs.settings(folder).items() >= settings.items():
-        trainer.resume(runs.checkpoint(folder))
+        runs.go_on(folder, trainer, runs.checkpoint(folder))
         history = list({line["step"]: line for line in runs.metrics(folder) if line["step"] <= trainer.step}.values())
     else:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run with other settings
     runs.write_settings(folder, {"format": runs.FORMAT, **settings})
-    before, begin = (history[-1]["seconds"] if history else 0.0), time.perf_counter()
+    before, begin = (history[-1].get("seconds", 0.0) if history else 0.0), time.perf_counter()
 
     def measure(progress: Progress | None = None) -> None:
         seconds = round(before + time.perf_counter() - begin, 1)
