@@ -25,11 +25,6 @@ DEFLATED, SHAPE = ".deflated", ".shape"  # what a deflated tensor becomes: its b
 DTYPES = (torch.float32, torch.float16, torch.float64, torch.int8, torch.int64, torch.uint8)
 # What stands in a pickle of tensors and plain values, by torch.save.
 PICKLED = 2**24  # bytes of it, at most
-OPCODES = frozenset(
-    "PROTO STOP MARK GLOBAL REDUCE BUILD BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT BINUNICODE NONE NEWTRUE NEWFALSE "
-    "BININT BININT1 BININT2 LONG1 BINFLOAT TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE EMPTY_LIST APPEND APPENDS EMPTY_DICT "
-    "SETITEM SETITEMS".split()
-)
 GLOBALS = frozenset(
     {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
     | {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Byte", "Bool")}
@@ -136,8 +131,8 @@ def _scaled(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
 
 
 def read(file: Path, most: int) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. OSError where it cannot be read, SafetensorError where it is damaged, and where
-    it has more than `most` bytes."""
+    """The tensors of a safetensors file. OSError where it cannot be read, SafetensorError where it is damaged or has
+    more than `most` bytes."""
     with reading.opened(file) as found:
         if found.seek(0, 2) > most:
             raise SafetensorError(f"larger than {most:,} bytes")
@@ -167,8 +162,11 @@ def read_archive(file: Path) -> object:
         (pickled,) = (part for part in parts if part.filename.endswith("/data.pkl"))
         if pickled.file_size > PICKLED:
             raise zipfile.BadZipFile("more than names and shapes")
+        # Later protocols, which torch.save does not write, know more ways to name what is to be called.
         for code, argument, _ in pickletools.genops(archive.read(pickled)):
-            if code.name not in OPCODES or (code.name == "GLOBAL" and argument not in GLOBALS):
+            if code.proto > 2 or (
+                code.name == "GLOBAL" and argument not in GLOBALS
+            ):  # others know more ways to name one
                 raise pickle.UnpicklingError(f"{code.name} {argument}")
     return torch.load(file, map_location="cpu", weights_only=True)
 

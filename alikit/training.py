@@ -337,8 +337,8 @@ class Trainer:
             if self._average:
                 _check_tensors(state["average"], self._average.state_dict(), "averaged weights")
             torch.Generator().set_state(state["random"])
-            for random in state["random_cuda"]:
-                torch.zeros_like(random, dtype=torch.uint8, device="cpu")
+            if not all(random.dtype == torch.uint8 and random.ndim == 1 for random in state["random_cuda"]):
+                raise ValueError("its random state is none")
             return self._checked_optimiser(state["optimiser"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise AlikitError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from None
