@@ -174,7 +174,10 @@ def _listing(root: Path, sources: Iterable[str]) -> str:
     """A fingerprint of names, sizes and times: when a source is added, changed or removed the cache is made anew."""
     digest = hashlib.sha256(os.fsencode(root.resolve()))
     for name in sources:
-        stat = os.stat(os.path.join(root, name))
+        try:
+            stat = os.stat(os.path.join(root, name))
+        except OSError as error:
+            raise AlikitError(f"cannot read {os.path.join(root, name)} ({error.strerror}): put it right") from None
         digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 

@@ -180,7 +180,9 @@ def tiny_imagenet(
         archive.unpack(folder)
     wnids = sorted(_tiny_text(folder / "wnids.txt").split())
     for before, wnid in zip(["", *wnids], wnids, strict=False):
-        if not wnid.isalnum() or wnid == before:  # it is to be the name of a folder, and no way out of it
+        if (
+            not wnid.isalnum() or len(wnid) > 50 or wnid == before
+        ):  # it is to be the name of a folder, and no way out of it
             raise _tiny_incomplete(f"{wnid[:50]!r} in wnids.txt is no WordNet id, or stands there twice")
     words = dict(line.split("\t", 1) for line in _tiny_text(folder / "words.txt").splitlines() if "\t" in line)
     names = [words.get(wnid, wnid).partition(",")[0] for wnid in wnids]

@@ -11,7 +11,7 @@ import torch
 from on_disk import md5
 from torchvision import datasets
 
-from alikit.data import celeba, cifar10, load, published, svhn, tiny_imagenet
+from alikit.data import celeba, cifar10, downloads, load, published, svhn, tiny_imagenet
 from alikit.errors import AlikitError
 
 NAMES = {
