@@ -194,8 +194,8 @@ def _url(store: str | None, out: Path) -> str:
 
 
 def _check_file(url: str) -> None:
-    """Raises sqlite3.DatabaseError for a SQLite file with views, triggers or virtual tables, of which Optuna makes none:
-    reading or writing would run SQL of whoever made it. OSError for what is no file."""
+    """Raises sqlite3.DatabaseError for a SQLite file with views, triggers or virtual tables. Optuna makes none of them,
+    and to read or to write would run SQL of whoever made it. OSError for what is no file."""
     address = make_url(url)
     if address.get_backend_name() != "sqlite" or not address.database or not os.path.exists(address.database):
         return
