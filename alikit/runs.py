@@ -175,7 +175,7 @@ def settings(folder: Path) -> dict:
     file = folder / "settings.json"
     try:
         found = reading.parsed(reading.content(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
     except OSError as error:
         raise AlikitError(f"cannot read {file} ({error.strerror}): train again into a new folder") from None
@@ -368,7 +368,7 @@ def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
         trainer.resume(state)
     except AlikitError as error:
         raise AlikitError(
-            f"the checkpoint in {folder} is not of this run ({error}): train again into a new folder"
+            f"the checkpoint in {folder} is not of this run: {error}; train again into a new folder"
         ) from None
 
 
