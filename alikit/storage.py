@@ -164,9 +164,7 @@ def read_archive(file: Path) -> object:
             raise zipfile.BadZipFile("more than names and shapes")
         # Later protocols, which torch.save does not write, know more ways to name what is to be called.
         for code, argument, _ in pickletools.genops(archive.read(pickled)):
-            if code.proto > 2 or (
-                code.name == "GLOBAL" and argument not in GLOBALS
-            ):  # others know more ways to name one
+            if code.proto > 2 or (code.name == "GLOBAL" and argument not in GLOBALS):
                 raise pickle.UnpicklingError(f"{code.name} {argument}")
     return torch.load(file, map_location="cpu", weights_only=True)
 
