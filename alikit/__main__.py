@@ -42,7 +42,7 @@ from . import launch, parallel, records, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
-from .errors import AlikitError, Diverged
+from .errors import AlikitError, Diverged, one_line
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
 from .evaluation.examples import told
 from .evaluation.measured import LABELS
@@ -246,10 +246,8 @@ def resume(
         runs.check_same(settings, parts)
         # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
         trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
-        try:
-            trainer.resume(state) if state else None
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
-            raise AlikitError(f"the checkpoint in {run} is not of this run: train again into a new folder") from None
+        if state:
+            runs.go_on(run, trainer, state)
         steps = steps or settings["steps"]
         more = steps > settings["steps"]
         # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
@@ -779,9 +777,18 @@ def _picture(x: torch.Tensor):
     return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
 
 
+class _OneLine(logging.Formatter):
+    """Warnings name files, and those are called whatever people call them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 def main() -> None:
     """Entry point: a mistake that a person can mend becomes one line and exit status 2."""
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig()
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_OneLine("%(message)s"))
     status = 2
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
@@ -791,10 +798,11 @@ def main() -> None:
     except parallel.Lost:
         status = launch.LOST
     except UsageError as error:
-        typer.echo(f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", err=True)
+        said = error.format_message().rstrip(".")
+        typer.echo(one_line(f"alikit: {said}: see {error.ctx.command_path} --help"), err=True)
     except (AlikitError, OSError) as error:  # OSError: a full disk, say
         if launch.speaks():
-            typer.echo(f"alikit: {error}", err=True)
+            typer.echo(one_line(f"alikit: {error}"), err=True)
     sys.exit(status)
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 
-from . import runs
+from . import reading, runs
 from .data import Dataset
 from .errors import AlikitError
 from .evaluation import Coverage, measured
 from .models import Game
 from .recipes import RECIPES
 from .studies import Study
+
+MOST_RUNS = 10**6  # of an arm
 
 
 def key_of(arm: str, run: int) -> str:
@@ -60,28 +62,42 @@ def line_of(
 
 
 def fits(line: dict, study: Study) -> bool:
-    """Whether a line is of a run of this study as it is now."""
-    return line["arm"] in study.arms and what_makes(study, line["arm"], line["run"]).items() <= line.items()
+    """Whether a line is of a run of this study as it is now, finished and measured."""
+    try:
+        return (
+            line["arm"] in study.arms
+            and type(line["run"]) is int
+            and 0 <= line["run"] < MOST_RUNS
+            and what_makes(study, line["arm"], line["run"]).items() <= line.items()
+            and line["diverged"] in (0, 1)
+            and all(type(line[field.name]) in (int, float) for field in fields(Coverage))
+            and all(math.isfinite(line[field.name]) for field in fields(Coverage))
+        )
+    except (TypeError, LookupError, AttributeError, ArithmeticError):
+        return False
 
 
 def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
     """The lines of a file by key, {} where there is none. AlikitError unless all are runs of this study and length."""
     lines = {}
-    for number, text in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
-        try:
-            line = json.loads(text)
-            key, length = key_of(line["arm"], line["run"]), line["steps"]
-            numbers = [line[field.name] for field in fields(Coverage)]
-            if not (fits(line, study) and line["diverged"] in (0, 1) and all(map(math.isfinite, numbers))):
-                raise ValueError
-        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
-            raise AlikitError(
-                f"{file}, line {number}: no run of this study as it is now (cut off, or of another study): "
-                "remove that line, or use another --out"
-            ) from None
-        if length != steps:
-            raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")
-        lines.setdefault(key, line)
+    try:
+        for number, text in enumerate(reading.lines(file) if file.exists() else (), 1):
+            try:
+                line = reading.parsed(text, nan=True)  # in its history, of a run that diverged
+            except ValueError:
+                line = None
+            if not fits(line, study) or type(line.get("steps")) is not int:
+                raise AlikitError(
+                    f"{file}, line {number}: no run of this study as it is now (cut off, or of another study): "
+                    "remove that line, or use another --out"
+                )
+            if line["steps"] != steps:
+                raise AlikitError(
+                    f"the runs in {file} have {line['steps']} steps: add --steps {line['steps']}, or another --out"
+                )
+            lines.setdefault(key_of(line["arm"], line["run"]), line)
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror}): use another --out") from None
     return lines
 
 

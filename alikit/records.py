@@ -31,11 +31,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from . import runs, storage
+from . import reading, runs, storage
 from .data import Dataset
 from .data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from .errors import AlikitError
@@ -48,6 +47,7 @@ from .recipes import RECIPES
 
 SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
+MOST_CODES = 2**24  # bytes of a record's codes and probes; a repository's take some 300,000
 CODES = 500  # held-out codes that are kept with their labels
 # Probes are made by `described`, and what is there as asked is looked for once the judge is there.
 MEASURED = tuple(name for name in METRICS if name not in ("probe", "attributes", "svm"))
@@ -73,18 +73,42 @@ def recorded(folder: str | Path) -> Recorded:
     for name in ("decoder.safetensors", "codes.safetensors"):
         if not (folder / name).is_file():
             raise AlikitError(f"{folder / name} is missing: make a recorded run with alikit record")
+    model = runs.load_model(folder)
     try:
-        metrics, codes = json.loads((folder / "metrics.json").read_text()), load_file(folder / "codes.safetensors")
-        codes = storage.whole(storage.inflated(codes))
+        metrics = measured_of(folder)
+        codes = storage.whole(storage.inflated(storage.read(folder / "codes.safetensors", MOST_CODES)))
+        if not _are_codes(codes, model.z_dim):
+            raise SafetensorError("not what record keeps")
     except OSError as error:
         raise AlikitError(f"{error.filename or folder} is missing: make a recorded run with alikit record") from None
     except (ValueError, SafetensorError):
         raise AlikitError(f"metrics or codes in {folder} are damaged: take the recorded run anew") from None
     judge = None
     if (folder / "judge.safetensors").is_file():
+        if not settings.get("number_of_attributes") or not _can_be_seen(settings["x_shape"]):
+            raise AlikitError(f"{folder} has a judge, and no attributes of pictures: take the recorded run anew")
         judge = AttributeJudge(settings["number_of_attributes"], settings["x_shape"][1]).eval()
         storage.from_file(judge, folder / "judge.safetensors")
-    return Recorded(runs.load_model(folder), settings, metrics, runs.metrics(folder), codes, judge)
+    return Recorded(model, settings, metrics, runs.metrics(folder), codes, judge)
+
+
+def measured_of(folder: Path) -> dict:
+    """The metrics.json of a record. OSError where it cannot be read, ValueError where it is damaged."""
+    found = reading.parsed(reading.content(folder / "metrics.json"))
+    if not isinstance(found, dict):
+        raise ValueError("no metrics by name")
+    return found
+
+
+def _are_codes(kept: dict[str, Tensor], z_dim: int) -> bool:
+    """Whether the file keeps what every record's does, all of it finite."""
+    shapes = {"q_mean": (z_dim,), "q_covariance": (z_dim, z_dim)}
+    return (
+        all(name in kept and kept[name].shape == shape for name, shape in shapes.items())
+        and "codes" in kept
+        and kept["codes"].shape[1:] == (z_dim,)
+        and all(not tensor.is_complex() and bool(tensor.isfinite().all()) for tensor in kept.values())
+    )
 
 
 def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:

@@ -1,13 +1,14 @@
 """The table of recorded runs in `results/README.md`, written from what lies beside it."""
 
-import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from . import runs
+from . import reading, runs
 from .errors import AlikitError
-from .records import restore
+from .records import measured_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
 ASKED_BEGIN, ASKED_END = "<!-- conditional runs: written by alikit report -->", "<!-- end of conditional runs -->"
@@ -27,7 +28,10 @@ def write_report(results: Path) -> int:
     if not results.is_dir():
         raise AlikitError(f"no folder {results}: name one that alikit record has written to")
     page = results / "README.md"
-    text = page.read_text() if page.exists() else f"# Recorded runs\n\n{BEGIN}\n{END}\n"
+    try:
+        text = reading.content(page, reading.LOG).decode() if page.exists() else f"# Recorded runs\n\n{BEGIN}\n{END}\n"
+    except (OSError, UnicodeDecodeError):
+        raise AlikitError(f"{page} is no text in UTF-8: mend it, or move it away") from None
     for before in results.glob(".*.partial/before"):
         restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
     folders = {file.parent for file in results.glob("*/decoder.safetensors")}
@@ -58,6 +62,17 @@ def write_page(page: Path, text: str) -> None:
         raise AlikitError(f"cannot write {page} ({error.strerror}): make room there, or name another folder") from None
 
 
+@contextmanager
+def _of(folder: Path) -> Iterator[None]:
+    """What is said of one record: AlikitError, which names it, where it lacks a number or has a word in its place."""
+    try:
+        yield
+    except AlikitError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        raise AlikitError(f"{folder} is damaged or of an older version of alikit: record the run again") from None
+
+
 def _table(found: dict[Path, dict]) -> str:
     lines = [
         "| run | pictures seen | reconstruction error: mean code, drawn code (mean picture) "
@@ -66,32 +81,8 @@ def _table(found: dict[Path, dict]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for folder, known in found.items():
-        m = _measured(folder)
-        seen = f"{known['images_seen'] / 1e6:.2f} million"
-        error = f"{m['reconstruction_mean']:.4f}, {m['reconstruction_drawn']:.4f} ({m['reconstruction_baseline']:.4f})"
-        frechet = f"{m['fidelity_frechet']:.2f} ({m['fidelity_frechet_floor']:.2f})"
-        within = (
-            f"{m['fidelity_precision']:.2f}, {m['fidelity_recall']:.2f} "
-            f"({m['fidelity_precision_ceiling']:.2f}, {m['fidelity_recall_ceiling']:.2f})"
-        )
-        probe = "no labels"
-        if "probe_accuracy" in m:
-            # Of attributes it is an average over answers about the same pictures: no simple interval then.
-            half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["probe_n"])
-            interval = "" if known["classes"] and m["probe_attributes"] else f" ± {half:.1%}"
-            probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
-        copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
-        cells = [
-            f"[{folder.name}]({quote(folder.name)}): {known['data_name']}",
-            seen,
-            error,
-            frechet,
-            within,
-            probe,
-            copying,
-            "pictures only",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        with _of(folder):
+            lines.append(_row(folder, known))
     here = {known["recipe"] for known in found.values() if not known["data"].startswith("stand-in:")}
     for recipe, command in WANTED.items():
         if recipe not in here:
@@ -99,10 +90,39 @@ def _table(found: dict[Path, dict]) -> str:
     return "\n".join(lines)
 
 
+def _row(folder: Path, known: dict) -> str:
+    m = _measured(folder)
+    seen = f"{known['images_seen'] / 1e6:.2f} million"
+    error = f"{m['reconstruction_mean']:.4f}, {m['reconstruction_drawn']:.4f} ({m['reconstruction_baseline']:.4f})"
+    frechet = f"{m['fidelity_frechet']:.2f} ({m['fidelity_frechet_floor']:.2f})"
+    within = (
+        f"{m['fidelity_precision']:.2f}, {m['fidelity_recall']:.2f} "
+        f"({m['fidelity_precision_ceiling']:.2f}, {m['fidelity_recall_ceiling']:.2f})"
+    )
+    probe = "no labels"
+    if "probe_accuracy" in m:
+        # Of attributes it is an average over answers about the same pictures: no simple interval then.
+        half = 1.96 * math.sqrt(m["probe_accuracy"] * (1 - m["probe_accuracy"]) / m["probe_n"])
+        interval = "" if known["classes"] and m["probe_attributes"] else f" ± {half:.1%}"
+        probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
+    copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
+    cells = [
+        f"[{folder.name}]({quote(folder.name)}): {known['data_name']}",
+        seen,
+        error,
+        frechet,
+        within,
+        probe,
+        copying,
+        "pictures only",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def _measured(folder: Path) -> dict:
     """The metrics of a record; a number that was not finite, which JSON cannot hold, is one again."""
     try:
-        found = json.loads((folder / "metrics.json").read_text())
+        found = measured_of(folder)
     except (OSError, ValueError):
         raise AlikitError(f"{folder / 'metrics.json'} is missing or damaged: record the run again") from None
     if "probe_accuracy" in found and "probe_n" not in found:
@@ -111,6 +131,11 @@ def _measured(folder: Path) -> dict:
 
 
 def _section(folder: Path, known: dict) -> str:
+    with _of(folder):
+        return _told(folder, known)
+
+
+def _told(folder: Path, known: dict) -> str:
     name, place = folder.name, quote(folder.name)
     kept = "" if (folder / "decoder.safetensors").is_file() else " Its weights are not kept here, for their size."
     seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
@@ -137,22 +162,9 @@ def _asked(found: dict[Path, dict]) -> list[str]:
     ]
     alike: dict[tuple[str, ...], dict[Path, dict]] = {}
     for folder, m in measured.items():
-        alike.setdefault(tuple(m["attributes_of"]), {})[folder] = m
-        known, grid = found[folder], "no grid"
-        if "attributes_grid" in m:
-            grid = f"{m['attributes_grid']:.3f}, {m['attributes_grid_balanced']:.3f}"
-        cells = [
-            f"[{folder.name}]({quote(folder.name)})",
-            f"`{known['command']}`",
-            f"{known['images_seen'] / 1e6:.2f} million",
-            f"{known['images_seen'] / known['digest'][0]:.0f}",
-            grid,
-            f"{m['attributes_accuracy']:.3f}, {m['attributes_balanced']:.3f}",
-            f"{m['attributes_judge']:.3f}",
-            f"{m['attributes_kept']:.3f}",
-            f"{m['attributes_reencoded_balanced']:.3f}, {m['attributes_reencoded_kept']:.3f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        with _of(folder):
+            alike.setdefault(tuple(m["attributes_of"]), {})[folder] = m
+            lines.append(_asked_row(folder, found[folder], m))
     parts = ["\n".join(lines), *(_of_each(names, these) for names, these in alike.items())]
     for folder in measured:
         if (folder / "grid.png").is_file():
@@ -165,10 +177,33 @@ def _asked(found: dict[Path, dict]) -> list[str]:
     return parts
 
 
+def _asked_row(folder: Path, known: dict, m: dict) -> str:
+    grid = "no grid"
+    if "attributes_grid" in m:
+        grid = f"{m['attributes_grid']:.3f}, {m['attributes_grid_balanced']:.3f}"
+    cells = [
+        f"[{folder.name}]({quote(folder.name)})",
+        f"`{known['command']}`",
+        f"{known['images_seen'] / 1e6:.2f} million",
+        f"{known['images_seen'] / known['digest'][0]:.0f}",
+        grid,
+        f"{m['attributes_accuracy']:.3f}, {m['attributes_balanced']:.3f}",
+        f"{m['attributes_judge']:.3f}",
+        f"{m['attributes_kept']:.3f}",
+        f"{m['attributes_reencoded_balanced']:.3f}, {m['attributes_reencoded_kept']:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def _of_each(names: tuple[str, ...], runs_alike: dict[Path, dict]) -> str:
     """A row an attribute, a column a run; those first that the first run does best."""
     first = next(iter(runs_alike.values()))["attributes_of"]
     head = [f"{folder.name}: judge; seen if asked, if not; difference" for folder in runs_alike]
+    with _of(next(iter(runs_alike))):  # the only one, as a rule
+        return _rows_of_each(names, runs_alike, first, head)
+
+
+def _rows_of_each(names: tuple[str, ...], runs_alike: dict[Path, dict], first: dict, head: list[str]) -> str:
     lines = [f"| attribute | of training pictures | {' | '.join(head)} |", "| --- " * (2 + len(head)) + "|"]
     for name in sorted(names, key=lambda name: first[name]["unasked"] - first[name]["asked"]):
         cells = []

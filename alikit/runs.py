@@ -12,8 +12,8 @@ Files are written whole or not at all, and nothing that is loaded here can run c
 
 import io
 import json
+import math
 import os
-import pickle
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,15 +23,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from . import parallel, storage
+from . import parallel, reading, storage
 from .data import Dataset
 from .errors import AlikitError
 from .models import Game
 from .recipes import RECIPES, Recipe
 from .training import Trainer
+
+Check = tuple[str, Callable[[object], bool]]  # what a value must be, in words, and whether one is
 
 FORMAT = 1
 LOCK = ".lock"  # held by who works in the folder
@@ -49,6 +50,9 @@ NEEDED = {
     "decoder",
     "x_shape",
 }
+MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
+MOST_NAMES = 2**15  # of classes or attributes: ImageNet has 1,000
+MOST_STEPS = 10**12
 
 
 # What a recipe trains with, and a run may change; kept in its settings.
@@ -198,17 +202,88 @@ def write_settings(folder: Path, settings: dict) -> None:
 
 
 def settings(folder: Path) -> dict:
-    """The settings of a run folder."""
+    """The settings of a run folder, each of them of the type and in the range that it must have."""
+    file = folder / "settings.json"
     try:
-        found = json.loads((folder / "settings.json").read_text())
-    except OSError:
+        found = reading.parsed(reading.content(file))
+    except (FileNotFoundError, NotADirectoryError):
         raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror}): train again into a new folder") from None
     except ValueError:
-        raise AlikitError(f"{folder / 'settings.json'} is damaged: train again into a new folder") from None
+        raise AlikitError(f"{file} is damaged: train again into a new folder") from None
     ours = isinstance(found, dict) and found.get("format") == FORMAT and found.keys() >= NEEDED
-    if not ours or found["recipe"] not in RECIPES:
-        raise AlikitError(f"{folder / 'settings.json'} is from another version of alikit: use that one, or train again")
+    if not ours or not isinstance(found["recipe"], str) or found["recipe"] not in RECIPES:
+        raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
+    for name, (what, is_one) in SETTINGS.items():
+        if name in found and not is_one(found[name]):
+            raise AlikitError(f"{file} is damaged, for its {name} is not {what}: mend that, or train again")
     return found
+
+
+def _whole(low: int, high: int) -> Check:
+    return f"a whole number from {low} to {high}", lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low: float, high: float) -> Check:
+    return f"a number from {low} to {high}", lambda value: type(value) in (int, float) and low <= value <= high
+
+
+def _list(length: range, of: Check) -> Check:
+    """A list of so many."""
+    what, is_one = of
+    return (
+        f"a list of {length[0]} to {length[-1]}, each {what}",
+        lambda value: isinstance(value, list) and len(value) in length and all(map(is_one, value)),
+    )
+
+
+def _or_none(check: Check) -> Check:
+    what, is_one = check
+    return f"{what}, or null", lambda value: value is None or is_one(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 10_000 and "\0" not in value  # of which no file's name can have any
+
+
+def _is_shape(value: object) -> bool:
+    sides = isinstance(value, list) and len(value) in (1, 3) and all(type(side) is int and side > 0 for side in value)
+    return sides and math.prod(value) <= MOST_NUMBERS
+
+
+_yes_or_no: Check = "true or false", lambda value: isinstance(value, bool)
+_text: Check = "text", _is_text
+_names = _or_none(_list(range(MOST_NAMES + 1), _text))
+_count = _or_none(_whole(1, MOST_NAMES))
+
+# What each of the settings must be: a wrong one would fail somewhere, or build networks that fill the memory.
+SETTINGS: dict[str, Check] = {
+    **dict.fromkeys(("data", "data_from_run", "command", "data_name", "hardware", "precision"), _text),
+    **dict.fromkeys(("decoder", "decoder_from_run"), _or_none(_text)),
+    **dict.fromkeys(("skip_corrupt", "decay", "ramp", "precise_bn", "flips", "shifts", "bf16", "plain"), _yes_or_no),
+    **dict.fromkeys(("labels", "labelled_batch"), _whole(0, 10**9)),
+    **dict.fromkeys(("r1", "consistency"), _number(0, 10**6)),
+    **dict.fromkeys(("number_of_classes", "number_of_attributes"), _count),
+    **dict.fromkeys(("attributes", "classes"), _names),
+    "size": _or_none(_whole(1, 2**16)),
+    "seed": _whole(0, 2**32 - 1),
+    "batch_size": _whole(2, 10**9),
+    "lr": _number(0, 10**6),
+    "betas": _list(range(2, 3), _number(0, 0.9999999)),
+    "weight_std": _or_none(_number(0, 10**6)),
+    "averaging": _number(0, 0.9999999),
+    "steps": _whole(1, MOST_STEPS),
+    "x_shape": (f"a list of 1 or 3 whole numbers, of at most {MOST_NUMBERS} numbers in all", _is_shape),
+    "digest": _or_none(_list(range(3, 4), _whole(0, 2**63))),
+    "versions": (
+        "names with their versions",
+        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    ),
+    "processes": _whole(1, 10**6),
+    "hours": _number(0, 10**9),
+    "images_seen": _whole(0, 10**18),
+}
 
 
 def log(folder: Path, line: dict) -> None:
@@ -222,15 +297,36 @@ def log(folder: Path, line: dict) -> None:
 
 def metrics(folder: Path) -> list[dict]:
     """The metrics log of a run folder, one dict a line; a last line that was cut off is left out."""
-    file, found = folder / "metrics.jsonl", []
-    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise AlikitError(f"{file} is damaged in line {number}: mend or remove that line") from None
-    return found
+    file, found, cut = folder / "metrics.jsonl", [], 0
+    try:
+        for number, text in enumerate(reading.lines(file) if file.exists() else (), 1):
+            if cut:
+                break
+            try:
+                line = reading.parsed(text, nan=True)  # of an encoder that gives none
+            except ValueError:
+                cut = number
+                continue
+            if not _is_report(line):
+                cut = number
+                break
+            found.append(line)
+        else:
+            return found
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror}): move it elsewhere") from None
+    raise AlikitError(f"{file} is damaged in line {cut}: mend or remove that line")
+
+
+def _is_report(line: object) -> bool:
+    """Whether a line of the log is one: numbers by name, or null for those that could not be had, and the step."""
+    return (
+        isinstance(line, dict)
+        and type(line.get("step")) is int
+        and 0 <= line["step"] <= MOST_STEPS
+        and all(value is None or type(value) in (int, float) for value in line.values())
+        and type(line.get("seconds", 0)) in (int, float)
+    )
 
 
 def rewind_log(folder: Path, step: int) -> None:
@@ -292,15 +388,26 @@ def checkpoint(folder: Path) -> dict:
     if not file.is_file():
         raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        state = {"average": None, "random_cuda": [], **state} | {
-            name: state[name] for name in ("step", "model", "random")
-        }
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
+        state = storage.read_archive(file)
+        if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
+            raise ValueError("no step")
+        state = {"average": None, "random_cuda": [], **state} | {name: state[name] for name in ("model", "random")}
+    except Exception:  # a damaged file can make the unpickler raise nearly anything
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
     if "optimiser" not in state:  # but one for each player, which was so before
         raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
     return state
+
+
+def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
+    """Puts the trainer where the run was when the checkpoint was written. AlikitError, and the trainer is as it was,
+    where that is of another run, or holds what no run's can."""
+    try:
+        trainer.resume(state)
+    except AlikitError as error:
+        raise AlikitError(
+            f"the checkpoint in {folder} is not of this run: {error}; train again into a new folder"
+        ) from None
 
 
 def load_model(folder: str | Path) -> Game:
@@ -311,10 +418,10 @@ def load_model(folder: str | Path) -> Game:
     known = settings(folder)
     if (folder / "decoder.safetensors").is_file():
         return _load_parts(folder, known)
-    trained = load_model(folder / known["decoder_from_run"]) if known.get("decoder_from_run") else None
+    trained = load_model(_where_the_decoder_is(folder, known)) if known.get("decoder_from_run") else None
     model = _untrained(known, trained)
     try:
-        weights = storage.unpack(load_file(folder / "weights.safetensors"))
+        weights = storage.unpack(storage.read(folder / "weights.safetensors", storage.room(model)))
         if trained:
             weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
         if (
@@ -322,7 +429,7 @@ def load_model(folder: str | Path) -> Game:
             and RECIPES[known["recipe"]].has_discriminator
         ):
             model = Game(model.decoder, model.z_dim, model.encoder)
-        model.load_state_dict(weights)
+        storage.fill(model, weights)
     except OSError:
         if (folder / "metrics.json").is_file():
             raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
@@ -341,6 +448,14 @@ def _untrained(known: dict, trained: Game | None = None) -> Game:
         classes=known.get("number_of_classes"),
         attributes=known.get("number_of_attributes"),
     )
+
+
+def _where_the_decoder_is(folder: Path, known: dict) -> Path:
+    """The other run, which must have its decoder itself: runs that pointed at each other would be asked for ever."""
+    other = folder / known["decoder_from_run"]
+    if settings(other).get("decoder_from_run"):
+        raise AlikitError(f"{other} has no decoder of its own to lend to {folder}: take the recorded runs anew")
+    return other
 
 
 def _load_parts(folder: Path, known: dict) -> Game:

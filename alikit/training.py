@@ -314,14 +314,70 @@ class Trainer:
         }
 
     def resume(self, state: dict) -> None:
-        """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU)."""
+        """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU).
+
+        AlikitError, and the trainer is as it was, for what is no state of such a trainer.
+        """
+        optimiser = self._checked(state)
         self.step, self._precise = state["step"], (-1, self.model)
         self.bf16 = state.get("bf16", self.bf16) and has_bf16(self.model.device)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(optimiser)
         if self._average:
             self._average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
         # From a machine with another number of GPUs, the run goes on with other noise.
         if len(state["random_cuda"]) == torch.cuda.device_count() and self.model.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def _checked(self, state: dict) -> dict:
+        """Raises AlikitError unless all of a state is of this trainer's kind; returns what its optimiser is to load."""
+        try:
+            if type(state["step"]) is not int or state["step"] < 0 or type(state.get("bf16", False)) is not bool:
+                raise ValueError("its step or its precision is none")
+            _check_tensors(state["model"], self.model.state_dict(), "weights")
+            if self._average:
+                _check_tensors(state["average"], self._average.state_dict(), "averaged weights")
+            torch.Generator().set_state(state["random"])
+            if not all(random.dtype == torch.uint8 and random.ndim == 1 for random in state["random_cuda"]):
+                raise ValueError("its random state is none")
+            return self._checked_optimiser(state["optimiser"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise AlikitError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from None
+
+    def _checked_optimiser(self, state: dict) -> dict:
+        """Its moments as they lie in this trainer's memory, and of its settings the learning rate alone: fused Adam
+        walks through whatever it is given, beyond the end of it too."""
+        own, parameters = self.optimiser.state_dict(), [p for players in self.players.values() for p in players]
+        groups = []
+        for theirs, ours in zip(state["param_groups"], own["param_groups"], strict=True):
+            lr = theirs["lr"]
+            if type(lr) not in (int, float) or not 0 <= lr <= self.lr:
+                raise ValueError("its learning rate is not this run's")
+            groups.append({**ours, "lr": lr})
+        if state["state"] and state["state"].keys() != set(range(len(parameters))):
+            raise ValueError("its moments are of other weights")
+        moments = {}
+        for place, theirs in state["state"].items():
+            parameter = parameters[place]
+            blank = torch.zeros_like(parameter, requires_grad=False)
+            ours = {"step": torch.zeros(()), "exp_avg": blank, "exp_avg_sq": blank}
+            _check_tensors(theirs, ours, "moments")
+            if theirs["step"] < 0 or (theirs["exp_avg_sq"] < 0).any():
+                raise ValueError("its moments are negative")
+            moments[place] = {name: torch.zeros_like(tensor).copy_(theirs[name]) for name, tensor in ours.items()}
+        return {"state": moments, "param_groups": groups}
+
+
+def _check_tensors(theirs: dict[str, Tensor], ours: dict[str, Tensor], what: str) -> None:
+    """ValueError unless they are the same names, shapes and types, in finite numbers."""
+    if theirs.keys() != ours.keys():
+        raise ValueError(f"its {what} have other names")
+    for name, own in ours.items():
+        tensor = theirs[name]
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise TypeError(f"its {what} are no tensors")
+        if tensor.shape != own.shape or tensor.dtype != own.dtype:
+            raise ValueError(f"its {what} have other shapes or types")
+        if not tensor.isfinite().all():
+            raise ValueError(f"its {what} are not finite")

@@ -11,12 +11,15 @@ Optuna keeps the books, in a database that several processes, or machines, can s
 
 import json
 import multiprocessing
+import os
+import re
 import signal
+import sqlite3
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import lines, runs
+from . import lines, reading, runs
 from .data import load
 from .errors import AlikitError, Diverged
 from .evaluation import found_modes
@@ -38,6 +41,7 @@ FORMAT = 1
 HEARTBEAT, GRACE = 10, 40  # seconds between a worker's signs of life, and until one without is given up
 FAILED = (TrialState.FAIL, TrialState.PRUNED)
 STORE_ERRORS = (SQLAlchemyError, optuna.exceptions.OptunaError)  # of a database that is gone or damaged
+MADE_BY = re.compile("CREATE (TABLE|INDEX|UNIQUE INDEX) ")
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -59,12 +63,12 @@ def one_run(study: Study, arm: str, run: int, steps: int, folder: Path, watch: C
     trainer = runs.trainer(settings, parts[0])
     history: list[dict] = []
     if (folder / "checkpoint.pt").exists() and runs.settings(folder).items() >= settings.items():
-        trainer.resume(runs.checkpoint(folder))
+        runs.go_on(folder, trainer, runs.checkpoint(folder))
         history = list({line["step"]: line for line in runs.metrics(folder) if line["step"] <= trainer.step}.values())
     else:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run with other settings
     runs.write_settings(folder, {"format": runs.FORMAT, **settings})
-    before, begin = (history[-1]["seconds"] if history else 0.0), time.perf_counter()
+    before, begin = (history[-1].get("seconds", 0.0) if history else 0.0), time.perf_counter()
 
     def measure(progress: Progress | None = None) -> None:
         seconds = round(before + time.perf_counter() - begin, 1)
@@ -163,6 +167,7 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
     """The study in its store. A trial there is one attempt at a run, and says in a user attribute at which: its key."""
     url = _url(store, out)
     try:
+        _check_file(url)
         try:
             storage = _storage(url)
         except SQLAlchemyError:
@@ -174,9 +179,11 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
             for attribute in ours.keys() - found.keys():  # it is new, or whoever made it was stopped at that
                 attempts.set_user_attr(attribute, ours[attribute])
             found = attempts.user_attrs
+        if not all(isinstance(trial.user_attrs.get("key", ""), str) for trial in attempts.get_trials(deepcopy=False)):
+            raise ValueError("a run without a name")
         before = [key for key, line in _finished(attempts).items() if not lines.fits(line, STUDIES[name])]
-    # What SQLAlchemy and Optuna raise for a file that is no database, and for one that another version of them wrote.
-    except (*STORE_ERRORS, RuntimeError, AssertionError, ImportError, ValueError, LookupError) as error:
+    # SQLAlchemy and Optuna raise nearly anything for a damaged file, and for one that another version of them wrote.
+    except Exception as error:
         raise _unusable(store, out, error) from None
     if found["format"] != FORMAT:
         raise AlikitError(
@@ -196,6 +203,20 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
 
 def _url(store: str | None, out: Path) -> str:
     return store or f"sqlite:///{out / 'study.db'}"
+
+
+def _check_file(url: str) -> None:
+    """Raises sqlite3.DatabaseError for a SQLite file with views, triggers or virtual tables. Optuna makes none of them,
+    and to read or to write would run SQL of whoever made it. OSError for what is no file."""
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database or not os.path.exists(address.database):
+        return
+    reading.opened(address.database).close()
+    place = f"{Path(address.database).absolute().as_uri()}?mode=rw"  # a killed worker's journal is played back
+    with closing(sqlite3.connect(place, uri=True, timeout=60)) as books:
+        for kind, made_by in books.execute("SELECT type, sql FROM sqlite_master"):
+            if kind not in ("table", "index") or not MADE_BY.match(made_by or "CREATE TABLE "):
+                raise sqlite3.DatabaseError(f"it holds a {kind} that is not from Optuna")
 
 
 def _shown(url: str) -> str:
@@ -294,9 +315,10 @@ def _work(name: str, out: Path, steps: int, threads: int, store: str | None) -> 
 def _attempt(trial: optuna.Trial, name: str, out: Path, steps: int) -> float:
     """One run, if this trial is the one that counts for it. A key queued twice is a later number, and passed over."""
     key = trial.user_attrs.get("key", "-")  # none where another worker took the last in the queue just now
-    arm, run = key.rsplit("-", 1)
+    arm, run = key.rsplit("-", 1) if "-" in key else ("", "")
     # An arm may also have been taken out of the study since its runs were queued.
-    if arm not in STUDIES[name].arms or _owners(trial.study)[key].number != trial.number:
+    ours = arm in STUDIES[name].arms and run.isdecimal() and lines.key_of(arm, int(run)) == key  # it names a folder
+    if not ours or _owners(trial.study)[key].number != trial.number:
         raise optuna.TrialPruned
     trial.set_user_attr("begun", True)
 

@@ -11,6 +11,7 @@ Measured numbers are medians with their quartiles, {"median", "lower_quartile", 
 
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -29,7 +30,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import alikit
-from alikit import runs
+from alikit import reading, runs
 from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.figures import DATA, MODEL, drawn, few_colours
@@ -40,7 +41,14 @@ from .step import _stand_in as examples
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOKS = ((DATA, "o"), (MODEL, "s"))  # colour and marker of one line after the other
-NOT_WELL_FORMED = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged file may come to
+MOST = 2**18  # bytes of a kept file, some hundred times those of the longest
+NOT_WELL_FORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+)  # what reading a damaged file may come to
 
 
 def benchmark(name: str) -> ModuleType:
@@ -124,7 +132,7 @@ def run(arguments: list, what: str, **how) -> subprocess.CompletedProcess:
 def read(file: Path, command: str) -> dict:
     """The contents of a kept file. AlikitError, naming the command that makes it anew, where it is damaged."""
     try:
-        found = json.loads(file.read_text())
+        found = reading.parsed(reading.content(file, MOST))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
@@ -202,7 +210,9 @@ def summary(numbers: list[float]) -> dict[str, float]:
 
 
 def few(number: float) -> str:
-    """A number with three digits that count."""
+    """A number with three digits that count. ValueError for one that is not finite."""
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from alikit import reading
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.report import filled, write_page
@@ -32,7 +33,10 @@ def write_report(out: Path) -> int:
     page = out / "README.md"
     if not out.is_dir():
         raise AlikitError(f"no folder {out}: measure something first, with alikit bench step svhn --out {out}")
-    text = page.read_text(encoding="utf-8") if page.exists() else HEAD
+    try:
+        text = reading.content(page, reading.LOG).decode() if page.exists() else HEAD
+    except (OSError, UnicodeDecodeError):
+        raise AlikitError(f"{page} is no text in UTF-8: mend it, or move it away") from None
     found = {
         name: read(out / f"{name}.json", _again(out / f"{name}.json"))
         for name in NAMES
@@ -47,7 +51,10 @@ def write_report(out: Path) -> int:
     )
     for name in found:
         if hasattr(benchmark(name), "draw") and not (out / f"{name}.png").is_file():
-            picture(benchmark(name), found[name], out / f"{name}.png")
+            try:
+                picture(benchmark(name), found[name], out / f"{name}.png")
+            except NOT_WELL_FORMED:
+                raise damaged(out / f"{name}.json", _again(out / f"{name}.json")) from None
     write_page(page, new)
     return len(found) + len(steps)
 
@@ -129,25 +136,11 @@ def _of_steps(steps: dict[Path, dict]) -> str:
 def _of_cost(steps: dict[Path, dict]) -> str:
     """What the published schedules would take at the rates that were measured."""
     rows = []
-    for found in steps.values():
-        recipe = RECIPES[found["recipe"]]
-        if found["plain"] or recipe.networks.size is None or found["batch"] < 100:
-            continue
-        shape = (3, recipe.networks.size, recipe.networks.size)
-        weights = sum(parameter.numel() for parameter in recipe.build(shape).parameters())
-        pictures = recipe.steps * recipe.batch_size
-        days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
-        rows.append(
-            [
-                found["recipe"],
-                f"{pictures / 1e6:.1f} million",
-                found["batch"],
-                found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}",
-                f"{days:.3g}",
-                f"{days / 8:.3g}",
-                f"{4 * weights / 1e6:.1f}",
-            ]
-        )
+    for file, found in steps.items():
+        try:
+            rows += _cost(found)
+        except NOT_WELL_FORMED:
+            raise damaged(file, _again(file)) from None
     head = ["recipe", "pictures", "batch", "on", "days, one", "days, eight at best", "MB of gradients a step"]
     return "\n\n".join(
         [
@@ -159,6 +152,27 @@ def _of_cost(steps: dict[Path, dict]) -> str:
             table(head, rows) if rows else "None of the rates above is of such a recipe.",
         ]
     )
+
+
+def _cost(found: dict) -> list[list]:
+    recipe = RECIPES[found["recipe"]]
+    if found["plain"] or recipe.networks.size is None or found["batch"] < 100:
+        return []
+    shape = (3, recipe.networks.size, recipe.networks.size)
+    weights = sum(parameter.numel() for parameter in recipe.build(shape).parameters())
+    pictures = recipe.steps * recipe.batch_size
+    days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
+    return [
+        [
+            found["recipe"],
+            f"{pictures / 1e6:.1f} million",
+            found["batch"],
+            found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}",
+            f"{days:.3g}",
+            f"{days / 8:.3g}",
+            f"{4 * weights / 1e6:.1f}",
+        ]
+    ]
 
 
 def _load(found: dict) -> str:

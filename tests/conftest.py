@@ -1,10 +1,35 @@
-"""What several test files share: folders of plain pictures."""
+"""What several test files share: folders of plain pictures, and what is said at the end of bad input."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# The same examples every time, and nothing written beside the tests.
+settings.register_profile(
+    "alikit",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=2000 if os.environ.get("ALIKIT_SOAK") else 100,
+)
+settings.load_profile("alikit")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many bad files were read, in whichever process."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    called = [report for report in reports if getattr(report, "when", None) == "call"]
+    counts = [count for report in called for name, count in report.user_properties if name == "bad input"]
+    if counts:
+        refused, read, failed = (sum(count[outcome] for count in counts) for outcome in ("refused", "read", "failed"))
+        terminalreporter.write_line(
+            f"bad input: {refused + read + failed:,} files of {len(counts)} kinds: {refused:,} refused in one line, "
+            f"{read:,} read, {failed:,} else"
+        )
 
 
 @pytest.fixture(autouse=True)

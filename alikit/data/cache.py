@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from .. import reading
 from ..errors import AlikitError
 
 FOLDER = ".alikit-cache"
@@ -37,17 +38,18 @@ Kept = tuple[Tensor, Tensor, Known]  # x, labels, what is known
 Build = Callable[["Pictures"], tuple[Tensor, Known]]  # adds x, and returns the labels and what is known
 
 
-def cached(root: Path, name: str, sources: Iterable[str], build: Build) -> Kept:
+def cached(root: Path, name: str, sources: Iterable[str], build: Build, known: tuple[str, ...]) -> Kept:
     """What `build` adds and returns, from the cache where the sources, files named from `root` on, are as they were
-    when it was made. x is mapped: writing to it changes neither the cache nor what others read from it.
+    when it was made; `known` is what names it is to know. x is mapped: writing to it changes neither the cache nor what
+    others read from it.
 
     The cache lies in $ALIKIT_CACHE if set, else beside the sources, else (a read-only folder) in the user's cache
     directory. Where it cannot be written, a warning says so and x is held in memory; AlikitError where it is larger.
     """
     cache = _folder(root) / f"{name}-{_listing(root, sources)}.safetensors"
-    if (kept := _read(cache)) is None:
+    if (kept := _read(cache, known)) is None:
         with _alone(cache, name):
-            if (kept := _read(cache)) is None:  # nor did another process make it meanwhile
+            if (kept := _read(cache, known)) is None:  # nor did another process make it meanwhile
                 with Pictures(cache) as pictures:
                     kept = pictures.kept(*build(pictures))
     return kept
@@ -171,7 +173,10 @@ def _listing(root: Path, sources: Iterable[str]) -> str:
     """A fingerprint of names, sizes and times: when a source is added, changed or removed the cache is made anew."""
     digest = hashlib.sha256(os.fsencode(root.resolve()))
     for name in sources:
-        stat = os.stat(os.path.join(root, name))
+        try:
+            stat = os.stat(os.path.join(root, name))
+        except OSError as error:
+            raise AlikitError(f"cannot read {os.path.join(root, name)} ({error.strerror}): put it right") from None
         digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -204,25 +209,42 @@ def _alone(cache: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _read(cache: Path) -> Kept | None:
+def _read(cache: Path, names: tuple[str, ...] | None = None) -> Kept | None:
+    """The cache, if it is one, and knows what it is to know."""
     try:
+        reading.opened(cache).close()
         # As numpy's, for as torch's safetensors would map the file, and be refused where memory is smaller.
         with safe_open(cache, framework="np") as stored:
-            known = json.loads(stored.get_tensor("known").tobytes())
-            return (
-                _mapped(cache, stored.get_slice("x").get_shape()),
-                torch.from_numpy(stored.get_tensor("labels")),
-                known,
-            )
-    except (OSError, SafetensorError, ValueError):
+            x, known = stored.get_slice("x"), reading.parsed(stored.get_tensor("known").tobytes())
+            labels, shape = torch.from_numpy(stored.get_tensor("labels")), x.get_shape()
+            if names is not None and known.keys() != {*names}:
+                return None
+            if x.get_dtype() != "U8" or len(shape) != 4 or not _are_labels(labels, shape[0], known):
+                return None
+            return _mapped(cache, shape), labels, known
+    except Exception:  # a damaged file can make a reader raise nearly anything
         return None  # absent, or damaged: it holds nothing that the sources do not, so it is made again
+
+
+def _are_labels(labels: Tensor, n: int, known: Known) -> bool:
+    """Whether these are of n pictures, and where classes or attributes are known, of those."""
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in known.values()):
+        return False
+    if labels.dtype not in KINDS or labels.ndim not in (1, 2) or len(labels) != n:
+        return False
+    classes = known.get("classes")
+    if labels.ndim == 2:
+        return classes is not None and labels.shape[1] == len(classes) and bool((labels <= 1).all())
+    return not classes or bool(((labels >= -1) & (labels < len(classes))).all())
 
 
 def _mapped(cache: Path, shape: list[int]) -> Tensor:
     """x as it lies in the file. What is written to it goes to pages of its own; that the system sets none aside for
     that is asked for, because it refuses a file larger than the memory otherwise. ValueError for another file's x."""
-    with open(cache, "rb") as file:
+    with reading.opened(cache) as file:
         if file.read(8) != struct.pack("<Q", HEAD - 8):
+            raise ValueError
+        if json.loads(file.read(HEAD - 8))["x"]["data_offsets"][0] != 0:  # x is read from where ours begins
             raise ValueError
         if sys.platform == "linux":
             without_reserve = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)

@@ -5,6 +5,7 @@ Files go by their names, as text, from a folder on: a million `Path` objects wou
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,7 +157,7 @@ def read_pictures(
         unreadable = [name for name, good in zip(names, readable.tolist(), strict=True) if not good]
         return labels[readable], {"classes": classes, "unreadable": unreadable}
 
-    x, labels, known = cached(root, name, sources, build)
+    x, labels, known = cached(root, name, sources, build, ("classes", "unreadable"))
     if unreadable := known["unreadable"]:
         if not skip_corrupt:
             raise _unreadable(folder, unreadable)
@@ -177,6 +178,8 @@ def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
     try:
         with Image.open(file) as picture:
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # a few KB may say it is a GB
+                return None
             picture = ImageOps.exif_transpose(picture)
             if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
                 return None
@@ -193,7 +196,8 @@ def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
 def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: Path, skip_corrupt: bool) -> Tensor:
     """Adds all readable files as (3, H, W) uint8; returns for every file whether it could be read (N,)."""
     readable, sizes = torch.zeros(len(names), dtype=torch.bool), set()
-    with ThreadPoolExecutor() as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")  # of PIL, that a file is odd: it can be read or not, and that is said
         batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
         decoded = (
             picture

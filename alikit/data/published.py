@@ -7,7 +7,6 @@
 Each function takes `root`, `split` and `download` as torchvision does, and decodes once: later calls read one cache.
 """
 
-import json
 import os
 from dataclasses import replace
 from itertools import chain
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .. import reading
 from ..errors import AlikitError
 from .cache import Known, Pictures, cached
 from .dataset import Dataset
@@ -34,6 +34,7 @@ DRAWN = "drawn-by-alikit.json"  # beside tables that `write_celeba` wrote: their
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+TINY_TEXT = 2**24  # bytes of its longest list: words.txt has 2.7 MB
 
 
 def cifar10(root: str | Path, split: str = "train", download: bool = False) -> Dataset:
@@ -65,7 +66,7 @@ def cifar10(root: str | Path, split: str = "train", download: bool = False) -> D
         return torch.tensor(data.targets), {"classes": data.classes}
 
     sources = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder))]
-    x, labels, known = cached(root, f"cifar10-{split}", sources, build)
+    x, labels, known = cached(root, f"cifar10-{split}", sources, build, ("classes",))
     return Dataset("cifar10", x, labels, tuple(known["classes"]))
 
 
@@ -96,7 +97,7 @@ def svhn(root: str | Path, split: str = "train", download: bool = False) -> Data
         pictures.add(data.data, most=len(data))
         return torch.from_numpy(data.labels), {}
 
-    x, labels, _ = cached(root, f"svhn-{split}", [file.name], build)
+    x, labels, _ = cached(root, f"svhn-{split}", [file.name], build, ())
     return Dataset("svhn", x, labels, tuple("0123456789"))
 
 
@@ -133,9 +134,14 @@ def celeba(
         else:
             # torchvision compares the tables with the published checksums, unless it is told of others.
             reader = type("Drawn", (CelebA,), {"file_list": [("", drawn[name], name) for name in drawn]})
-            data = reader(root, split)
-        files = list(data.filename)
-        if missing := [name for name in files if not (pictures / name).exists()]:
+            try:
+                data = reader(root, split)
+                if not len(data.filename) == len(data.attr) or not {0, 1} >= {*data.attr.unique().tolist()}:
+                    raise ValueError("other attributes than pictures")
+            except Exception:  # whoever wrote the tables wrote their checksums too, and torchvision raises anything
+                raise AlikitError(f"a table in {folder} is damaged: delete {folder} and draw it again") from None
+        files, there = list(data.filename), {*picture_files(pictures)}
+        if missing := [name for name in files if name not in there]:  # or outside the folder, as ../ says
             again = f"{pictures} and unpack img_align_celeba.zip" if drawn is None else f"{folder} and draw it"
             raise AlikitError(
                 f"CelebA is incomplete: {len(missing)} of {len(files)} pictures are missing, the first "
@@ -173,6 +179,11 @@ def tiny_imagenet(
         fetch([archive], download)
         archive.unpack(folder)
     wnids = sorted(_tiny_text(folder / "wnids.txt").split())
+    for before, wnid in zip(["", *wnids], wnids, strict=False):
+        if (
+            not wnid.isalnum() or len(wnid) > 50 or wnid == before
+        ):  # it is to be the name of a folder, and no way out of it
+            raise _tiny_incomplete(f"{wnid[:50]!r} in wnids.txt is no WordNet id, or stands there twice")
     words = dict(line.split("\t", 1) for line in _tiny_text(folder / "words.txt").splitlines() if "\t" in line)
     names = [words.get(wnid, wnid).partition(",")[0] for wnid in wnids]
     if split == "train":
@@ -224,7 +235,7 @@ def _drawn(folder: Path) -> dict[str, str] | None:
     if not marker.exists():
         return None
     try:
-        checksums = json.loads(marker.read_text(encoding="utf-8"))["md5"]
+        checksums = reading.parsed(reading.content(marker))["md5"]
         checksums = {name: checksums[name] for name in CELEBA_TABLES}
     except (OSError, ValueError, KeyError, TypeError):
         raise AlikitError(f"{marker} is damaged: {again}") from None
@@ -268,7 +279,7 @@ def _shrink(size: int) -> Fit:
 
 def _tiny_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return reading.content(file, TINY_TEXT).decode()
     except (OSError, UnicodeDecodeError):
         raise _tiny_incomplete(f"{file} cannot be read") from None
 
@@ -291,8 +302,8 @@ def _tiny_val(folder: Path, wnids: list[str]) -> dict[str, str]:
         name, wnid, *_ = [*line.split("\t"), ""]
         file = folder / "val" / "images" / name
         if wnid not in known:
-            raise _tiny_incomplete(f"val_annotations.txt line {number} names {wnid!r}, which is not in wnids.txt")
-        if not file.is_file():
+            raise _tiny_incomplete(f"val_annotations.txt line {number} names {wnid[:50]!r}, which is not in wnids.txt")
+        if Path(name).name != name or not file.is_file():
             raise _tiny_incomplete(f"{file} is missing")
         wnid_of[f"images/{name}"] = wnid
     return wnid_of

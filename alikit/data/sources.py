@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from ..errors import AlikitError
+from .cache import FOLDER
 from .dataset import Dataset
 from .division import held_out_by_name
 from .faces import faces
@@ -190,6 +191,8 @@ def _by_name(data: Dataset, names: list[str], path: str) -> Parts:
     """Both parts, of pictures of which those held out come last: slices, for a copy might not find room in memory."""
     if len(data) < 2:
         raise AlikitError(f"only one picture in {path}: training needs at least one more to hold out")
+    if len(names) != len(data):
+        raise AlikitError(f"the cache of {path} is not of its pictures: delete the folder {FOLDER} beside them")
     held_out = held_out_by_name(names)
     begin = int((~held_out).sum())
     if held_out[:begin].any():  # of a handful of pictures, the one that was to be held out could not be read

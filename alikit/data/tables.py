@@ -1,6 +1,8 @@
 """A folder `images/` with a table of attributes beside it: `attributes.csv`."""
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .. import reading
 from ..errors import AlikitError
 from .dataset import Dataset
 from .division import held_out_last
@@ -86,8 +89,8 @@ def _lines(root: Path) -> Iterator[list[str]]:
     """The table's lines, at least two, the names of the columns first."""
     number = blank = 0
     try:
-        with (root / TABLE).open(encoding="utf-8-sig", newline="") as file:
-            for line in csv.reader(file):
+        with io.TextIOWrapper(reading.opened(root / TABLE), encoding="utf-8-sig", newline="") as file:
+            for line in csv.reader(iter(lambda: file.readline(reading.LINE), ""), strict=True):
                 if not line:
                     blank += 1
                     continue
@@ -110,8 +113,9 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
     if header[:1] != ["image"] or not columns:
         some = ", ".join(header[:4])
         raise AlikitError(f"{table} line 1: expected image, then split if there is one, then attributes, not {some}")
+    twice = {name for name, times in Counter(header).items() if times > 1}
     for name in header:
-        if not name or header.count(name) > 1:
+        if not name or name in twice:
             raise AlikitError(f"{table} line 1: {f'two columns called {name}' if name else 'a column without a name'}")
         if name.startswith("-") or "," in name:  # what --attributes -Young,Male is taken apart by
             raise AlikitError(f"{table} line 1: a name must not begin with - or hold a comma, as {name!r} does")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import storage
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
@@ -74,7 +74,7 @@ def feature_network(file: str | Path = FILE) -> FeatureNetwork:
     """
     network = FeatureNetwork()
     try:
-        network.load_state_dict(load_file(file))
+        storage.fill(network, storage.read(Path(file), storage.room(network)))
     except OSError:
         raise AlikitError(f"no feature network {file}: install alikit again, or run tools/feature_network.py") from None
     except (SafetensorError, RuntimeError):

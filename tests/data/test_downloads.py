@@ -11,7 +11,7 @@ import torch
 from on_disk import md5
 from torchvision import datasets
 
-from alikit.data import celeba, cifar10, load, published, svhn, tiny_imagenet
+from alikit.data import celeba, cifar10, downloads, load, published, svhn, tiny_imagenet
 from alikit.errors import AlikitError
 
 NAMES = {
@@ -187,7 +187,7 @@ def test_a_disk_that_is_full_while_unpacking(tiny_zip, monkeypatch):
         (Path(folder) / "tiny-imagenet-200").mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torchvision.datasets.utils.extract_archive", full)
+    monkeypatch.setattr(downloads, "_extract", full)
     with pytest.raises(AlikitError, match=r"cannot unpack .*\.zip beside it \(No space left on device\): make room"):
         tiny_imagenet(tiny_zip, download=True)
     assert left(tiny_zip) == ["tiny-imagenet-200.zip"]

@@ -1,0 +1,53 @@
+"""Files that strangers may have made: only regular ones are opened, and no more is read than one of ours can hold."""
+
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+SETTINGS = 2**20  # bytes of a JSON file; with the names of all classes, ours have some thousand
+LINE = 2**20  # bytes of a line of a log; a study's have some thousand
+LOG = 2**26  # bytes of a log: a line of a few hundred bytes every hundred steps
+
+
+def opened(file: str | os.PathLike) -> BinaryIO:
+    """The file, open for reading. OSError for a pipe, a socket or a device too, which might never end."""
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(file))
+    return open(file, "rb")
+
+
+def content(file: Path, most: int = SETTINGS) -> bytes:
+    """The bytes of a file. OSError where it has more than `most`, besides what `opened` raises."""
+    with opened(file) as found:
+        read = found.read(most + 1)
+    if len(read) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
+    return read
+
+
+def lines(file: Path, most: int = LOG) -> Iterator[bytes]:
+    """The lines of a file one by one, one that is too long in pieces. OSError as for `content`."""
+    with opened(file) as found:
+        if os.fstat(found.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
+        yield from iter(lambda: found.readline(LINE), b"")
+
+
+def parsed(text: bytes, nan: bool = False) -> object:
+    """What the text of a JSON file says. ValueError where it is none, and for numbers that are not finite unless `nan`
+    says that there may be some."""
+    try:
+        return json.loads(text) if nan else json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return number
