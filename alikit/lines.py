@@ -10,13 +10,20 @@ from pathlib import Path
 
 import torch
 
-from . import runs
+import alikit
+
+from . import formats, runs
 from .data import Dataset
 from .errors import AlikitError
 from .evaluation import Coverage, measured
 from .models import Game
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
 from .studies import Study
+
+FORMAT = 1
+# What was not to be chosen when the first studies ran, and how they ran: their lines do not name it.
+LATER = runs.TRAINED_WITH[runs.TRAINED_WITH.index("ramp") :]
+OFF = {field.name: field.default for field in fields(Recipe) if field.name in LATER}
 
 
 def key_of(arm: str, run: int) -> str:
@@ -39,7 +46,7 @@ def settings_of(study: Study, arm: str, run: int, steps: int, x_shape: tuple[int
         "skip_corrupt": False,
         "steps": steps,
         "decoder": None,
-        "versions": {"torch": torch.__version__},
+        "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
         "x_shape": list(x_shape),
     }
 
@@ -49,6 +56,8 @@ def line_of(
 ) -> dict:
     """The line of a finished run: its settings, how it went, and what can be measured of its model."""
     return {
+        "format": FORMAT,
+        "alikit": settings["versions"]["alikit"],
         "arm": arm,
         "run": run,
         **{name: settings[name] for name in ("recipe", "seed", "steps", *runs.TRAINED_WITH)},
@@ -61,7 +70,7 @@ def line_of(
 
 def fits(line: dict, study: Study) -> bool:
     """Whether a line is of a run of this study as it is now."""
-    return line["arm"] in study.arms and what_makes(study, line["arm"], line["run"]).items() <= line.items()
+    return line["arm"] in study.arms and what_makes(study, line["arm"], line["run"]).items() <= {**OFF, **line}.items()
 
 
 def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
@@ -72,13 +81,17 @@ def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
             line = json.loads(text)
             key, length = key_of(line["arm"], line["run"]), line["steps"]
             numbers = [line[field.name] for field in fields(Coverage)]
-            if not (fits(line, study) and line["diverged"] in (0, 1) and all(map(math.isfinite, numbers))):
+            written = line.get("format", FORMAT), line.get("alikit")
+            if written[0] == FORMAT and not (
+                fits(line, study) and line["diverged"] in (0, 1) and all(map(math.isfinite, numbers))
+            ):
                 raise ValueError
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
             raise AlikitError(
-                f"{file}, line {number}: no run of this study as it is now (cut off, or of another study): "
-                "remove that line, or use another --out"
+                f"{file}, line {number}: no run of this study as it is now (cut off, of another study, or of another "
+                "version of alikit): remove that line, or use another --out"
             ) from None
+        formats.check(f"{file}, line {number},", written[0], FORMAT, written[1], "use another --out")
         if length != steps:
             raise AlikitError(f"the runs in {file} have {length} steps: add --steps {length}, or another --out")
         lines.setdefault(key, line)

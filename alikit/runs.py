@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from . import storage
+from . import formats, storage
 from .data import Dataset
 from .errors import AlikitError
 from .models import Game
@@ -33,6 +33,7 @@ from .recipes import RECIPES, Recipe
 from .training import Trainer
 
 FORMAT = 1
+OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
 NEEDED = {
     "recipe",
     "data",
@@ -42,7 +43,6 @@ NEEDED = {
     "batch_size",
     "lr",
     "betas",
-    "decay",
     "steps",
     "decoder",
     "x_shape",
@@ -174,10 +174,22 @@ def settings(folder: Path) -> dict:
         raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
     except ValueError:
         raise AlikitError(f"{folder / 'settings.json'} is damaged: train again into a new folder") from None
-    ours = isinstance(found, dict) and found.get("format") == FORMAT and found.keys() >= NEEDED
-    if not ours or found["recipe"] not in RECIPES:
-        raise AlikitError(f"{folder / 'settings.json'} is from another version of alikit: use that one, or train again")
+    _check_format(folder / "settings.json", found)
     return found
+
+
+def _check_format(file: Path, found: object) -> None:
+    """Refuses settings of another format, or without what all of this format have."""
+    known = found if isinstance(found, dict) else {}
+    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str) and known["recipe"] in RECIPES
+    number = known.get("format")
+    formats.check(file, None if number == FORMAT and not whole else number, FORMAT, _wrote(known), formats.again(known))
+
+
+def _wrote(settings: dict) -> object:
+    """The version of alikit that wrote the settings, if they say."""
+    versions = settings.get("versions")
+    return versions.get("alikit") if isinstance(versions, dict) else None
 
 
 def log(folder: Path, line: dict) -> None:
@@ -215,7 +227,7 @@ def save(folder: Path, trainer: Trainer) -> None:
     of the first pair it comes first: weights alone could neither be gone on from nor begun again.
     """
     state = io.BytesIO()
-    torch.save(trainer.state(), state)  # to a full disk it would fail in a way of its own
+    torch.save({"format": OF_CHECKPOINTS, **trainer.state()}, state)  # to a full disk it would fail in a way of its own
     parts = [
         lambda: save_weights(folder, trainer.result.state_dict()),
         lambda: write_whole(folder / "checkpoint.pt", lambda file: file.write_bytes(state.getbuffer())),
@@ -260,8 +272,10 @@ def checkpoint(folder: Path) -> dict:
         }
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
-    if "optimiser" not in state:  # but one for each player, which was so before
-        raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
+    number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
+    if number != OF_CHECKPOINTS:
+        known = settings(folder)
+        formats.check(file, number, OF_CHECKPOINTS, _wrote(known), formats.again(known))
     return state
 
 
@@ -290,9 +304,8 @@ def load_model(folder: str | Path) -> Game:
             raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
     except (SafetensorError, RuntimeError):
-        raise AlikitError(
-            f"{folder / 'weights.safetensors'} does not fit recipe {known['recipe']}: train again"
-        ) from None
+        file, recipe = folder / "weights.safetensors", known["recipe"]
+        raise AlikitError(f"{file} does not fit recipe {recipe} of this alikit: {formats.again(known)}") from None
     return model.eval()
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from ..errors import AlikitError
 
 FOLDER = ".alikit-cache"
+FORMAT = "1"
 HEAD = 4096  # bytes before the pictures: the header, padded, so that its length is known before they are
 STALE = 3600  # seconds, after which a half-written file that has not grown is a killed process's
 KINDS = {torch.int64: "I64", torch.uint8: "U8"}  # what safetensors calls the types that labels have
@@ -120,7 +121,7 @@ class Pictures:
         kept += b" " * (-(x_size + len(kept)) % 8)  # labels of 8 bytes must begin at a multiple of 8
         self._write(kept)
         self._write(labels.contiguous().numpy())
-        header, begin = {}, 0
+        header, begin = {"__metadata__": {"format": FORMAT}}, 0
         for name, kind, shape, size in (
             ("x", "U8", (self._count, *self._shape), x_size),
             ("known", "U8", (len(kept),), len(kept)),
@@ -189,6 +190,8 @@ def _read(cache: Path) -> Kept | None:
     try:
         # As numpy's, for as torch's safetensors would map the file, and be refused where memory is smaller.
         with safe_open(cache, framework="np") as stored:
+            if (stored.metadata() or {}).get("format", FORMAT) != FORMAT:
+                return None
             known = json.loads(stored.get_tensor("known").tobytes())
             return (
                 _mapped(cache, stored.get_slice("x").get_shape()),
