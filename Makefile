@@ -9,7 +9,7 @@ FIRST := $(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
 # Jupyter refuses to run as root unless told that this is meant, as it is in a container.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test tour handout bench clean
+.PHONY: help lab test tour handout bench audit licences clean
 
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
@@ -17,6 +17,8 @@ help:
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
 	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour and a half'
+	@echo 'make audit     ask whether an installed package has a known vulnerability; wants a network'
+	@echo 'make licences  write the licences of what is installed to docs/licences.md'
 	@echo 'make clean     remove build'
 
 lab: .venv/.installed
@@ -41,8 +43,21 @@ bench: .venv/.installed
 	for name in compiled precision batch size workers loading memory folder start report; do \
 	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
+audit: build/audit/.installed
+	$(IN_VENV) tools/audit.py $(OPTIONS)
+
+licences: build/audit/.installed
+	$(IN_VENV) tools/licences.py $(OPTIONS)
+
 clean:
 	rm -rf build
+
+# An environment of its own, for what checks the course is no part of it.
+build/audit/.installed: pyproject.toml .venv/.installed
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --disable-pip-version-check --quiet $$($(IN_VENV) -c \
+	  "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['audit'])")
+	@touch $@
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -10,14 +10,20 @@ from pathlib import Path
 
 import torch
 
-from . import reading, runs
+import alikit
+
+from . import formats, reading, runs
 from .data import Dataset
 from .errors import AlikitError
 from .evaluation import Coverage, measured
 from .models import Game
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
 from .studies import Study
 
+FORMAT = 1
+# What was not to be chosen when the first studies ran, and how they ran: their lines do not name it.
+LATER = runs.TRAINED_WITH[runs.TRAINED_WITH.index("ramp") :]
+OFF = {field.name: field.default for field in fields(Recipe) if field.name in LATER}
 MOST_RUNS = 10**6  # of an arm
 
 
@@ -41,7 +47,7 @@ def settings_of(study: Study, arm: str, run: int, steps: int, x_shape: tuple[int
         "skip_corrupt": False,
         "steps": steps,
         "decoder": None,
-        "versions": {"torch": torch.__version__},
+        "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
         "x_shape": list(x_shape),
     }
 
@@ -51,6 +57,8 @@ def line_of(
 ) -> dict:
     """The line of a finished run: its settings, how it went, and what can be measured of its model."""
     return {
+        "format": FORMAT,
+        "alikit": settings["versions"]["alikit"],
         "arm": arm,
         "run": run,
         **{name: settings[name] for name in ("recipe", "seed", "steps", *runs.TRAINED_WITH)},
@@ -68,7 +76,7 @@ def fits(line: dict, study: Study) -> bool:
             line["arm"] in study.arms
             and type(line["run"]) is int
             and 0 <= line["run"] < MOST_RUNS
-            and what_makes(study, line["arm"], line["run"]).items() <= line.items()
+            and what_makes(study, line["arm"], line["run"]).items() <= {**OFF, **line}.items()
             and line["diverged"] in (0, 1)
             and all(type(line[field.name]) in (int, float) for field in fields(Coverage))
             and all(math.isfinite(line[field.name]) for field in fields(Coverage))
@@ -86,10 +94,13 @@ def read(file: Path, study: Study, steps: int) -> dict[str, dict]:
                 line = reading.parsed(text, nan=True)  # in its history, of a run that diverged
             except ValueError:
                 line = None
+            if isinstance(line, dict):
+                written, way = line.get("format", FORMAT), "use another --out"
+                formats.check(f"{file}, line {number},", written, FORMAT, line.get("alikit"), way)
             if not fits(line, study) or type(line.get("steps")) is not int:
                 raise AlikitError(
-                    f"{file}, line {number}: no run of this study as it is now (cut off, or of another study): "
-                    "remove that line, or use another --out"
+                    f"{file}, line {number}: no run of this study as it is now (cut off, of another study, or of "
+                    "another version of alikit): remove that line, or use another --out"
                 )
             if line["steps"] != steps:
                 raise AlikitError(

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
-from . import parallel, reading, storage
+from . import formats, parallel, reading, storage
 from .data import Dataset
 from .errors import AlikitError
 from .models import Game
@@ -36,6 +36,7 @@ Check = tuple[str, Callable[[object], bool]]  # what a value must be, in words, 
 
 FORMAT = 1
 LOCK = ".lock"  # held by who works in the folder
+OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
 NEEDED = {
     "recipe",
     "data",
@@ -45,7 +46,6 @@ NEEDED = {
     "batch_size",
     "lr",
     "betas",
-    "decay",
     "steps",
     "decoder",
     "x_shape",
@@ -212,13 +212,25 @@ def settings(folder: Path) -> dict:
         raise AlikitError(f"cannot read {file} ({error.strerror}): train again into a new folder") from None
     except ValueError:
         raise AlikitError(f"{file} is damaged: train again into a new folder") from None
-    ours = isinstance(found, dict) and found.get("format") == FORMAT and found.keys() >= NEEDED
-    if not ours or not isinstance(found["recipe"], str) or found["recipe"] not in RECIPES:
-        raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
+    _check_format(file, found)
     for name, (what, is_one) in SETTINGS.items():
         if name in found and not is_one(found[name]):
             raise AlikitError(f"{file} is damaged, for its {name} is not {what}: mend that, or train again")
     return found
+
+
+def _check_format(file: Path, found: object) -> None:
+    """Refuses settings of another format, or without what all of this format have."""
+    known = found if isinstance(found, dict) else {}
+    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str) and known["recipe"] in RECIPES
+    number = known.get("format")
+    formats.check(file, None if number == FORMAT and not whole else number, FORMAT, _wrote(known), formats.again(known))
+
+
+def _wrote(settings: dict) -> object:
+    """The version of alikit that wrote the settings, if they say."""
+    versions = settings.get("versions")
+    return versions.get("alikit") if isinstance(versions, dict) else None
 
 
 def _whole(low: int, high: int) -> Check:
@@ -345,7 +357,7 @@ def save(folder: Path, trainer: Trainer) -> None:
     of the first pair it comes first: weights alone could neither be gone on from nor begun again.
     """
     state = io.BytesIO()
-    torch.save(trainer.state(), state)  # to a full disk it would fail in a way of its own
+    torch.save({"format": OF_CHECKPOINTS, **trainer.state()}, state)  # to a full disk it would fail in a way of its own
     parts = [
         lambda: save_weights(folder, trainer.result.state_dict()),
         lambda: write_whole(folder / "checkpoint.pt", lambda file: file.write_bytes(state.getbuffer())),
@@ -394,8 +406,10 @@ def checkpoint(folder: Path) -> dict:
         state = {"average": None, "random_cuda": [], **state} | {name: state[name] for name in ("model", "random")}
     except Exception:  # a damaged file can make the unpickler raise nearly anything
         raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
-    if "optimiser" not in state:  # but one for each player, which was so before
-        raise AlikitError(f"{file} is from another version of alikit: use that one, or train again")
+    number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
+    if number != OF_CHECKPOINTS:
+        known = settings(folder)
+        formats.check(file, number, OF_CHECKPOINTS, _wrote(known), formats.again(known))
     return state
 
 
@@ -435,9 +449,8 @@ def load_model(folder: str | Path) -> Game:
             raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
     except (SafetensorError, RuntimeError):
-        raise AlikitError(
-            f"{folder / 'weights.safetensors'} does not fit recipe {known['recipe']}: train again"
-        ) from None
+        file, recipe = folder / "weights.safetensors", known["recipe"]
+        raise AlikitError(f"{file} does not fit recipe {recipe} of this alikit: {formats.again(known)}") from None
     return model.eval()
 
 

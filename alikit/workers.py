@@ -29,7 +29,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import lines, reading, runs
+import alikit
+
+from . import formats, lines, reading, runs
 from .data import load
 from .errors import AlikitError, Diverged
 from .evaluation import found_modes
@@ -174,7 +176,10 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
             time.sleep(1)  # of several that start at once all but one fail to make the tables, and now they are there
             storage = _storage(url)
         attempts = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-        found, ours = attempts.user_attrs, {"format": FORMAT, "steps": steps}
+        found = attempts.user_attrs
+        ours = {"format": FORMAT, "steps": steps}
+        if "format" not in found:
+            ours["alikit"] = alikit.__version__
         if found.get("format", FORMAT) == FORMAT:
             for attribute in ours.keys() - found.keys():  # it is new, or whoever made it was stopped at that
                 attempts.set_user_attr(attribute, ours[attribute])
@@ -185,10 +190,8 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
     # SQLAlchemy and Optuna raise nearly anything for a damaged file, and for one that another version of them wrote.
     except Exception as error:
         raise _unusable(store, out, error) from None
-    if found["format"] != FORMAT:
-        raise AlikitError(
-            f"the study store {_shown(url)} is from another version of alikit: use that one, or another --out"
-        )
+    way = "use another --out or --store"
+    formats.check(f"the study store {_shown(url)}", found["format"], FORMAT, found.get("alikit"), way)
     if found["steps"] != steps:
         raise AlikitError(
             f"the runs in {_shown(url)} have {found['steps']} steps: add --steps {found['steps']}, or another --out"

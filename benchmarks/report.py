@@ -29,7 +29,8 @@ machine was busy with other things too, and the numbers are worse than it can do
 
 def write_report(out: Path) -> int:
     """Writes what stands between the two marks of out/README.md; the rest stays, and a page that is missing is made, as
-    is a plot. Returns how many benchmarks it tells of. AlikitError for a file that is damaged, and without marks."""
+    is a plot. Returns how many benchmarks it tells of. AlikitError for a file that is damaged, for a page without
+    marks, and where there is neither a page nor anything measured."""
     page = out / "README.md"
     if not out.is_dir():
         raise AlikitError(f"no folder {out}: measure something first, with alikit bench step svhn --out {out}")
@@ -43,6 +44,10 @@ def write_report(out: Path) -> int:
         if (out / f"{name}.json").is_file()
     }
     steps = {file: read(file, _again(file)) for file in sorted(out.glob("step-*.json"))}
+    if not (found or steps or page.exists()):
+        raise AlikitError(
+            f"nothing was measured in {out} yet: measure something first, with alikit bench step svhn --out {out}"
+        )
     new = filled(
         text,
         page,

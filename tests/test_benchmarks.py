@@ -364,7 +364,14 @@ def test_the_page_is_made_of_the_files_alone(kept, monkeypatch, tmp_path):
     assert page.startswith("before\n") and page.endswith("\nafter\n")
 
 
+def test_where_nothing_was_measured_no_page_is_made(command, tmp_path):
+    status, out, err = command(f"bench report --out {tmp_path}")
+    assert (status, out, err.count("\n")) == (2, "", 1) and f"nothing was measured in {tmp_path} yet" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_missing_is_said(tmp_path):
+    (tmp_path / "README.md").write_text(report.HEAD)
     assert report.write_report(tmp_path) == 0
     page = (tmp_path / "README.md").read_text()
     for name in report.NAMES:

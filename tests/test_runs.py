@@ -141,7 +141,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         ('{"format": 1, "rec', "is damaged"),
         ("\udcff", "is damaged"),
         ("[]", "another version"),
-        ('{"format": 2, "recipe": "digits"}', "another version"),
+        ('{"format": 2, "recipe": "digits"}', "install a newer alikit"),
         ('{"format": 1, "recipe": "gone"}', "another version"),
     ],
 )
@@ -220,7 +220,9 @@ def test_weights_that_cannot_be_used(run, tmp_path, damage):
         whole = file.read_bytes()
         content = {"empty": b"", "cut": whole[:-1], "text": b"weights", "pickle": pickle.dumps(Hostile(trace))}
         file.write_bytes(content[damage])
-    with pytest.raises(AlikitError, match=r"weights\.safetensors does not fit recipe digits: train again"):
+    with pytest.raises(
+        AlikitError, match=r"weights\.safetensors does not fit recipe digits of this alikit: train again"
+    ):
         runs.load_model(run)
     assert not trace.exists()
 

@@ -28,6 +28,7 @@ from .. import reading
 from ..errors import AlikitError
 
 FOLDER = ".alikit-cache"
+FORMAT = "1"
 HEAD = 4096  # bytes before the pictures: the header, padded, so that its length is known before they are
 KINDS = {torch.int64: "I64", torch.uint8: "U8"}  # what safetensors calls the types that labels have
 
@@ -121,7 +122,7 @@ class Pictures:
         kept += b" " * (-(x_size + len(kept)) % 8)  # labels of 8 bytes must begin at a multiple of 8
         self._write(kept)
         self._write(labels.contiguous().numpy())
-        header, begin = {}, 0
+        header, begin = {"__metadata__": {"format": FORMAT}}, 0
         for name, kind, shape, size in (
             ("x", "U8", (self._count, *self._shape), x_size),
             ("known", "U8", (len(kept),), len(kept)),
@@ -215,6 +216,8 @@ def _read(cache: Path, names: tuple[str, ...] | None = None) -> Kept | None:
         reading.opened(cache).close()
         # As numpy's, for as torch's safetensors would map the file, and be refused where memory is smaller.
         with safe_open(cache, framework="np") as stored:
+            if (stored.metadata() or {}).get("format", FORMAT) != FORMAT:
+                return None
             x, known = stored.get_slice("x"), reading.parsed(stored.get_tensor("known").tobytes())
             labels, shape = torch.from_numpy(stored.get_tensor("labels")), x.get_shape()
             if names is not None and known.keys() != {*names}:
