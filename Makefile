@@ -27,10 +27,11 @@ test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
-	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions --durations=12 --junitxml=build/tests.xml $(OPTIONS)
+	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions -p tests.offline.plugin \
+	  --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 
 tour: .venv/.installed
-	$(IN_VENV) tools/tour.py $(OPTIONS)
+	$(IN_VENV) -m tests.offline tools/tour.py $(OPTIONS)
 
 handout: .venv/.installed
 	$(IN_VENV) tools/handout.py $(OPTIONS)

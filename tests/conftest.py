@@ -1,10 +1,15 @@
-"""What several test files share: folders of plain pictures."""
+"""What several test files share: this checkout for the commands that tests start, folders of plain pictures."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+# Whatever is installed. What stands there already is the guard of `make test`, see tests/offline.
+ROOT = str(Path(__file__).resolve().parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,6 @@ from alikit.recipes import RECIPES
 from alikit.studies import STUDIES
 from alikit.training import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 UNTRAINED = {
     **{"recipe": "mixture-gan-paper", "data": "mixture", "size": None, "skip_corrupt": False, "x_shape": (2,)},
     **{"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "decoder": None, "steps": 1},
@@ -59,10 +58,9 @@ def alikit(capsys, monkeypatch):
 
 
 def python_m_alikit(line: str, **options) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "alikit", *shlex.split(line)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **options)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -678,8 +676,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(digits):
     before = Path("run/checkpoint.pt").read_bytes()
     blocks = len(before) // 1024 - 100
     command = f"ulimit -f {blocks}; exec {shlex.quote(sys.executable)} -m alikit resume run --steps 22"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert finished.returncode == 2
     assert re.fullmatch("alikit: cannot write to run .*make room, then go on.*", finished.stderr.splitlines()[-1])
     assert Path("run/checkpoint.pt").read_bytes() == before and not list(Path("run").glob(".*.partial"))
