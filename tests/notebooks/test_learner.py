@@ -5,6 +5,8 @@
 """
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +113,28 @@ def test_stopped_wherever_it_takes_long_gone_on_with_and_run_again_from_the_top(
     assert stopped, "nothing in it takes long"
     for code, stored in (first, *others):
         assert stored in (None, kernel.run(code)), code
+
+
+ONE_STEP = """
+import sys
+import torch
+import torch._dynamo
+import alikit
+
+train, _ = alikit.load("digits")
+recipe = alikit.RECIPES["digits"]
+model = recipe.build(train.shape, train.mean())
+before = set(sys.modules)
+recipe.trainer(model, train).run(1)
+print(sorted(sys.modules.keys() - before))
+"""
+
+
+def test_training_imports_nothing_that_the_first_cell_has_not():
+    """An import that is interrupted leaves half of its modules behind, and fails from then on."""
+    for path in NOTEBOOKS:
+        assert "\nimport torch._dynamo" in code_and_stored(path)[0][0], path.name
+    assert subprocess.run([sys.executable, "-c", ONE_STEP], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_section_after_a_restart(kernel):
