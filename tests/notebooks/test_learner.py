@@ -39,7 +39,10 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
     def run(self, code: str, stop: bool = False) -> str | None:
-        """What a cell says, as text; with `stop` it is interrupted after a moment, and None if that was too soon."""
+        """What a cell says, as text; with `stop` it is interrupted after a moment, and None if that was too soon.
+
+        Python may lose an interrupt, if it comes while an object is being thrown away; it then says so on stderr.
+        """
         said, complained = [], []
 
         def hear(message: dict) -> None:
@@ -58,7 +61,7 @@ class Kernel:
         if stop and reply.get("ename") == "KeyboardInterrupt":
             return None
         assert reply["status"] == "ok", f"{code}\nfailed: {reply['ename']}: {reply['evalue']}"
-        assert not complained, f"{code}\nwrote to stderr:\n{''.join(complained)}"
+        assert stop or not complained, f"{code}\nwrote to stderr:\n{''.join(complained)}"
         return sanitize("".join(said))
 
 
@@ -150,6 +153,6 @@ def test_training_is_stopped_and_the_notebook_run_from_the_top(kernel):
     (long,) = (number for number, (code, _) in enumerate(cells) if ".run(recipe.steps" in code)
     for code, _ in cells[:long]:
         kernel.run(code)
-    assert kernel.run(cells[long][0], stop=True) is None
+    assert any(kernel.run(cells[long][0], stop=True) is None for _ in range(3))
     for code, stored in (*cells, *cells[:long], *cells[long + 1 :]):
         assert stored in (None, kernel.run(code)), code
