@@ -9,11 +9,12 @@ FIRST := $(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
 # Jupyter refuses to run as root unless told that this is meant, as it is in a container.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test tour handout bench audit licences clean
+.PHONY: help lab test soak tour handout bench audit licences clean
 
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
 	@echo 'make test      run everything: lint, unit tests, every notebook cell and solution (WORKERS=2 processes)'
+	@echo 'make soak      many more kills, damaged files and learners than make test, into results/faults, in some hours'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
 	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour and a half'
@@ -29,10 +30,15 @@ test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
-	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions --durations=12 --junitxml=build/tests.xml $(OPTIONS)
+	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions -p tests.offline.plugin \
+	  --durations=12 --junitxml=build/tests.xml $(OPTIONS)
+
+soak: .venv/.installed
+	ALIKIT_SOAK=1 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests/faults \
+	  tests/notebooks/test_learner.py --durations=12 $(OPTIONS)
 
 tour: .venv/.installed
-	$(IN_VENV) tools/tour.py $(OPTIONS)
+	$(IN_VENV) -m tests.offline tools/tour.py $(OPTIONS)
 
 handout: .venv/.installed
 	$(IN_VENV) tools/handout.py $(OPTIONS)

@@ -1,35 +1,37 @@
-"""What several test files share: folders of plain pictures, and what is said at the end of bad input."""
+"""What several test files share: folders of plain pictures, the checkout that commands are started from, the examples
+of hypothesis, and what is said at the end."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import summary
 from hypothesis import settings
 from PIL import Image
 
+SOAK = "ALIKIT_SOAK" in os.environ  # as in `make soak`
+
+# Whatever is installed. What stands there already is the guard of `make test`, see tests/offline.
+ROOT = str(Path(__file__).resolve().parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
+
 # The same examples every time, and nothing written beside the tests.
-settings.register_profile(
-    "alikit",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    max_examples=2000 if os.environ.get("ALIKIT_SOAK") else 100,
-)
+settings.register_profile("alikit", derandomize=True, deadline=None, database=None, max_examples=2000 if SOAK else 100)
 settings.load_profile("alikit")
 
+BEGUN = time.monotonic()
 
-def pytest_terminal_summary(terminalreporter):
-    """Says how many bad files were read, in whichever process."""
-    reports = [report for some in terminalreporter.stats.values() for report in some]
-    called = [report for report in reports if getattr(report, "when", None) == "call"]
-    counts = [count for report in called for name, count in report.user_properties if name == "bad input"]
-    if counts:
-        refused, read, failed = (sum(count[outcome] for count in counts) for outcome in ("refused", "read", "failed"))
-        terminalreporter.write_line(
-            f"bad input: {refused + read + failed:,} files of {len(counts)} kinds: {refused:,} refused in one line, "
-            f"{read:,} read, {failed:,} else"
-        )
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Says how many were killed, and how many bad files were read."""
+    told = [report for some in terminalreporter.stats.values() for report in some]
+    reports = [report for report in told if hasattr(report, "user_properties") and hasattr(report, "when")]
+    for line in summary.lines(reports):
+        terminalreporter.write_line(line)
+    if SOAK and not hasattr(config, "workerinput"):
+        summary.keep(reports, time.monotonic() - BEGUN)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The command line: what a run leaves behind, and one plain line for every mistake."""
 
 import json
-import os
 import pickle
 import re
 import shlex
@@ -22,7 +21,6 @@ from alikit.recipes import RECIPES
 from alikit.studies import STUDIES
 from alikit.training import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 UNTRAINED = {
     **{"recipe": "mixture-gan-paper", "data": "mixture", "size": None, "skip_corrupt": False, "x_shape": (2,)},
     **{"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.999), "decay": False, "decoder": None, "steps": 1},
@@ -55,10 +53,9 @@ def alikit(capsys, monkeypatch):
 
 
 def python_m_alikit(line: str, **options) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "alikit", *shlex.split(line)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **options)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,6 @@ from alikit.networks import Deterministic, Discriminator, Frozen, Gaussian, mlp
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 from alikit.training import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 120
 
 
@@ -313,7 +312,6 @@ def alikit(line: str, meanwhile: Callable[[], None] = lambda: None) -> Finished:
     beside = threading.Thread(target=meanwhile)
     with pytest.MonkeyPatch.context() as patch, open("out", "w+") as out, open("err", "w+") as err:
         patch.setattr(sys, "argv", ["alikit", *shlex.split(line)])
-        patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("OMP_NUM_THREADS", "1")
         kept = os.dup(1), os.dup(2)
         os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)  # which workers inherit
@@ -382,7 +380,7 @@ def test_what_libraries_do_at_exit_is_no_part_of_a_workers_run(arguments, status
     one, of_two = (
         subprocess.run(
             [sys.executable, "-c", ABORTS_AT_EXIT, *arguments.split()],
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            env=os.environ | environment,
             capture_output=True,
             text=True,
         )

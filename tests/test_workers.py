@@ -29,7 +29,6 @@ from alikit.studies import STUDIES, Study
 from alikit.workers import one_run, run_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat of storage")
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 400  # takes seconds: whoever is to be killed half way must not be done before
 MEASURED = list(range(100, STEPS + 1, 100))
 WANTED = ["ali-000", "gan-000", "ali-001", "gan-001"]
@@ -145,7 +144,7 @@ def let_time_pass(store: Path) -> None:
 
 def start(line: str, folder: Path) -> subprocess.Popen:
     """`alikit study ...` with its workers in a process group of their own, which heeds Ctrl-C."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "alikit", "study", *shlex.split(line)]
     pipe, heed = subprocess.PIPE, lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = {"stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True, "preexec_fn": heed}

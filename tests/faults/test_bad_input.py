@@ -18,7 +18,7 @@ def test_bad_files_are_refused_in_one_line_or_read(kind, nursery, record_propert
     count = {
         outcome: sum(found["outcome"] == outcome for found in outcomes) for outcome in ("refused", "read", "failed")
     }
-    record_property("bad input", count)
+    record_property("bad input", {"kind": kind, **count})
     failed = [f"{kind}, {found['case']}: {found['why']}" for found in outcomes if found["outcome"] == "failed"]
     assert not failed, "\n".join(failed)
     assert outcomes[0]["case"] == "as it is" and outcomes[0]["outcome"] == "read", outcomes[0]

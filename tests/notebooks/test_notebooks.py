@@ -182,7 +182,8 @@ def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
         nbformat.write(nbformat.v4.new_notebook(cells=[*above, cell]), tmp_path / f"{name}.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "--color=no"]
     options = [f"--nbval-sanitize-with={Path(__file__).parent / 'nbval_sanitize.cfg'}", "-p", "solutions"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    path = os.pathsep.join((str(Path(__file__).parent), os.environ["PYTHONPATH"]))
+    environment = {**os.environ, "PYTHONPATH": path}
     finished = subprocess.run(
         [*command, *options, "."], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

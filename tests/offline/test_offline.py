@@ -1,0 +1,217 @@
+"""The guard itself: what it refuses and writes down, in every kind of process that a run of the tests has."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+ELSEWHERE = "192.0.2.1"  # of a block that is kept for documentation
+REACH = f"import socket\nsocket.create_connection(('{ELSEWHERE}', 80), timeout=5)"
+SWALLOW = f"""
+import socket
+try:
+    socket.socket().connect(("{ELSEWHERE}", 80))
+except OSError as error:
+    print(error)
+"""
+REFUSED = f"offline: socket.connect to {ELSEWHERE} refused, tests and notebooks may reach nothing but this machine"
+guarded = pytest.mark.skipif("ALIKIT_OFFLINE_LOG" not in os.environ, reason="without -p tests.offline.plugin no guard")
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch) -> Path:
+    """Takes the place of the run's own log, which must stay clean."""
+    log = tmp_path / "log"
+    log.touch()
+    monkeypatch.setenv("ALIKIT_OFFLINE_LOG", str(log))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(HERE), os.environ["PYTHONPATH"])))
+    return log
+
+
+def noted(log: Path, kind: str = "refused") -> list[list[str]]:
+    lines = [line.split("\t") for line in log.read_text().splitlines()]
+    return [rest for first, *rest in lines if first == kind]
+
+
+def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def notebook(path: Path, *sources: str) -> Path:
+    cells = [new_code_cell(source) for source in sources]
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """As if no run were going on: what is started here guards itself, or not at all."""
+    monkeypatch.delenv("ALIKIT_OFFLINE_LOG", raising=False)
+
+
+@guarded
+def test_this_process_is_guarded(log):
+    with pytest.raises(OSError, match=f"^{REFUSED}$"):
+        socket.socket().connect((ELSEWHERE, 80))
+    assert noted(log) == [["socket.connect", ELSEWHERE]]
+
+
+@guarded
+@pytest.mark.parametrize(
+    ("event", "attempt"),
+    {
+        "socket.connect": lambda: socket.socket().connect_ex((ELSEWHERE, 80)),
+        "socket.sendto": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", (ELSEWHERE, 9)),
+        "socket.sendmsg": lambda: socket.socket(type=socket.SOCK_DGRAM).sendmsg([b""], [], 0, (ELSEWHERE, 9)),
+        "socket.getaddrinfo": lambda: socket.getaddrinfo(b"example.org", 80),
+        "socket.gethostbyname": lambda: socket.gethostbyname_ex(ELSEWHERE),
+        "socket.gethostbyaddr": lambda: socket.gethostbyaddr(ELSEWHERE),
+        "socket.getnameinfo": lambda: socket.getnameinfo((ELSEWHERE, 80), 0),
+    }.items(),
+)
+def test_every_way_out(log, event, attempt):
+    with pytest.raises(OSError, match=f"^offline: {event} to .* refused"):
+        attempt()
+    assert [found for found, _ in noted(log)] == [event]
+
+
+@guarded
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "localhost", "0.0.0.0", None])
+def test_this_machine_may_be_looked_up(log, host):
+    socket.getaddrinfo(host, 80)
+    assert not noted(log)
+
+
+@guarded
+def test_this_machine_may_be_reached(log, tmp_path):
+    socket.getfqdn(socket.gethostname())
+    with socket.create_server(("localhost", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        client.connect(str(tmp_path / "socket"))
+    assert not noted(log)
+
+
+def test_a_subprocess_and_what_it_forks(log):
+    finished = python("-c", f"import os\nif os.fork(): os.wait()\nelse:\n    exec({SWALLOW!r})")
+    assert finished.stdout.strip() == REFUSED
+    assert noted(log) == [["socket.connect", ELSEWHERE]]
+    assert len(noted(log, "guarded")) == 2
+
+
+def test_without_a_log_nothing_is_guarded(log, alone):
+    finished = python("-c", "import sys, offline_guard; print(sys.modules.keys() & {'sitecustomize', 'offline_guard'})")
+    assert "sitecustomize" in finished.stdout
+    assert not noted(log, "guarded")
+
+
+LIGHT = ("-q", "--color=no", "-p", "no:cacheprovider", "-p", "tests.offline.plugin")
+
+
+def test_a_run_of_tests_fails_for_what_a_library_swallows(alone, tmp_path):
+    """In a worker, and in a kernel of nbval; at the end it says so, and how much it saw."""
+    on_purpose = "import socket\ntry:\n    socket.getaddrinfo('a.invalid', 80)\nexcept OSError:\n    pass"
+    (tmp_path / "test_reach.py").write_text(f"def test_passes():\n    exec({SWALLOW!r})\n    exec({on_purpose!r})\n")
+    notebook(tmp_path / "reach.ipynb", SWALLOW.replace("192.0.2.1", "192.0.2.2"))
+    finished = python("-m", "pytest", *LIGHT, "-n", "1", "--nbval-lax", "--nbval-current-env", tmp_path)
+    *_, first, second, said, passed = finished.stdout.splitlines()
+    assert "2 passed" in passed and finished.returncode == 1, finished.stdout
+    assert {first, second} == {f"network: socket.connect to 192.0.2.{n}, 1 times" for n in (1, 2)}
+    assert said.startswith(
+        "network: 3 processes guarded, 2 attempts at anything but loopback, and 1 at names under .inv"
+    )
+
+
+def test_a_run_of_tests_fails_for_what_it_leaves_behind(alone, tmp_path):
+    """In a repository of its own, with a copy of the guard."""
+    copy = tmp_path / "repository"
+    shutil.copytree(HERE, copy / "tests" / "offline", ignore=shutil.ignore_patterns("__pycache__", "test_*"))
+    (copy / "test_leaves.py").write_text("def test_leaves():\n    open('left behind', 'w')\n")
+    (copy / ".gitignore").write_text("__pycache__\n")
+
+    def run() -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "pytest", *LIGHT, "-p", "no:xdist", "-p", "no:nbval", "test_leaves.py"]
+        return subprocess.run(command, cwd=copy, capture_output=True, text=True)
+
+    assert run().returncode == 0, "without git nothing is compared"
+    (copy / "left behind").unlink()
+    for line in ("init", "add --all", "-c user.name=a -c user.email=a commit -m all"):
+        subprocess.run(["git", *line.split()], cwd=copy, check=True, capture_output=True)
+    first, second = run(), run()
+    assert first.returncode == 1 and 'repository: ?? "left behind", which was not so before' in first.stdout
+    assert second.returncode == 0, "it was there already"
+
+
+@pytest.fixture
+def tour(alone, tmp_path):
+    """tour(source, ...): the tour of one notebook, as `make tour` starts it."""
+
+    def tour(*sources: str) -> subprocess.CompletedProcess:
+        arguments = ("tools/tour.py", "--out", tmp_path / "html", notebook(tmp_path / "01_reach.ipynb", *sources))
+        return python("-m", "tests.offline", *arguments)
+
+    return tour
+
+
+OWN = """
+import os, tempfile
+from pathlib import Path
+import matplotlib.font_manager
+import IPython
+with tempfile.TemporaryDirectory() as folder:
+    Path(folder, "a").write_text("a")
+    os.rename(Path(folder, "a"), Path(folder, "b"))
+open(os.devnull, "w").close()
+"""
+WAYS = """
+import os, sqlite3
+from pathlib import Path
+root = Path({root!r})
+for attempt in (
+    lambda: open(root / "no folder" / "opened", "w"),
+    lambda: os.open(root / "no folder" / "opened by number", os.O_CREAT),
+    lambda: Path(root / "no folder" / "made").mkdir(),
+    lambda: os.remove(root / "no folder" / "removed"),
+    lambda: os.rmdir(root / "no folder" / "emptied"),
+    lambda: os.rename(root / "no folder" / "a", root / "no folder" / "renamed"),
+    lambda: os.symlink("a", root / "no folder" / "linked"),
+    lambda: sqlite3.connect(root / "no folder" / "database"),
+    lambda: open(root / "no folder" / "only read"),
+    lambda: open(root / "build" / "notebooks" / "no folder" / "own", "w"),
+):
+    try:
+        attempt()
+    except (OSError, sqlite3.Error):
+        pass
+"""
+
+
+def test_the_tour_that_stays_here(tour):
+    finished = tour(OWN)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.splitlines()[-1] == "network: 3 processes guarded, 0 attempts at anything but loopback"
+
+
+def test_the_tour_fails_for_what_a_cell_swallows_and_for_what_it_writes(tour):
+    finished = tour(SWALLOW, WAYS.format(root=str(ROOT)), REACH)
+    assert finished.returncode == 1
+    failed, *noted = finished.stderr.splitlines()
+    assert failed.startswith("01_reach.ipynb: code cell 3 failed: OSError: offline: socket.getaddrinfo to 192.0.2.1 ")
+    assert noted[:2] == [f"network: socket.{way} to 192.0.2.1, 1 times" for way in ("connect", "getaddrinfo")]
+    outside = ROOT / "no folder"
+    assert [line.partition(" of ")[2] for line in noted[2:]] == [
+        f"{outside / name} by a kernel, outside its own folders"
+        for name in ("opened", "opened by number", "made", "removed", "emptied", "renamed", "linked", "database")
+    ]
