@@ -14,7 +14,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=2000 if os.environ.get("ALIKIT_SOAK") else 100,
+    max_examples=2000 if os.environ.get("ALIKIT_SOAK") else 60,
 )
 settings.load_profile("alikit")
 
