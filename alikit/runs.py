@@ -178,10 +178,9 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # the folder may be gone, or another process come to it
-            if [place.name for place in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
-                folder.rmdir()
+        with suppress(OSError):  # the folder may be gone, and seldom is it empty
+            (folder / LOCK).unlink()
+            folder.rmdir()
         lock.release()
 
 

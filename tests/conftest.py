@@ -18,7 +18,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
 
 # The same examples every time, and nothing written beside the tests.
-settings.register_profile("alikit", derandomize=True, deadline=None, database=None, max_examples=2000 if SOAK else 100)
+settings.register_profile("alikit", derandomize=True, deadline=None, database=None, max_examples=2000 if SOAK else 60)
 settings.load_profile("alikit")
 
 BEGUN = time.monotonic()

@@ -389,7 +389,7 @@ def test_picture(tmp_path):
 def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir(), (tmp_path / "file").touch()
-    with pytest.raises(AlikitError, match=r"cannot write .*: choose another --out"):
+    with pytest.raises(AlikitError, match=r"cannot write .*: make room, or choose another --out"):
         runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
     assert names(tmp_path) == {"folder", "file"} and not names(tmp_path / "folder")
 

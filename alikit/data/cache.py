@@ -207,6 +207,10 @@ def _alone(cache: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # seldom is the folder empty
+                os.unlink(lock.lock_file)
+                cache.parent.rmdir()
         lock.release()
 
 

@@ -233,7 +233,7 @@ def test_a_cache_of_another_format_is_made_anew(tmp_path, monkeypatch):
         return torch.zeros(2, dtype=torch.int64), {"classes": ["a"]}
 
     def made() -> int:
-        cache.cached(tmp_path, "folder", [], build)
+        cache.cached(tmp_path, "folder", [], build, ("classes",))
         return len(built)
 
     assert (made(), made()) == (1, 1)
