@@ -280,7 +280,8 @@ def _plan(attempts: optuna.Study, missing: set[str]) -> None:
     optuna.storages.fail_stale_trials(attempts)
     for trial in attempts.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         # Killed between taking it from the queue and the first sign of life, which makes it none of the stale ones.
-        if "begun" not in trial.user_attrs and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE):
+        # Its beginning may lie in the future, where the clock was set back.
+        if "begun" not in trial.user_attrs and abs(datetime.now() - trial.datetime_start) > timedelta(seconds=GRACE):
             attempts.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     for key in sorted(missing - _owners(attempts).keys(), key=lambda key: key.rsplit("-")[::-1]):
         attempts.enqueue_trial({}, user_attrs={"key": key})

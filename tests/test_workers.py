@@ -315,7 +315,7 @@ def test_a_worker_that_shows_no_sign_of_life_is_given_up(queue, play, tmp_path):
     assert play(queue, 1) == ["ali-000"]
 
 
-@pytest.mark.parametrize(("ago", "given_up"), [(1, False), (3600, True)])
+@pytest.mark.parametrize(("ago", "given_up"), [(1, False), (3600, True), (-3600, True)])
 def test_a_worker_killed_before_its_first_sign_of_life(queue, play, tmp_path, ago, given_up):
     queue.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"key": "ali-000"}))
     with sqlite3.connect(tmp_path / "study" / "study.db") as database:
