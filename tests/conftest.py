@@ -1,14 +1,16 @@
 """What several test files share: folders of plain pictures, and what is said at the end of bad input."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import configuration, settings
 from PIL import Image
 
-# The same examples every time, and nothing written beside the tests.
+# The same examples every time, and nothing written beside the tests: its table of Unicode goes elsewhere too.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
 settings.register_profile(
     "alikit",
     derandomize=True,
