@@ -2,13 +2,14 @@
 of hypothesis, and what is said at the end."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import summary
-from hypothesis import settings
+from hypothesis import configuration, settings
 from PIL import Image
 
 SOAK = "ALIKIT_SOAK" in os.environ  # as in `make soak`
@@ -17,7 +18,8 @@ SOAK = "ALIKIT_SOAK" in os.environ  # as in `make soak`
 ROOT = str(Path(__file__).resolve().parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
 
-# The same examples every time, and nothing written beside the tests.
+# The same examples every time, and nothing written beside the tests: its table of Unicode goes elsewhere too.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
 settings.register_profile("alikit", derandomize=True, deadline=None, database=None, max_examples=2000 if SOAK else 60)
 settings.load_profile("alikit")
 
