@@ -177,11 +177,13 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
             storage = _storage(url)
         attempts = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         found = attempts.user_attrs
-        ours = {"format": FORMAT, "steps": steps}
-        if "format" not in found:
-            ours["alikit"] = alikit.__version__
+        ours = {"alikit": alikit.__version__, "steps": steps, "format": FORMAT}
+        if "format" in found:
+            del ours["alikit"]  # who made it knew
         if found.get("format", FORMAT) == FORMAT:
-            for attribute in ours.keys() - found.keys():  # it is new, or whoever made it was stopped at that
+            for attribute in [
+                name for name in ours if name not in found
+            ]:  # new, or whoever made it was stopped at that
                 attempts.set_user_attr(attribute, ours[attribute])
             found = attempts.user_attrs
         if not all(isinstance(trial.user_attrs.get("key", ""), str) for trial in attempts.get_trials(deepcopy=False)):

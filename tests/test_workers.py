@@ -23,7 +23,7 @@ import pytest
 import torch
 from optuna.trial import TrialState, create_trial
 
-from alikit import workers
+from alikit import __version__, workers
 from alikit.errors import AlikitError
 from alikit.studies import STUDIES, Study
 from alikit.workers import one_run, run_study
@@ -379,7 +379,7 @@ def test_several_may_make_a_store_at_once(tmp_path):
         return workers._open("mixture", tmp_path, STEPS, None).user_attrs
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(make, range(4))) == [{"format": 1, "steps": STEPS}] * 4
+        assert list(pool.map(make, range(4))) == [{"alikit": __version__, "format": 1, "steps": STEPS}] * 4
 
 
 # Lines.
@@ -483,7 +483,7 @@ def test_a_store_that_is_damaged(kept, damage):
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
-        ("UPDATE study_user_attributes SET value_json = '2' WHERE key = 'format'", "another version of alikit"),
+        ("UPDATE study_user_attributes SET value_json = '2' WHERE key = 'format'", "install a newer alikit"),
         ("UPDATE alembic_version SET version_num = 'v9.9.a'", "no longer compatible with the table schema"),
         ("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'line'", "cannot use the study store"),
     ],
