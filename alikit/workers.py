@@ -181,9 +181,8 @@ def _open(name: str, out: Path, steps: int, store: str | None) -> optuna.Study:
         if "format" in found:
             del ours["alikit"]  # who made it knew
         if found.get("format", FORMAT) == FORMAT:
-            for attribute in [
-                name for name in ours if name not in found
-            ]:  # new, or whoever made it was stopped at that
+            # New, or whoever made it was stopped at that.
+            for attribute in [name for name in ours if name not in found]:
                 attempts.set_user_attr(attribute, ours[attribute])
             found = attempts.user_attrs
         if not all(isinstance(trial.user_attrs.get("key", ""), str) for trial in attempts.get_trials(deepcopy=False)):

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import sys
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -11,8 +13,8 @@ import torch
 PAGE = Path(__file__).resolve().parents[1] / "results" / "faults" / "README.md"
 HEAD = """# Faults, recorded
 
-What `make soak` wrote the last time it ran: everything in `tests/faults` with many more kills and damaged files than in
-`make test`, and the notebooks as a learner uses them. What is guaranteed, and what is not, says
+What `make soak` wrote the last time it ran: faults with many more kills and damaged files than in `make test`, and the
+notebooks as a learner uses them; of these, the tests that are named below. What is promised, and what is not, says
 [docs/trust.md](../../docs/trust.md).
 """
 
@@ -24,20 +26,28 @@ def lines(reports: list) -> list[str]:
 
 def keep(reports: list, seconds: float) -> None:
     """Writes the page."""
-    outcomes = Counter(report.outcome for report in reports if report.when == "call" or report.outcome != "passed")
-    ended = ", ".join(f"{number} tests {outcome}" for outcome, number in sorted(outcomes.items()))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    how = f"{date.today()}; {machine}, torch {torch.__version__}; {seconds / 60:.0f} minutes; {ended}."
+    machine = (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    ran = Counter(
+        (report.nodeid.partition("::")[0], report.outcome)
+        for report in reports
+        if report.when == "call" or report.outcome != "passed"
+    )
+    tests = ["| tests | | |", "| --- | --- | --- |"]
+    tests += [f"| `{file}` | {number} | {outcome} |" for (file, outcome), number in sorted(ran.items())]
     kills = ["| what | after | killed | and then |", "| --- | --- | --- | --- |"]
     for report, (what, seconds_in, state) in _told(reports, "kill"):
         end = "ended as if it had not been" if report.outcome == "passed" else "**did not end as it should**"
         kills.append(f"| {what} | {seconds_in:.2f} s | {state} | {end} |")
     bad = ["| kind | refused in one line | read | else |", "| --- | --- | --- | --- |"]
-    for _, count in sorted(_told(reports, "bad input"), key=lambda found: str(found[1].get("kind"))):
-        bad.append(f"| {count.get('kind', '')} | {count['refused']} | {count['read']} | {count['failed']} |")
+    for count in sorted((count for _, count in _told(reports, "bad input")), key=lambda count: count["kind"]):
+        bad.append(f"| {count['kind']} | {count['refused']} | {count['read']} | {count['failed']} |")
     PAGE.parent.mkdir(exist_ok=True)
+    how = f"`{shlex.join(['pytest', *sys.argv[1:]])}`, {date.today()}; {machine}; {seconds / 60:.0f} minutes."
     said = [f"- {line}" for line in lines(reports)]
-    PAGE.write_text("\n".join([HEAD, how, "", *said, "", "## Kills", "", *kills, "", "## Bad files", "", *bad, ""]))
+    parts = [HEAD, how, "", *said, "", *tests, "", "## Kills", "", *kills, "", "## Bad files", "", *bad, ""]
+    PAGE.write_text("\n".join(parts))
 
 
 def _told(reports: list, name: str) -> list[tuple]:

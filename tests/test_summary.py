@@ -1,0 +1,44 @@
+"""What is said of faults at the end, of reports as pytest makes them."""
+
+from types import SimpleNamespace
+
+import summary
+
+
+def report(outcome: str, *told: tuple, when: str = "call", test: str = "tests/faults/test_kills.py::test_a_run"):
+    return SimpleNamespace(when=when, outcome=outcome, user_properties=[*told], nodeid=test)
+
+
+KILLED = ("kill", ["run", 1.234, "at step 20"])
+REPORTS = [
+    report("passed", KILLED),
+    report("passed", KILLED, when="teardown"),  # carries what the call has told, once more
+    report("failed", ("kill", ["study", 2.0, "all of its processes"])),
+    report("passed", ("bad input", {"kind": "a picture", "refused": 1200, "read": 3, "failed": 0})),
+    report("passed", ("bad input", {"kind": "a log", "refused": 5, "read": 0, "failed": 1}), test="tests/b.py::test"),
+    report("skipped", when="setup"),
+]
+
+
+def test_each_is_counted_once():
+    assert summary.lines(REPORTS) == [
+        "killed at random moments: 1 x run, 1 x study; 1 went on to the same end, 1 did not",
+        "bad input: 1,209 files of 2 kinds: 1,205 refused in one line, 3 read, 1 else",
+    ]
+    assert summary.lines([report("passed")]) == []
+
+
+def test_the_page_says_what_ran_and_what_did_not_end_as_it_should(tmp_path, monkeypatch):
+    monkeypatch.setattr(summary, "PAGE", tmp_path / "faults" / "README.md")
+    summary.keep(REPORTS, 120.0)
+    page = summary.PAGE.read_text()
+    for line in (
+        "| `tests/faults/test_kills.py` | 1 | failed |",
+        "| `tests/faults/test_kills.py` | 2 | passed |",
+        "| `tests/faults/test_kills.py` | 1 | skipped |",
+        "| run | 1.23 s | at step 20 | ended as if it had not been |",
+        "| study | 2.00 s | all of its processes | **did not end as it should** |",
+        "| a log | 5 | 0 | 1 |",
+    ):
+        assert line in page.splitlines(), line
+    assert "; 2 minutes." in page
