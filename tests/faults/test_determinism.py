@@ -24,7 +24,7 @@ def twice(tmp_path_factory) -> tuple[dict, dict]:
             [sys.executable, "-m", "tests.faults.twenty_steps", tmp_path_factory.mktemp("steps")],
             cwd=ROOT,
             # Passive: a thread that waits for another one on a busy machine is not to spin meanwhile.
-            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_WAIT_POLICY": "PASSIVE"},
             stdout=subprocess.PIPE,
             text=True,
         )

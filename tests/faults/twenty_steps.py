@@ -18,13 +18,12 @@ import torch
 
 from alikit import runs
 from alikit.__main__ import app
-from alikit.data import Dataset, digits, load
-from alikit.data.sources import PUBLISHED, RESIZED
+from alikit.data import Dataset, digits
 from alikit.recipes import PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, RECIPES, Recipe
 from alikit.training import Progress
 
-SOAK = bool(os.environ.get("ALIKIT_SOAK"))  # the recipes' own batches and data, and twenty steps of all: some hours
-STEPS, OF_THE_PAPER = 20, 20 if SOAK else 1  # whose networks take a second a step however small the batch
+STEPS = 20
+OF_THE_PAPER = 20 if "ALIKIT_SOAK" in os.environ else 1  # its networks take a second a step however small the batch
 LARGE = (PAPER_CIFAR10, PAPER_SVHN, PAPER_CELEBA, PAPER_TINY_IMAGENET)
 WITH_THREADS = 5  # steps
 BATCH, EXAMPLES, CLASSES, ATTRIBUTES = 4, 20, 10, 14  # five batches an epoch
@@ -46,20 +45,12 @@ def small(recipe: Recipe) -> Dataset:
     return Dataset("pictures", x, torch.arange(EXAMPLES) % CLASSES, tuple(map(str, range(CLASSES))))
 
 
-def own(recipe: Recipe) -> Dataset:
-    """The recipe's data, or what is drawn in its place."""
-    name = recipe.data
-    if name in PUBLISHED:
-        name = f"stand-in:{name.removesuffix('-extra')}"
-    return load(name, recipe.networks.size if name in RESIZED else None)[0]
-
-
 def settings_of(name: str, data: Dataset, seed: int = 0, decoder: Path | None = None) -> dict:
     recipe = RECIPES[name]
     few = {"batch_size": BATCH, "labels": CLASSES, "labelled_batch": BATCH if recipe.has_labels else 0}
     return {
         **{"recipe": name, "data": recipe.data, "size": None, "skip_corrupt": False, "seed": seed, "steps": STEPS},
-        **{**runs.trained_with(recipe), **({} if SOAK else few)},
+        **{**runs.trained_with(recipe), **few},
         "bf16": False,  # a processor that has both finds out by timing which is quicker, and time is never the same
         **{"decoder": str(decoder) if decoder else None, "x_shape": data.shape},
         "number_of_classes": runs.number_of_classes(data),
@@ -70,11 +61,7 @@ def settings_of(name: str, data: Dataset, seed: int = 0, decoder: Path | None = 
 def what_it_computes(name: str) -> Recipe:
     """The row without what a run on few examples does not depend on: of rows that are then the same, one is enough."""
     recipe = RECIPES[name]
-    return (
-        recipe
-        if SOAK
-        else replace(recipe, summary="", data=recipe.data if recipe.needs_decoder else "", steps=0, labels=0)
-    )
+    return replace(recipe, summary="", data=recipe.data if recipe.needs_decoder else "", steps=0, labels=0)
 
 
 def checksum(file: Path) -> str:
@@ -84,7 +71,7 @@ def checksum(file: Path) -> str:
 def run(name: str, folder: Path, steps: int) -> dict:
     """Trains in `folder`; what came of it. After a single step weights tell all that a checkpoint would."""
     recipe = RECIPES[name]
-    data = own(recipe) if SOAK else small(recipe)
+    data = small(recipe)
     settings = settings_of(name, data, decoder=folder.parent / GANS[recipe.data] if recipe.needs_decoder else None)
     runs.create(folder, settings)
     trainer, losses = runs.trainer(settings, data), []
