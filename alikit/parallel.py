@@ -218,6 +218,25 @@ def stopping_together() -> Iterator[None]:
 
 
 @contextmanager
+def whole() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back until what is within is done: from half a step nobody could go on, half a report
+    would be missing for good, and half a transaction would keep others from a study's books."""
+    if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
+        yield
+        return
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
+
+
+@contextmanager
 def stopped_once() -> Iterator[None]:
     """Ctrl-C, and SIGTERM, by which a cluster asks for its machine back, are KeyboardInterrupt; what comes after the
     first is let pass, so that whoever is stopping is not stopped at saving."""

@@ -2,11 +2,8 @@
 
 import copy
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -45,25 +42,6 @@ def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
     """The order in which an epoch (from 0) visits all n examples, (n,). A function of its arguments alone, so a run
     that was stopped goes on with the very batch it would have had."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back until a step, or a report of it, is done: what half a step leaves behind cannot be
-    gone on from, and half a report would be missing for good."""
-    if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
-        yield
-        return
-    held: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
 
 
 class Trainer:
@@ -226,7 +204,7 @@ class Trainer:
             for _ in range(count):
                 if self.decay:
                     self._slow_down(steps)
-                with _whole():
+                with parallel.whole():
                     losses = self.one_step()
                 for player, loss in losses.items():
                     total[player] += loss
@@ -236,7 +214,7 @@ class Trainer:
             reports.append(Progress(self.step, mean, pace))
             if watch:
                 # Looking must not change the run: samples drawn here cost no noise there.
-                with _whole(), torch.random.fork_rng():
+                with parallel.whole(), torch.random.fork_rng():
                     watch(reports[-1])
         return reports
 

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import alikit
 
-from . import formats, lines, reading, runs
+from . import formats, lines, parallel, reading, runs
 from .data import load
 from .errors import AlikitError, Diverged
 from .evaluation import found_modes
@@ -118,18 +118,23 @@ def run_study(
     crew: list[multiprocessing.Process] = []
     processes = _processes()
     try:
-        _read_back(attempts, kept)
-        while missing := set(wanted) - _export(attempts, out).keys():
-            _plan(attempts, missing)
-            while len(crew) < min(workers, len(missing)):
-                worker = processes.Process(target=_work, args=(name, out, steps, threads, store))
-                # Ignored from the first on: Ctrl-C reaches a worker too, which would end in the midst of its imports.
-                ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                try:
-                    worker.start()
-                    crew.append(worker)
-                finally:
-                    signal.signal(signal.SIGINT, ours)
+        with parallel.whole():
+            _read_back(attempts, kept)
+        while True:
+            # Whoever is stopped is stopped here, between one look into the books and the next.
+            with parallel.whole():
+                if not (missing := set(wanted) - _export(attempts, out).keys()):
+                    break
+                _plan(attempts, missing)
+                while len(crew) < min(workers, len(missing)):
+                    worker = processes.Process(target=_work, args=(name, out, steps, threads, store))
+                    # Ignored from the first on: Ctrl-C reaches a worker too, which would end amid its imports.
+                    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                    try:
+                        worker.start()
+                        crew.append(worker)
+                    finally:
+                        signal.signal(signal.SIGINT, ours)
             time.sleep(1)
             if ended := [worker.exitcode for worker in crew if worker.exitcode]:
                 why = "as it says above" if max(ended) > 0 else f"killed by signal {-ended[0]}"
@@ -137,7 +142,8 @@ def run_study(
                     f"a worker stopped, {why}; finished runs are kept in {out / 'runs.jsonl'}, "
                     "and the same command goes on"
                 )
-            watch(*_progress(attempts, wanted, steps))
+            with parallel.whole():
+                watch(*_progress(attempts, wanted, steps))
         finished = _export(attempts, out)
     except (*STORE_ERRORS, json.JSONDecodeError) as error:
         raise _unusable(store, out, error) from None
@@ -325,7 +331,8 @@ def _attempt(trial: optuna.Trial, name: str, out: Path, steps: int) -> float:
     ours = arm in STUDIES[name].arms and run.isdecimal() and lines.key_of(arm, int(run)) == key  # it names a folder
     if not ours or _owners(trial.study)[key].number != trial.number:
         raise optuna.TrialPruned
-    trial.set_user_attr("begun", True)
+    with parallel.whole():
+        trial.set_user_attr("begun", True)
 
     def watch(line: dict) -> None:
         trial.report(line["within_3std"], line["step"])

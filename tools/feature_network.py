@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from alikit.data import Dataset, load
 from alikit.errors import AlikitError
 from alikit.evaluation.features import FILE, SIZE, FeatureNetwork
+from alikit.storage import halved
 
 SHIFT = 4  # pixels by which a picture is moved at most while training, in each direction
 
@@ -120,7 +121,7 @@ def main() -> None:
     except AlikitError as error:
         parser.error(str(error))
     trunk, heads = train(tasks, arguments.steps)
-    trunk = trunk.half().float()  # as it will be read from the file
+    trunk.load_state_dict(halved(trunk.state_dict()))  # as it will be read from the file
     with torch.no_grad():
         accuracy = {name: round(task.accuracy(trunk, heads[name]), 4) for name, task in tasks.items()}
     known = {
@@ -130,8 +131,7 @@ def main() -> None:
         "seed": arguments.seed,
         "steps": arguments.steps,
     }
-    weights = trunk.to(memory_format=torch.contiguous_format).state_dict()
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    weights = halved(trunk.to(memory_format=torch.contiguous_format).state_dict())
     save_file(weights, arguments.out, metadata={name: json.dumps(value) for name, value in known.items()})
     print(json.dumps(known, indent=1))
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
