@@ -252,7 +252,8 @@ def resume(
         more = steps > settings["steps"]
         # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
         evaluated = any("images_per_second" not in line for line in runs.metrics(run))
-        if trainer.step > steps or (trainer.step == steps and evaluated):
+        whole = evaluated and (run / "weights.safetensors").exists()
+        if trainer.step > steps or (trainer.step == steps and whole):
             raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
         parallel.barrier()  # all have read what is there
         if parallel.rank() == 0:
@@ -682,8 +683,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
             trainer.run(steps, every, also=milestones)
         return parallel.leave()
     runs.rewind_log(out, trainer.step)
-    if trainer.step == 0:
-        runs.save(out, trainer)  # so that there is always something to go on from
+    if trainer.step == 0 or not (out / "weights.safetensors").exists():
+        runs.save(out, trainer)  # so that there is always something to go on from, and to look at
     saved, saved_at = trainer.step, time.monotonic()
     begun, before = time.monotonic(), max((line.get("seconds", 0) for line in runs.metrics(out)), default=0)
     # Looking costs three passes an example, a step about nine: so a twentieth or less of the time goes to looking.
@@ -722,6 +723,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
         found = measured(trainer.result, parts[0], held_out)
     except KeyboardInterrupt:
+        parallel.stopping()
         try:
             trainer.check_finite()
         except Diverged as error:

@@ -10,9 +10,11 @@ a process by itself, `world()` is 1 and none of it does anything.
 """
 
 import hashlib
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -238,27 +240,40 @@ def whole() -> Iterator[None]:
 
 @contextmanager
 def stopped_once() -> Iterator[None]:
-    """Ctrl-C, and SIGTERM, by which a cluster asks for its machine back, are KeyboardInterrupt; what comes after the
-    first is let pass, so that whoever is stopping is not stopped at saving."""
+    """Ctrl-C, and SIGTERM, by which a cluster asks for its machine back, are KeyboardInterrupt. What comes within a
+    second of one is the same wish; later ones count again, for an interrupt can be lost in a library."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers, asked = (signal.SIGINT, signal.SIGTERM), [-math.inf]
+    global _heeded
 
     def stop(*_) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if time.monotonic() - asked[0] > 1:
+            asked[0] = time.monotonic()
+            raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if (number, handler) != (signal.SIGINT, signal.SIG_IGN):  # in the background Ctrl-C is for others
             signal.signal(number, stop)
+    _heeded = True
     try:
         yield
     finally:
+        _heeded = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_heeded = False  # whether this process is within `stopped_once`
+
+
+def stopping() -> None:
+    """From here to the end of `stopped_once`, whoever is stopping is not stopped at that. Elsewhere nothing changes."""
+    if _heeded:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

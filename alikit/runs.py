@@ -174,7 +174,9 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
     except Timeout:
         raise AlikitError(f"another process is at work in {at or folder}: wait until it is done, or stop it") from None
     except OSError as error:
-        raise AlikitError(f"cannot write to {at or folder} ({error.strerror}): choose another folder") from None
+        raise AlikitError(
+            f"cannot write to {at or folder} ({error.strerror}): make that possible, or name another"
+        ) from None
     try:
         yield
     finally:
@@ -197,7 +199,7 @@ def write_settings(folder: Path, settings: dict) -> None:
         text = json.dumps(settings, indent=1)
         write_whole(folder / "settings.json", lambda file: file.write_text(text))
     except OSError as error:
-        raise AlikitError(f"cannot write to {folder} ({error.strerror}): choose another --out") from None
+        raise AlikitError(f"cannot write to {folder} ({error.strerror}): make room there, or name another") from None
 
 
 def settings(folder: Path) -> dict:
@@ -308,25 +310,21 @@ def log(folder: Path, line: dict) -> None:
 
 def metrics(folder: Path) -> list[dict]:
     """The metrics log of a run folder, one dict a line; a last line that was cut off is left out."""
-    file, found, cut = folder / "metrics.jsonl", [], 0
+    file, found = folder / "metrics.jsonl", []
     try:
         for number, text in enumerate(reading.lines(file) if file.exists() else (), 1):
-            if cut:
-                break
             try:
                 line = reading.parsed(text, nan=True)  # of an encoder that gives none
             except ValueError:
-                cut = number
-                continue
+                line = None
+                if not text.endswith(b"\n"):  # so a killed process leaves it, and only so
+                    return found
             if not _is_report(line):
-                cut = number
-                break
+                raise AlikitError(f"{file} is damaged in line {number}: mend or remove that line")
             found.append(line)
-        else:
-            return found
     except OSError as error:
         raise AlikitError(f"cannot read {file} ({error.strerror}): move it elsewhere") from None
-    raise AlikitError(f"{file} is damaged in line {cut}: mend or remove that line")
+    return found
 
 
 def _is_report(line: object) -> bool:
@@ -449,6 +447,11 @@ def load_model(folder: str | Path) -> Game:
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
     except (SafetensorError, RuntimeError):
         file, recipe = folder / "weights.safetensors", known["recipe"]
+        if (folder / "checkpoint.pt").is_file():
+            raise AlikitError(
+                f"{file} is damaged or does not fit recipe {recipe}: remove it, and the checkpoint gives it back with: "
+                f"alikit resume {folder}"
+            ) from None
         raise AlikitError(f"{file} does not fit recipe {recipe} of this alikit: {formats.again(known)}") from None
     return model.eval()
 

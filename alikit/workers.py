@@ -151,6 +151,9 @@ def run_study(
         raise AlikitError(
             f"cannot write to {out} ({error.strerror}): make room, and the same command goes on"
         ) from None
+    except KeyboardInterrupt:
+        parallel.stopping()
+        raise
     finally:
         for worker in crew:
             worker.terminate()
@@ -305,15 +308,28 @@ def _progress(attempts: optuna.Study, wanted: list[str], steps: int) -> tuple[in
 
 def _work(name: str, out: Path, steps: int, threads: int, store: str | None) -> None:
     """A worker: attempts one run after the other until it is stopped, or whoever started it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this worker, who then ends it:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the run goes back to the queue at once
+    # Ctrl-C is for whoever started this worker, who then ends it by SIGTERM: so that the run goes back to the queue at
+    # once. Not amid Optuna's own work, though, which would leave it marked as running.
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     torch.set_num_threads(threads)
+
+    def attempt(trial: optuna.Trial) -> float:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            if asked:
+                raise KeyboardInterrupt
+            return _attempt(trial, name, out, steps)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     try:
         attempts = _open(name, out, steps, store)
-        while multiprocessing.parent_process().is_alive():
+        while multiprocessing.parent_process().is_alive() and not asked:
             if attempts.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 with suppress(TakenOver):
-                    attempts.optimize(lambda trial: _attempt(trial, name, out, steps), n_trials=1)
+                    attempts.optimize(attempt, n_trials=1)
             time.sleep(0.5)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -547,6 +547,14 @@ def test_a_run_killed_before_its_evaluation_gets_it(alikit, digits, missing):
     assert "has its 20 steps" in alikit("resume run").err
 
 
+def test_weights_that_were_removed_come_back_from_the_checkpoint(alikit, digits):
+    shutil.copytree(digits, "run")
+    Path("run/weights.safetensors").unlink()
+    assert "holds no weights yet: go on with: alikit resume run" in alikit("sample run").err
+    assert alikit("resume run").status == 0 and same_weights(Path("run"), digits)
+    assert runs.metrics(Path("run")) == runs.metrics(digits)
+
+
 def test_judged_on_other_data_it_says_so(alikit, digits):
     """Not refused: other data is a fair question. But a training picture should not pass for a held-out one unsaid."""
     shutil.copytree(digits, "run")

@@ -162,6 +162,13 @@ def test_a_log_is_taken_back_to_a_step(tmp_path):
     assert [(line["step"], line["generator"]) for line in runs.metrics(tmp_path)] == [(10, 10 / 7), (20, 20 / 7)]
 
 
+def test_a_log_of_something_else(tmp_path):
+    """A line that was cut off has no end; this one has."""
+    (tmp_path / "metrics.jsonl").write_text("hello\n")
+    with pytest.raises(AlikitError, match="damaged in line 1"):
+        runs.metrics(tmp_path)
+
+
 def test_a_log_damaged_in_the_middle(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(AlikitError, match="damaged in line 2"):
@@ -220,9 +227,11 @@ def test_weights_that_cannot_be_used(run, tmp_path, damage):
         whole = file.read_bytes()
         content = {"empty": b"", "cut": whole[:-1], "text": b"weights", "pickle": pickle.dumps(Hostile(trace))}
         file.write_bytes(content[damage])
-    with pytest.raises(
-        AlikitError, match=r"weights\.safetensors does not fit recipe digits of this alikit: train again"
-    ):
+    says = r"weights\.safetensors is damaged or does not fit recipe digits: remove it, .* with: alikit resume "
+    with pytest.raises(AlikitError, match=says):
+        runs.load_model(run)
+    (run / "checkpoint.pt").unlink()
+    with pytest.raises(AlikitError, match=r"does not fit recipe digits of this alikit: train again"):
         runs.load_model(run)
     assert not trace.exists()
 
