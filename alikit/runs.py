@@ -148,12 +148,17 @@ def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
 
 def check_new(folder: Path) -> None:
     """Refuses a folder that holds something or that could not be written, before any work is done for it."""
-    if folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(map(_is_a_trace, folder.iterdir()))):
         go_on = f", or go on with: alikit resume {folder}" if (folder / "settings.json").is_file() else ""
         raise AlikitError(f"{folder} is there already: choose another --out{go_on}")
     parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise AlikitError(f"cannot write to {parent}: choose another --out")
+
+
+def _is_a_trace(file: Path) -> bool:
+    """Whether the file is what a process leaves that was killed before its run had settings."""
+    return file.name == LOCK or (file.name.startswith(".") and file.name.endswith(".partial"))
 
 
 @contextmanager
@@ -189,6 +194,7 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
 def create(folder: Path, settings: dict) -> None:
     """Makes the run folder and writes its settings."""
     check_new(folder)
+    tidy(folder)
     write_settings(folder, {"format": FORMAT, **settings})
 
 

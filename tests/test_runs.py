@@ -105,6 +105,13 @@ def test_an_empty_folder_may_be_there(tmp_path):
     assert runs.settings(tmp_path)["recipe"] == "digits"
 
 
+def test_what_a_process_left_that_was_killed_at_once_is_no_run(tmp_path):
+    for name in (runs.LOCK, ".settings.json.123.partial"):
+        (tmp_path / name).write_text("{")
+    runs.create(tmp_path, SETTINGS)
+    assert names(tmp_path) == {runs.LOCK, "settings.json"}
+
+
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(AlikitError, match=r"is there already: choose another --out$"):
