@@ -234,8 +234,8 @@ def whole() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
+    for number in held:  # one may be ignored here, as Ctrl-C is by a study's worker, and the next one not
+        signal.raise_signal(number)
 
 
 @contextmanager

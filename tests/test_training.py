@@ -482,6 +482,21 @@ def test_ctrl_c_waits_for_the_end_of_the_step(number):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_what_is_ignored_hides_nothing():
+    """Ctrl-C is ignored by a study's worker, and comes in the same step as the SIGTERM by which it is stopped."""
+
+    def both(step):
+        return step == 3 and [signal.raise_signal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(Recorder(at=both), count(12), batch_size=4).run(steps=6)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_training_in_a_thread():
     trainer = Trainer(Recorder(), count(12), batch_size=4)
     thread = threading.Thread(target=trainer.run, args=(5,))
