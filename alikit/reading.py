@@ -31,11 +31,14 @@ def content(file: Path, most: int = SETTINGS) -> bytes:
 
 
 def lines(file: Path, most: int = LOG) -> Iterator[bytes]:
-    """The lines of a file one by one, one that is too long in pieces. OSError as for `content`."""
+    """The lines of a file one by one. OSError as for `content`, and for a line of more than `LINE` bytes."""
     with opened(file) as found:
         if os.fstat(found.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
-        yield from iter(lambda: found.readline(LINE), b"")
+        for number, line in enumerate(iter(lambda: found.readline(LINE + 1), b""), 1):
+            if len(line) > LINE:
+                raise OSError(errno.EFBIG, f"line {number} is larger than {LINE:,} bytes", str(file))
+            yield line
 
 
 def parsed(text: bytes, nan: bool = False) -> object:

@@ -234,7 +234,7 @@ def test_weights_that_cannot_be_used(run, tmp_path, damage):
         whole = file.read_bytes()
         content = {"empty": b"", "cut": whole[:-1], "text": b"weights", "pickle": pickle.dumps(Hostile(trace))}
         file.write_bytes(content[damage])
-    says = r"weights\.safetensors is damaged or does not fit recipe digits: remove it, .* with: alikit resume "
+    says = r"weights\.safetensors is damaged or does not fit recipe digits: move it elsewhere, .* with: alikit resume "
     with pytest.raises(AlikitError, match=says):
         runs.load_model(run)
     (run / "checkpoint.pt").unlink()

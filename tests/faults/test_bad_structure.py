@@ -166,6 +166,11 @@ def test_no_more_is_read_than_was_allowed(tmp_path):
         reading.content(tmp_path / "x", 9)
     with pytest.raises(OSError, match="larger than 9 bytes"):
         list(reading.lines(tmp_path / "x", 9))
+    (tmp_path / "x").write_bytes(b"\n" + b"a" * 2**20 + b"\n")
+    with pytest.raises(OSError, match="line 2 is larger than 1,048,576 bytes"):
+        list(reading.lines(tmp_path / "x"))
+    (tmp_path / "x").write_bytes(b"a" * (2**20 - 1) + b"\nb")
+    assert [len(line) for line in reading.lines(tmp_path / "x")] == [2**20, 1]
 
 
 def test_a_tensor_may_be_eight_times_its_codes_and_no_more():
