@@ -455,8 +455,8 @@ def load_model(folder: str | Path) -> Game:
         file, recipe = folder / "weights.safetensors", known["recipe"]
         if (folder / "checkpoint.pt").is_file():
             raise AlikitError(
-                f"{file} is damaged or does not fit recipe {recipe}: move it elsewhere, and the checkpoint gives it back "
-                f"with: alikit resume {folder}"
+                f"{file} is damaged or does not fit recipe {recipe}: move it elsewhere, and the checkpoint gives it "
+                f"back with: alikit resume {folder}"
             ) from None
         raise AlikitError(f"{file} does not fit recipe {recipe} of this alikit: {formats.again(known)}") from None
     return model.eval()
