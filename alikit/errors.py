@@ -1,5 +1,14 @@
 """The exceptions for what a person can mend."""
 
+import errno
+
+# What to do about what the system says of a file that it does not write.
+WAYS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    errno.ENOENT: "make its folder first",
+    errno.EISDIR: "move that elsewhere",
+}
+
 
 class AlikitError(ValueError):
     """Bad input. The message is one line: what is wrong and what to do. The command line shows it and exits with 2."""
@@ -10,6 +19,13 @@ class AlikitError(ValueError):
 
 class Diverged(AlikitError):
     """Training that ended in losses that are not numbers."""
+
+
+def unwritten(error: OSError, place: object, then: str) -> AlikitError:
+    """What is said where the system refuses to write `place`: why, what to do about that, and `then`, as "or choose
+    another --out"."""
+    way = WAYS.get(error.errno, "make that possible")
+    return AlikitError(f"cannot write {place} ({error.strerror or error}): {way}, {then}")
 
 
 def one_line(text: str) -> str:

@@ -37,7 +37,7 @@ from torch import Tensor
 from . import reading, runs, storage
 from .data import Dataset
 from .data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
-from .errors import AlikitError
+from .errors import AlikitError, unwritten
 from .evaluation import METRICS, AttributeJudge, attributes, codes, measured, probe, train_judge
 from .evaluation.examples import told
 from .evaluation.factors import scales
@@ -187,7 +187,7 @@ def _in_place_of(out: Path) -> Iterator[Path]:
                 out.rename(aside / "before")
             (aside / "new").rename(out)
         except OSError as error:
-            raise AlikitError(f"cannot write {out} ({error.strerror}): make room, or choose another --out") from None
+            raise unwritten(error, out, "or choose another --out") from None
         finally:
             restore(out)
             for name in ("new", "before"):

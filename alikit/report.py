@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import reading, runs
-from .errors import AlikitError
+from .errors import AlikitError, unwritten
 from .records import measured_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
@@ -59,7 +59,7 @@ def write_page(page: Path, text: str) -> None:
     try:
         runs.write_whole(page, lambda file: file.write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise AlikitError(f"cannot write {page} ({error.strerror}): make room there, or name another folder") from None
+        raise unwritten(error, page, "or name another folder") from None
 
 
 @contextmanager

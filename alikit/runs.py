@@ -27,7 +27,7 @@ from safetensors.torch import save as to_bytes
 
 from . import formats, parallel, reading, storage
 from .data import Dataset
-from .errors import AlikitError
+from .errors import AlikitError, unwritten
 from .models import Game
 from .recipes import RECIPES, Recipe
 from .training import Trainer
@@ -179,9 +179,7 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
     except Timeout:
         raise AlikitError(f"another process is at work in {at or folder}: wait until it is done, or stop it") from None
     except OSError as error:
-        raise AlikitError(
-            f"cannot write to {at or folder} ({error.strerror}): make that possible, or name another"
-        ) from None
+        raise unwritten(error, at or folder, "or name another folder") from None
     try:
         yield
     finally:
@@ -205,7 +203,7 @@ def write_settings(folder: Path, settings: dict) -> None:
         text = json.dumps(settings, indent=1)
         write_whole(folder / "settings.json", lambda file: file.write_text(text))
     except OSError as error:
-        raise AlikitError(f"cannot write to {folder} ({error.strerror}): make room there, or name another") from None
+        raise unwritten(error, folder / "settings.json", "or name another folder") from None
 
 
 def settings(folder: Path) -> dict:
@@ -222,15 +220,20 @@ def settings(folder: Path) -> dict:
     _check_format(file, found)
     for name, (what, is_one) in SETTINGS.items():
         if name in found and not is_one(found[name]):
-            raise AlikitError(f"{file} is damaged, for its {name} is not {what}: mend that, or train again")
+            raise AlikitError(f"{file} is damaged, for its {name} is not {what}: put that right, or train again")
     return found
 
 
 def _check_format(file: Path, found: object) -> None:
     """Refuses settings of another format, or without what all of this format have."""
     known = found if isinstance(found, dict) else {}
-    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str) and known["recipe"] in RECIPES
+    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str)
     number = known.get("format")
+    if whole and number == FORMAT and known["recipe"] not in RECIPES:
+        raise AlikitError(
+            f"{file} is of recipe {known['recipe'][:40]!r}, which this alikit does not have: use the version that "
+            f"has it, or train again with one of alikit recipes"
+        )
     formats.check(file, None if number == FORMAT and not whole else number, FORMAT, _wrote(known), formats.again(known))
 
 
@@ -311,7 +314,7 @@ def log(folder: Path, line: dict) -> None:
         with open(folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
-        raise _stopped_by(error, folder) from None
+        raise _stopped_by(error, folder / "metrics.jsonl") from None
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -371,13 +374,11 @@ def save(folder: Path, trainer: Trainer) -> None:
         for write in parts:
             write()
     except OSError as error:
-        raise _stopped_by(error, folder) from None
+        raise _stopped_by(error, Path(error.filename)) from None
 
 
-def _stopped_by(error: OSError, folder: Path) -> AlikitError:
-    return AlikitError(
-        f"cannot write to {folder} ({error.strerror}): make room, then go on with: alikit resume {folder}"
-    )
+def _stopped_by(error: OSError, file: Path) -> AlikitError:
+    return unwritten(error, file, f"then go on with: alikit resume {file.parent}")
 
 
 def save_weights(folder: Path, state: dict) -> None:
@@ -400,15 +401,19 @@ def tidy(folder: Path) -> None:
 def checkpoint(folder: Path) -> dict:
     """The saved `Trainer.state()`; only tensors and plain values are accepted from the file."""
     file = folder / "checkpoint.pt"
-    if not file.is_file():
-        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
     try:
         state = storage.read_archive(file)
         if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
             raise ValueError("no step")
         state = {"average": None, "random_cuda": [], **state} | {name: state[name] for name in ("model", "random")}
+    except FileNotFoundError:
+        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder") from None
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror}): put it right, or train again") from None
     except Exception:  # a damaged file can make the unpickler raise nearly anything
-        raise AlikitError(f"{file} is damaged or no checkpoint: train again") from None
+        raise AlikitError(
+            f"{file} is damaged or no checkpoint: train again; what needs only the weights goes on without it"
+        ) from None
     number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
     if number != OF_CHECKPOINTS:
         known = settings(folder)
@@ -447,10 +452,13 @@ def load_model(folder: str | Path) -> Game:
         ):
             model = Game(model.decoder, model.z_dim, model.encoder)
         storage.fill(model, weights)
-    except OSError:
+    except FileNotFoundError:
         if (folder / "metrics.json").is_file():
             raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
+    except OSError as error:
+        file = folder / "weights.safetensors"
+        raise AlikitError(f"cannot read {file} ({error.strerror}): put the weights there, or train again") from None
     except (SafetensorError, RuntimeError):
         file, recipe = folder / "weights.safetensors", known["recipe"]
         if (folder / "checkpoint.pt").is_file():
@@ -495,17 +503,21 @@ def save_picture(picture: Image.Image, file: Path) -> None:
         write_whole(file, lambda place: picture.save(place, format="png", optimize=picture.mode == "P"))
     except OSError as error:
         if (file.parent / "settings.json").is_file():
-            raise _stopped_by(error, file.parent) from None
-        raise AlikitError(f"cannot write {file} ({error.strerror}): make room, or choose another --out") from None
+            raise _stopped_by(error, file) from None
+        raise unwritten(error, file, "or choose another --out") from None
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the file and moves it into place, so that a reader finds the old file or the new, never half."""
+    """Writes beside the file and moves it into place, so that a reader finds the old file or the new, never half.
+    OSError, with the name of the file, where it cannot."""
     partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:
         write(partial)
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())  # on the disk before the name is: a power cut may come between
         os.replace(partial, file)
+    except OSError as error:
+        error.filename = str(file)
+        raise
     finally:
         partial.unlink(missing_ok=True)

@@ -195,8 +195,10 @@ def from_file(network: nn.Module, file: Path) -> None:
     """Loads a packed network. AlikitError where the file is missing, damaged or another network's."""
     try:
         fill(network, unpack(read(file, room(network))))
-    except OSError:
+    except FileNotFoundError:
         raise AlikitError(f"{file} is missing: take the recorded run anew") from None
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror}): take the recorded run anew") from None
     except (SafetensorError, RuntimeError):
         raise AlikitError(f"{file} is damaged, or holds another network: take the recorded run anew") from None
 

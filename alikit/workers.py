@@ -33,7 +33,7 @@ import alikit
 
 from . import formats, lines, parallel, reading, runs
 from .data import load
-from .errors import AlikitError, Diverged
+from .errors import AlikitError, Diverged, unwritten
 from .evaluation import found_modes
 from .recipes import RECIPES
 from .studies import MEASURED_EVERY, REPORTS, STUDIES, Study
@@ -148,9 +148,7 @@ def run_study(
     except (*STORE_ERRORS, json.JSONDecodeError) as error:
         raise _unusable(store, out, error) from None
     except OSError as error:
-        raise AlikitError(
-            f"cannot write to {out} ({error.strerror}): make room, and the same command goes on"
-        ) from None
+        raise unwritten(error, out, "and the same command goes on") from None
     except KeyboardInterrupt:
         parallel.stopping()
         raise

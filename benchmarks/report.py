@@ -41,7 +41,7 @@ def write_report(out: Path) -> int:
     found = {
         name: read(out / f"{name}.json", _again(out / f"{name}.json"))
         for name in NAMES
-        if (out / f"{name}.json").is_file()
+        if (out / f"{name}.json").exists()
     }
     steps = {file: read(file, _again(file)) for file in sorted(out.glob("step-*.json"))}
     if not (found or steps or page.exists()):

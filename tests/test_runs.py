@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -222,6 +223,17 @@ def test_no_weights_yet(tmp_path):
         runs.load_model(tmp_path / "run")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize(
+    ("name", "read"), [("weights.safetensors", runs.load_model), ("checkpoint.pt", runs.checkpoint)]
+)
+def test_what_is_no_file_is_not_called_missing(run, name, read, make):
+    (run / name).unlink()
+    make(run / name)
+    with pytest.raises(AlikitError, match=rf"cannot read .*{name} \(no regular file\): put "):
+        read(run)
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "another model", "one missing", "pickle"])
 def test_weights_that_cannot_be_used(run, tmp_path, damage):
     file, trace = run / "weights.safetensors", tmp_path / "trace"
@@ -378,7 +390,9 @@ def test_a_full_disk_leaves_the_old_file(run, trainer, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     trainer.run(steps=3)
-    with pytest.raises(AlikitError, match=r"\(No space left on device\): make room, then go on with: alikit resume"):
+    with pytest.raises(
+        AlikitError, match=r"weights\.safetensors \(No space left .*\): make room, then go on with: alikit"
+    ):
         runs.save(run, trainer)
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
@@ -401,11 +415,19 @@ def test_picture(tmp_path):
     assert names(tmp_path) == {"a.png"}
 
 
-@pytest.mark.parametrize("out", ["no/such/folder/a.png", "folder", ".", "file/a.png"])
-def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out):
+@pytest.mark.parametrize(
+    ("out", "way"),
+    [
+        ("no/such/folder/a.png", "make its folder first"),
+        ("folder", "move that elsewhere"),
+        (".", "make that possible"),
+        ("file/a.png", "make that possible"),
+    ],
+)
+def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out, way):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir(), (tmp_path / "file").touch()
-    with pytest.raises(AlikitError, match=r"cannot write .*: make room, or choose another --out"):
+    with pytest.raises(AlikitError, match=rf"cannot write {out} \(.*\): {way}, or choose another --out"):
         runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
     assert names(tmp_path) == {"folder", "file"} and not names(tmp_path / "folder")
 

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import AlikitError
+from ..errors import AlikitError, unwritten
 from .dataset import Dataset
 from .downloads import md5, staging
 from .drawing import CHUNK, Factors, draw, spread
@@ -188,7 +188,7 @@ def write_celeba(root: str | Path, n: int, seed: int = 0, size: int = 64) -> Non
             _write_files(made / folder.name, data)
             os.rename(made / folder.name, folder)
     except OSError as error:
-        raise AlikitError(f"cannot write {folder} ({error.strerror or error}): make room, or name another") from None
+        raise unwritten(error, folder, "or name another folder") from None
 
 
 def _write_files(folder: Path, data: Dataset) -> None:

@@ -162,7 +162,8 @@ def read_pictures(
         if not skip_corrupt:
             raise _unreadable(folder, unreadable)
         total = len(x) + len(unreadable)
-        log.warning("left out %d of %d files that are no readable pictures", len(unreadable), total)
+        some = _some(folder, unreadable)
+        log.warning("left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some)
     return x, labels, known
 
 
@@ -227,6 +228,11 @@ def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: P
     return readable
 
 
+def _some(folder: Path, names: list[str]) -> str:
+    return ", ".join(str(folder / name) for name in sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def _unreadable(folder: Path, names: list[str]) -> AlikitError:
-    some = ", ".join(str(folder / name) for name in sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-    return AlikitError(f"{len(names)} files are no readable pictures ({some}): mend them, or use --skip-corrupt")
+    some = _some(folder, names)
+    what = "1 file is no readable picture" if len(names) == 1 else f"{len(names)} files are no readable pictures"
+    return AlikitError(f"{what} ({some}): mend or remove {'it' if len(names) == 1 else 'them'}, or use --skip-corrupt")

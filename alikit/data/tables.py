@@ -56,7 +56,10 @@ def named_table(
     strangers = set(picture_files(root / PICTURES))
     for row in rows:
         if row.image not in strangers:
-            raise AlikitError(f"{root / TABLE} line {row.line}: there is no picture {PICTURES}/{row.image}")
+            raise AlikitError(
+                f"{root / TABLE} line {row.line}: there is no picture {PICTURES}/{row.image}: put it there, or remove "
+                "the line"
+            )
         strangers.remove(row.image)
     if strangers:
         raise AlikitError(f"{PICTURES}/{min(strangers)} has no line in {root / TABLE}: write one, or move it elsewhere")
@@ -99,8 +102,10 @@ def _lines(root: Path) -> Iterator[list[str]]:
                 number, blank = number + blank + 1, 0
     except FileNotFoundError:
         raise AlikitError(f"no {TABLE} in {root}: write one, or say folder:{root} for pictures alone") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AlikitError(f"cannot read {root / TABLE} ({error}): expected comma-separated text in UTF-8") from None
+    except OSError as error:
+        raise AlikitError(f"cannot read {root / TABLE} ({error.strerror}): put a readable file there") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AlikitError(f"cannot read {root / TABLE} ({error}): save it as comma-separated text in UTF-8") from None
     if number < 2:
         raise AlikitError(f"{root / TABLE} names no pictures: give every picture one line below the names of columns")
 
@@ -112,27 +117,32 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
     columns = [column for column, name in enumerate(header) if column and name != "split"]
     if header[:1] != ["image"] or not columns:
         some = ", ".join(header[:4])
-        raise AlikitError(f"{table} line 1: expected image, then split if there is one, then attributes, not {some}")
+        if other := next((mark for mark in (";", "\t", "|") if some.startswith(f"image{mark}")), None):
+            raise AlikitError(f"{table} has {other!r} between its columns: save it with commas")
+        raise AlikitError(
+            f"{table} line 1 names the columns {some}: they must be image, then split if there is one, then attributes"
+        )
     twice = {name for name, times in Counter(header).items() if times > 1}
     for name in header:
         if not name or name in twice:
-            raise AlikitError(f"{table} line 1: {f'two columns called {name}' if name else 'a column without a name'}")
+            wrong = f"two columns called {name}" if name else "a column without a name"
+            raise AlikitError(f"{table} line 1: {wrong}: give each a name of its own")
         if name.startswith("-") or "," in name:  # what --attributes -Young,Male is taken apart by
             raise AlikitError(f"{table} line 1: a name must not begin with - or hold a comma, as {name!r} does")
     rows, absent = {}, None
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
-            raise AlikitError(f"{table} line {number}: {len(line)} values for {len(header)} columns")
+            raise AlikitError(f"{table} line {number}: {len(line)} values for {len(header)} columns: mend it")
         values = dict(zip(header, line, strict=True))
         image, split = values["image"], values.get("split", "train")
         if image in rows:
-            raise AlikitError(f"{table} line {number}: {image} is already on line {rows[image].line}")
+            raise AlikitError(f"{table} line {number}: {image} is already on line {rows[image].line}: remove one")
         if split not in SPLITS:
-            raise AlikitError(f"{table} line {number}: split is {split!r}, not one of {', '.join(SPLITS)}")
+            raise AlikitError(f"{table} line {number}: split is {split!r}: make it one of {', '.join(SPLITS)}")
         for column in columns:
             value, where = line[column], f"{table} line {number}: {header[column]} is"
             if value not in ("0", "1", "-1"):
-                raise AlikitError(f"{where} {value!r}, not 0 or 1 (or -1 and 1)")
+                raise AlikitError(f"{where} {value!r}: make it 0 or 1 (or, in the whole table, -1 or 1)")
             if value != "1":
                 absent = absent or value
                 if value != absent:

@@ -403,7 +403,7 @@ DAMAGES = {
         "img_align_celeba/000002.jpg"
     ),
     r"drawn-by-alikit\.json is damaged: delete": lambda folder: (folder / "drawn-by-alikit.json").write_text("{}"),
-    r"1 files are no readable pictures .*000003\.jpg": lambda folder: (
+    r"1 file is no readable picture .*000003\.jpg": lambda folder: (
         folder / "img_align_celeba" / "000003.jpg"
     ).write_bytes(b"no picture"),
 }

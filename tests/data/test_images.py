@@ -126,7 +126,7 @@ def test_modes(root, pixels, expected):
 def test_floating_point_is_refused(root):
     """Nobody knows its unit, and PIL would cut it off at 255: 0 to 1 would be black."""
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "a.tif")
-    with pytest.raises(AlikitError, match=r"1 files are no readable pictures \(.*a.tif\)"):
+    with pytest.raises(AlikitError, match=r"1 file is no readable picture \(.*a.tif\)"):
         image_folder(root)
 
 
@@ -249,7 +249,7 @@ def damaged(request, pets) -> Path:
 def test_damaged_files_are_named(pets, damaged):
     with pytest.raises(AlikitError) as raised:
         image_folder(pets)
-    assert f"1 files are no readable pictures ({damaged}): mend them, or use --skip-corrupt" in str(raised.value)
+    assert f"1 file is no readable picture ({damaged}): mend or remove it, or use --skip-corrupt" in str(raised.value)
     assert not caches(pets)
 
 
@@ -257,9 +257,9 @@ def test_damaged_files_are_left_out_and_counted(pets, damaged, caplog):
     for _ in range(2):  # decoded, then from the cache
         data = image_folder(pets, skip_corrupt=True)
         assert data.labels.tolist() == [0, 0, 1]
-        assert caplog.messages == ["left out 1 of 4 files that are no readable pictures"]
+        assert caplog.messages == [f"left out 1 of 4 files that are no readable pictures: {damaged}"]
         caplog.clear()
-    with pytest.raises(AlikitError, match="no readable pictures"):  # the cache remembers what it left out
+    with pytest.raises(AlikitError, match="no readable picture"):  # the cache remembers what it left out
         image_folder(pets)
 
 

@@ -189,7 +189,7 @@ def test_the_faces_are_unpacked_from_their_archive(faces, tmp_path):
 def test_missing_and_damaged_faces(faces):
     pictures = faces / "celeba" / "img_align_celeba"
     (pictures / "000002.jpg").write_bytes(b"no picture")
-    with pytest.raises(AlikitError, match=r"1 files are no readable pictures .*000002\.jpg.*--skip-corrupt"):
+    with pytest.raises(AlikitError, match=r"1 file is no readable picture .*000002\.jpg.*--skip-corrupt"):
         celeba(faces)
     data = celeba(faces, skip_corrupt=True)
     assert data.labels.tolist() == [[int((i + j) % 3 == 0) for j in range(40)] for i in (1, 3, 4, 5, 6)]

@@ -92,7 +92,7 @@ def test_a_changed_table_is_noticed(faces):
 
 def test_unreadable_pictures(faces):
     (faces / "images" / "0.png").write_text("no picture")
-    with pytest.raises(AlikitError, match=r"1 files are no readable pictures .*0\.png.*--skip-corrupt"):
+    with pytest.raises(AlikitError, match=r"1 file is no readable picture .*0\.png.*--skip-corrupt"):
         image_table(faces)
     for _ in range(2):  # decoded, then from the cache
         data = image_table(faces, skip_corrupt=True)
@@ -100,20 +100,24 @@ def test_unreadable_pictures(faces):
 
 
 WRONG = {  # the table, and what is said of it
-    "line 3: there is no picture images/9.png": GOOD.replace("1.png", "9.png"),
+    "line 3: there is no picture images/9.png: put it there, or remove the line": GOOD.replace("1.png", "9.png"),
     "images/3.png has no line in": GOOD.replace("3.png,test,1,1\n", ""),
-    "line 4: Large is '2', not 0 or 1 (or -1 and 1)": GOOD.replace("2.png,train,0,0", "2.png,train,0,2"),
+    "line 4: Large is '2': make it 0 or 1 (or, in the whole table, -1 or 1)": GOOD.replace(
+        "2.png,train,0,0", "2.png,train,0,2"
+    ),
     "line 3: Red is '0', and '-1' stands above: choose 0 and 1, or -1 and 1": GOOD.replace("train,1,0", "train,1,-1"),
     "line 4: Large is '-1', and '0' stands above: choose 0 and 1, or -1 and 1": GOOD.replace("train,0,0", "train,0,-1"),
     "line 2: Large is '0', and '-1' stands above": GOOD.replace("train,1,0", "train,-1,0"),
-    "line 5: Red is '', not 0 or 1 (or -1 and 1)": GOOD.replace("3.png,test,1", "3.png,test,"),
-    "line 4: 0.png is already on line 2": GOOD.replace("2.png", "0.png"),
-    "line 3: split is 'dev', not one of train, valid, test": GOOD.replace("valid", "dev"),
+    "line 5: Red is '': make it 0 or 1 (or": GOOD.replace("3.png,test,1", "3.png,test,"),
+    "line 4: 0.png is already on line 2: remove one": GOOD.replace("2.png", "0.png"),
+    "line 3: split is 'dev': make it one of train, valid, test": GOOD.replace("valid", "dev"),
     "line 3: 3 values for 4 columns": GOOD.replace("1.png,valid,0,1", "1.png,valid,0"),
-    "line 1: two columns called Red": GOOD.replace("Large", "Red"),
+    "line 1: two columns called Red: give each a name of its own": GOOD.replace("Large", "Red"),
     "line 1: a column without a name": GOOD.replace("Large", ""),
-    "line 1: expected image, then split": GOOD.replace("image,", "file,"),
-    "line 1: expected image, then split if there is one, then attributes, not image, split": "image,split\n0.png,train",
+    "line 1 names the columns file, split, Red, Large: they must be image, then split": GOOD.replace("image,", "file,"),
+    "image, split: they must be image, then split if there is one, then attributes": "image,split\n0.png,train",
+    "attributes.csv has ';' between its columns: save it with commas": GOOD.replace(",", ";"),
+    "attributes.csv has '\\t' between its columns: save it with commas": GOOD.replace(",", "\t"),
     "names no pictures": "image,split,Red,Large\n",
     "has no line with split valid: say which pictures are valid": GOOD.replace("valid", "train"),
     "there is no picture images/../attributes.csv": GOOD.replace("1.png", "../attributes.csv"),
@@ -130,9 +134,16 @@ def test_wrong_tables(faces, message):
 
 def test_what_is_no_table(faces):
     (faces / "attributes.csv").write_bytes(b"image,split,\xff\xfe\n" + bytes(range(256)))
-    with pytest.raises(AlikitError, match=r"cannot read .*attributes\.csv .*expected comma-separated text in UTF-8"):
+    with pytest.raises(AlikitError, match=r"cannot read .*attributes\.csv .*save it as comma-separated text in UTF-8"):
+        image_table(faces)
+    (faces / "attributes.csv").write_text(GOOD, encoding="utf-16")
+    with pytest.raises(AlikitError, match=r"save it as comma-separated text in UTF-8"):
         image_table(faces)
     (faces / "attributes.csv").unlink()
+    (faces / "attributes.csv").mkdir()
+    with pytest.raises(AlikitError, match=r"attributes\.csv \(no regular file\): put a readable file there"):
+        image_table(faces)
+    (faces / "attributes.csv").rmdir()
     with pytest.raises(AlikitError, match=r"no attributes\.csv in .*faces: write one, or say folder:"):
         image_table(faces)
     with pytest.raises(AlikitError, match=r"no folder .*nowhere"):

@@ -81,8 +81,9 @@ def test_older_settings_are_read(tmp_path, layout):
         ),
         (
             {"recipe": "gone"},
-            rf"is from another version of alikit, and {HERE}: use that one, or train again with: alikit train digits",
+            r"is of recipe 'gone', which this alikit does not have: use the version that has it, or train again with",
         ),
+        ({"recipe": "gone\n\x1b[2J" + "n" * 9999}, r"is of recipe 'gone.{1,40}', which"),
         ({"format": 0, "command": "alikit train digits; alikit resume runs/a"}, r"with: alikit train digits$"),
         ({"format": 0, "command": None}, r": use that one, or train again$"),
         ({"format": "1"}, "another version of alikit"),
