@@ -156,7 +156,7 @@ class Part:
         """The line that should stand there. Where nothing is run, none."""
         if not self.code:
             return None
-        anew = f", anew after {listed(self.overwrite)}" if self.overwrite else ""
+        anew = f", run again if {listed(self.overwrite)} ran since" if self.overwrite else ""
         return f"*Needs {listed(self.needs)}{anew}.*"
 
 
