@@ -96,7 +96,7 @@ def test_runs_that_are_not_there_or_not_finished(tool, monkeypatch, tmp_path, ca
 
 def test_a_judge_is_trained(tool):
     torch.manual_seed(0)
-    data = alikit.house_numbers(1024, seed=5)
+    data = alikit.house_numbers(512, seed=5)
     judge = tool.train_judge(data, epochs=3, batch_size=64, lr=4e-3)
     paper = score(judge(data.floats())["paper"], asked(data.factors)["paper"])
     assert not judge.training and paper.value > 0.5

@@ -29,7 +29,7 @@ from alikit.studies import STUDIES, Study
 from alikit.workers import one_run, run_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat of storage")
-STEPS = 400  # takes seconds: whoever is to be killed half way must not be done before
+STEPS = 200  # takes seconds: whoever is to be killed half way must not be done before
 MEASURED = list(range(100, STEPS + 1, 100))
 WANTED = ["ali-000", "gan-000", "ali-001", "gan-001"]
 MEASURES = {"modes": 25, "within_3std": 0.5, "strict_modes": 20, "kl_uniform": 0.1}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from started import Started, finished
+from started import SOAK, Started, finished
 from test_kills import STUDY, small, untimed, without_pace
 
 from alikit import runs
@@ -98,7 +98,7 @@ def test_a_run_fills_the_disk_up_and_goes_on_with_more_room(disk, whole, tmp_pat
     """Again and again, with a little more room each time, so that it fills up at everything that is written."""
     needed = sum(file.stat().st_size for file in whole.iterdir())
     line, said = TRAIN, set()
-    for size in range(4096, 3 * needed, max(4096, needed // 8)):
+    for size in range(4096, 3 * needed, max(4096, needed // (16 if SOAK else 5))):
         disk.remount(f"size={size}")
         command = finished(line, tmp_path)
         assert_whole(disk.place / "run")
