@@ -79,7 +79,10 @@ def needs(first: str, *sections: str, exercise: str | None = None) -> list[str]:
         (["x = 1", "y = x", "y"], ["no other section", "section 1", "sections 1 and 2"]),
         (["x = 1", "x = 2", "y = x"], ["no other section", "no other section", "section 2"]),
         (["x = 1", "x = x + 1"], ["no other section", "section 1"]),
-        (["x = 1", "x", "x = 2"], ["no other section", "section 1, run again if section 3 ran since", "no other section"]),
+        (
+            ["x = 1", "x", "x = 2"],
+            ["no other section", "section 1, run again if section 3 ran since", "no other section"],
+        ),
         (["def f(): return x\nx = 1", "f()"], ["no other section", "section 1"]),
         (
             ["def f(): return x\nx = 1", "x = 2", "f()"],
