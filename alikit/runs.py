@@ -12,7 +12,6 @@ Files are written whole or not at all, and nothing that is loaded here can run c
 
 import io
 import json
-import math
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,31 +29,11 @@ from .data import Dataset
 from .errors import AlikitError, unwritten
 from .models import Game
 from .recipes import RECIPES, Recipe
+from .settings import FORMAT, MOST_STEPS, checked, wrote
 from .training import Trainer
 
-Check = tuple[str, Callable[[object], bool]]  # what a value must be, in words, and whether one is
-
-FORMAT = 1
 LOCK = ".lock"  # held by who works in the folder
 OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
-NEEDED = {
-    "recipe",
-    "data",
-    "size",
-    "skip_corrupt",
-    "seed",
-    "batch_size",
-    "lr",
-    "betas",
-    "steps",
-    "decoder",
-    "x_shape",
-}
-MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
-MOST_NAMES = 2**15  # of classes or attributes: ImageNet has 1,000
-MOST_STEPS = 10**12
-
-
 # What a recipe trains with, and a run may change; kept in its settings.
 TRAINED_WITH = (
     "batch_size",
@@ -214,98 +193,10 @@ def settings(folder: Path) -> dict:
     except (FileNotFoundError, NotADirectoryError):
         raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
     except OSError as error:
-        raise AlikitError(f"cannot read {file} ({error.strerror}): train again into a new folder") from None
+        raise AlikitError(f"cannot read {file} ({error.strerror}): put it right, or train again") from None
     except ValueError:
-        raise AlikitError(f"{file} is damaged: train again into a new folder") from None
-    _check_format(file, found)
-    for name, (what, is_one) in SETTINGS.items():
-        if name in found and not is_one(found[name]):
-            raise AlikitError(f"{file} is damaged, for its {name} is not {what}: put that right, or train again")
-    return found
-
-
-def _check_format(file: Path, found: object) -> None:
-    """Refuses settings of another format, or without what all of this format have."""
-    known = found if isinstance(found, dict) else {}
-    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str)
-    number = known.get("format")
-    if whole and number == FORMAT and known["recipe"] not in RECIPES:
-        raise AlikitError(
-            f"{file} is of recipe {known['recipe'][:40]!r}, which this alikit does not have: use the version that "
-            f"has it, or train again with one of alikit recipes"
-        )
-    formats.check(file, None if number == FORMAT and not whole else number, FORMAT, _wrote(known), formats.again(known))
-
-
-def _wrote(settings: dict) -> object:
-    """The version of alikit that wrote the settings, if they say."""
-    versions = settings.get("versions")
-    return versions.get("alikit") if isinstance(versions, dict) else None
-
-
-def _whole(low: int, high: int) -> Check:
-    return f"a whole number from {low} to {high}", lambda value: type(value) is int and low <= value <= high
-
-
-def _number(low: float, high: float) -> Check:
-    return f"a number from {low} to {high}", lambda value: type(value) in (int, float) and low <= value <= high
-
-
-def _list(length: range, of: Check) -> Check:
-    """A list of so many."""
-    what, is_one = of
-    return (
-        f"a list of {length[0]} to {length[-1]}, each {what}",
-        lambda value: isinstance(value, list) and len(value) in length and all(map(is_one, value)),
-    )
-
-
-def _or_none(check: Check) -> Check:
-    what, is_one = check
-    return f"{what}, or null", lambda value: value is None or is_one(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 10_000 and "\0" not in value  # of which no file's name can have any
-
-
-def _is_shape(value: object) -> bool:
-    sides = isinstance(value, list) and len(value) in (1, 3) and all(type(side) is int and side > 0 for side in value)
-    return sides and math.prod(value) <= MOST_NUMBERS
-
-
-_yes_or_no: Check = "true or false", lambda value: isinstance(value, bool)
-_text: Check = "text", _is_text
-_names = _or_none(_list(range(MOST_NAMES + 1), _text))
-_count = _or_none(_whole(1, MOST_NAMES))
-
-# What each of the settings must be: a wrong one would fail somewhere, or build networks that fill the memory.
-SETTINGS: dict[str, Check] = {
-    **dict.fromkeys(("data", "data_from_run", "command", "data_name", "hardware", "precision"), _text),
-    **dict.fromkeys(("decoder", "decoder_from_run"), _or_none(_text)),
-    **dict.fromkeys(("skip_corrupt", "decay", "ramp", "precise_bn", "flips", "shifts", "bf16", "plain"), _yes_or_no),
-    **dict.fromkeys(("labels", "labelled_batch"), _whole(0, 10**9)),
-    **dict.fromkeys(("r1", "consistency"), _number(0, 10**6)),
-    **dict.fromkeys(("number_of_classes", "number_of_attributes"), _count),
-    **dict.fromkeys(("attributes", "classes"), _names),
-    "size": _or_none(_whole(1, 2**16)),
-    "seed": _whole(0, 2**32 - 1),
-    "batch_size": _whole(2, 10**9),
-    "lr": _number(0, 10**6),
-    "betas": _list(range(2, 3), _number(0, 0.9999999)),
-    "weight_std": _or_none(_number(0, 10**6)),
-    "averaging": _number(0, 0.9999999),
-    "steps": _whole(1, MOST_STEPS),
-    "x_shape": (f"a list of 1 or 3 whole numbers, of at most {MOST_NUMBERS} numbers in all", _is_shape),
-    "digest": _or_none(_list(range(3, 4), _whole(0, 2**63))),
-    "versions": (
-        "names with their versions",
-        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
-    ),
-    "processes": _whole(1, 10**6),
-    "hours": _number(0, 10**9),
-    "images_seen": _whole(0, 10**18),
-}
+        raise AlikitError(f"{file} is damaged: put it right, or train again into a new folder") from None
+    return checked(file, found)
 
 
 def log(folder: Path, line: dict) -> None:
@@ -417,7 +308,7 @@ def checkpoint(folder: Path) -> dict:
     number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
     if number != OF_CHECKPOINTS:
         known = settings(folder)
-        formats.check(file, number, OF_CHECKPOINTS, _wrote(known), formats.again(known))
+        formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
     return state
 
 

@@ -37,7 +37,7 @@ def keep(reports: list, seconds: float) -> None:
     tests = ["| tests | | |", "| --- | --- | --- |"]
     tests += [f"| `{file}` | {number} | {outcome} |" for (file, outcome), number in sorted(ran.items())]
     kills = ["| what | after | killed | and then |", "| --- | --- | --- | --- |"]
-    for report, (what, seconds_in, state) in _told(reports, "kill"):
+    for report, (what, seconds_in, state) in sorted(_told(reports, "kill"), key=lambda told: told[1][:2]):
         end = "ended as if it had not been" if report.outcome == "passed" else "**did not end as it should**"
         kills.append(f"| {what} | {seconds_in:.2f} s | {state} | {end} |")
     bad = ["| kind | refused in one line | read | else |", "| --- | --- | --- | --- |"]

@@ -33,6 +33,7 @@ from alikit.data.faces import write_celeba
 from alikit.data.sources import digits
 from alikit.evaluation import Coverage
 from alikit.evaluation import features as feature_networks
+from alikit.settings import NEEDED
 from alikit.studies import STUDIES
 from benchmarks import report as benchmark_report
 
@@ -565,7 +566,7 @@ def _bad_settings(whole: bytes) -> Some:
     for name, values in wrong.items():
         for value in values:
             yield f"{name}: {value!r:.30}", json.dumps({**good, name: value}).encode()
-    for name in runs.NEEDED:
+    for name in NEEDED:
         yield f"no {name}", json.dumps({key: value for key, value in good.items() if key != name}).encode()
     for text in ("NaN", "Infinity", "-Infinity", "1e999"):
         yield f"lr: {text}", whole.replace(b'"lr": 0.0001', b'"lr": ' + text.encode())

@@ -18,6 +18,8 @@ from alikit import Dataset, reading, runs, storage
 from alikit.data.tables import _read_table
 from alikit.errors import AlikitError, one_line
 from alikit.recipes import RECIPES
+from alikit.settings import SETTINGS as ALL_SETTINGS
+from alikit.settings import is_shape
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -29,7 +31,7 @@ SETTINGS = {
     **{"format": 1, "recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "seed": 0, "steps": 2},
     **{**TRAINED, "decoder": None, "x_shape": [1, 8, 8], "number_of_classes": 10, "averaging": 0.0, "digest": None},
 }
-NAMES = st.sampled_from(sorted(runs.SETTINGS)) | st.sampled_from(["format", "recipe", "other"])
+NAMES = st.sampled_from(sorted(ALL_SETTINGS)) | st.sampled_from(["format", "recipe", "other"])
 DATA = Dataset("noise", torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8), torch.arange(100) % 10)
 
 
@@ -184,4 +186,4 @@ def test_a_tensor_may_be_eight_times_its_codes_and_no_more():
 
 def test_every_recipe_fits_the_largest_example_that_settings_allow():
     shapes = [(2,) if recipe.networks.size is None else (3, *[recipe.networks.size] * 2) for recipe in RECIPES.values()]
-    assert all(runs._is_shape(list(shape)) for shape in shapes)
+    assert all(is_shape(list(shape)) for shape in shapes)
