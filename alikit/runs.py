@@ -34,6 +34,7 @@ from .training import Trainer
 
 LOCK = ".lock"  # held by who works in the folder
 OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
+
 # What a recipe trains with, and a run may change; kept in its settings.
 TRAINED_WITH = (
     "batch_size",
