@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -194,11 +195,24 @@ def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
         return None
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Pillow says of odd files, as warnings and in its log: they can be read or not, and that is said."""
+    pillow = logging.getLogger("PIL")
+    level = pillow.level
+    pillow.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        pillow.setLevel(level)
+
+
 def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: Path, skip_corrupt: bool) -> Tensor:
     """Adds all readable files as (3, H, W) uint8; returns for every file whether it could be read (N,)."""
     readable, sizes = torch.zeros(len(names), dtype=torch.bool), set()
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # of PIL, that a file is odd: it can be read or not, and that is said
+    with _quiet(), ThreadPoolExecutor() as pool:
         batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
         decoded = (
             picture

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,21 @@ def test_damaged_files_are_named(pets, damaged):
         image_folder(pets)
     assert f"1 file is no readable picture ({damaged}): mend or remove it, or use --skip-corrupt" in str(raised.value)
     assert not caches(pets)
+
+
+def test_pillow_is_not_heard_beside_us(pets, caplog):
+    """It logs an error of its own about a TIFF of 2,048 numbers a pixel."""
+    Image.new("RGB", (8, 8)).save(pets / "cat" / "many.tif")
+    whole = (pets / "cat" / "many.tif").read_bytes()
+    three = struct.pack("<HHIHH", 277, 3, 1, 3, 0)
+    assert whole.count(three) == 1
+    (pets / "cat" / "many.tif").write_bytes(whole.replace(three, struct.pack("<HHIHH", 277, 3, 1, 2048, 0)))
+    with pytest.raises(AlikitError, match=r"1 file is no readable picture \(.*many\.tif\)"):
+        image_folder(pets)
+    assert not caplog.records
+    with pytest.raises(OSError), Image.open(pets / "cat" / "many.tif", formats=["TIFF"]):
+        pass
+    assert [record.name for record in caplog.records] == ["PIL.TiffImagePlugin"]
 
 
 def test_damaged_files_are_left_out_and_counted(pets, damaged, caplog):
