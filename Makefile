@@ -14,7 +14,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
 	@echo 'make test      run everything: lint, unit tests, every notebook cell and solution (WORKERS=2 processes)'
-	@echo 'make soak      many more kills, damaged files and learners than make test, into results/faults, in some hours'
+	@echo 'make soak      many more kills, damaged files and learners than make test, into results/faults, in an hour or two'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
 	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour and a half'
@@ -34,8 +34,8 @@ test: .venv/.installed
 	  --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 
 soak: .venv/.installed
-	ALIKIT_SOAK=1 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests/faults \
-	  tests/notebooks/test_learner.py --durations=12 $(OPTIONS)
+	ALIKIT_SOAK=1 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests/faults --durations=12 $(OPTIONS)
+	ALIKIT_SOAK=1 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) tests/notebooks/test_learner.py --durations=12 $(OPTIONS)
 
 tour: .venv/.installed
 	$(IN_VENV) -m tests.offline tools/tour.py $(OPTIONS)

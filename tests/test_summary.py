@@ -29,9 +29,9 @@ def test_each_is_counted_once():
 
 
 def test_the_page_says_what_ran_and_what_did_not_end_as_it_should(tmp_path, monkeypatch):
-    monkeypatch.setattr(summary, "PAGE", tmp_path / "faults" / "README.md")
+    monkeypatch.setattr(summary, "PAGES", tmp_path / "faults")
     summary.keep(REPORTS, 120.0)
-    page = summary.PAGE.read_text()
+    page = (tmp_path / "faults" / "README.md").read_text()
     for line in (
         "| `tests/faults/test_kills.py` | 1 | failed |",
         "| `tests/faults/test_kills.py` | 2 | passed |",
@@ -42,3 +42,21 @@ def test_the_page_says_what_ran_and_what_did_not_end_as_it_should(tmp_path, monk
     ):
         assert line in page.splitlines(), line
     assert "; 2 minutes." in page
+
+
+def test_the_page_of_the_notebooks(tmp_path, monkeypatch):
+    monkeypatch.setattr(summary, "PAGES", tmp_path / "faults")
+    learner = "tests/notebooks/test_learner.py::test_"
+    reports = [
+        *(report("passed", test=f"{learner}every_section[02_toy_mixture-{name}]") for name in ("1", "exercise 2")),
+        report("failed", test=f"{learner}every_section[02_toy_mixture-3]"),
+        report("passed", ("stopped", ["02_toy_mixture", 4]), test=f"{learner}stopped_wherever[02_toy_mixture]"),
+        report("passed", test=f"{learner}training_imports_nothing"),
+    ]
+    summary.keep(reports, 120.0)
+    assert [file.name for file in (tmp_path / "faults").iterdir()] == ["notebooks.md"]
+    assert (tmp_path / "faults" / "notebooks.md").read_text().splitlines()[-3:] == [
+        "| 02_toy_mixture | every section | 1 failed, 2 passed |",
+        "| 02_toy_mixture | stopped wherever, 4 cells stopped | 1 passed |",
+        "| of them all | training imports nothing | 1 passed |",
+    ]

@@ -103,7 +103,7 @@ def test_every_section_and_exercise_after_a_restart(kernel, path, name):
 
 @soak
 @every_notebook
-def test_stopped_wherever_it_takes_long_gone_on_with_and_run_again_from_the_top(kernel, path):
+def test_stopped_wherever_it_takes_long_gone_on_with_and_run_again_from_the_top(kernel, path, record_property):
     first, *others = code_and_stored(path)
     kernel.run(first[0])
     stopped = 0
@@ -114,6 +114,7 @@ def test_stopped_wherever_it_takes_long_gone_on_with_and_run_again_from_the_top(
             said = kernel.run(code)
         assert stored in (None, said), code
     assert stopped, "nothing in it takes long"
+    record_property("stopped", [path.stem, stopped])
     for code, stored in (first, *others):
         assert stored in (None, kernel.run(code)), code
 
