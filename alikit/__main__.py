@@ -42,7 +42,7 @@ from . import launch, parallel, records, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
-from .errors import AlikitError, Diverged, one_line
+from .errors import AlikitError, Diverged, expanded, one_line
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
 from .evaluation.examples import told
 from .evaluation.measured import LABELS
@@ -50,6 +50,7 @@ from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES, Recipe
 from .report import write_report
+from .settings import MOST_STEPS, MOST_TEXT
 from .studies import STUDIES
 from .training import Progress, Trainer
 
@@ -63,6 +64,7 @@ Data = Annotated[
     str | None, typer.Option(help="Where the run's data lies now; where it lay in training by default.", metavar="DATA")
 ]
 SAVE_EVERY = 60.0
+MOST_THREADS = 1024
 SaveEvery = Annotated[
     float, typer.Option(help="Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
 ]
@@ -84,7 +86,9 @@ Attributes = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; PyTorch's own choice by default.", min=1, max=MOST_THREADS)
+]
 Seconds = typer.Option(
     help="How long to measure, about; the first steps, and some rounds at least, come besides.", min=0.1, max=3600
 )
@@ -120,8 +124,10 @@ def recipes() -> None:
 def train(
     recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
     data: Annotated[str | None, typer.Option(help="A name from `alikit recipes`, folder:PATH or table:PATH.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps to train; the recipe's own by default.", min=1)] = None,
-    epochs: Annotated[int | None, typer.Option(help="The same in passes over the data.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train; the recipe's own by default.", min=1, max=MOST_STEPS)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="The same in passes over the data.", min=1, max=10**6)] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of weights, noise, order and which have labels.", min=0, max=2**32 - 1)
     ] = 0,
@@ -188,6 +194,8 @@ def train(
     name = data or row.data
     if size is None and _is_resized(name):
         size = row.networks.size
+    if None not in (size, row.networks.size) and size != row.networks.size:
+        raise AlikitError(f"{recipe} is of pictures of {row.networks.size} pixels: leave --size out")
     status = launch.launch(out, batch or row.batch_size, devices, num_nodes, rendezvous, strategy)
     if status is not None:
         raise SystemExit(status)
@@ -226,7 +234,9 @@ def train(
 @app.command()
 def resume(
     run: RunFolder,
-    steps: Annotated[int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps in all; those the run was given by default.", min=1, max=MOST_STEPS)
+    ] = None,
     save_every: SaveEvery = SAVE_EVERY,
     data: Data = None,
     devices: Devices = None,
@@ -260,7 +270,7 @@ def resume(
             runs.tidy(run)
         if more and parallel.rank() == 0:
             commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
-            runs.write_settings(run, {**settings, "steps": steps, "command": "; ".join([*commands, _command()])})
+            runs.write_settings(run, {**settings, "steps": steps, "command": _joined([*commands, _command()])})
         _run(trainer, parts, run, steps, save_every)
 
 
@@ -297,10 +307,10 @@ def sample(
         rows, columns = y.shape[:2]
         x = model.decode(model.prior(1).expand(rows * columns, -1), y=y.flatten(0, 1))
         runs.save_picture(grid(x, columns, zoom=max(1, 64 // x.shape[-1])), out)
-        typer.echo(f"the paper's {rows} x {columns} attributes in {out}")
+        _echo(f"the paper's {rows} x {columns} attributes in {out}")
         return
     runs.save_picture(_picture(model.sample(number, y)), out)
-    typer.echo(f"{number} samples in {out}")
+    _echo(f"{number} samples in {out}")
 
 
 @app.command(name="reconstruct")
@@ -330,7 +340,7 @@ def reconstruct_(
     elif attributes is not None:
         to = switched(y, _names(attributes), held_out.classes)
     runs.save_picture(_picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
-    typer.echo(f"{len(x)} originals and their reconstructions in {out}")
+    _echo(f"{len(x)} originals and their reconstructions in {out}")
 
 
 @app.command()
@@ -419,7 +429,7 @@ def record(
     parts = _data(run, settings, data)
     found = records.record(run, out, parts, hardware or _hardware(), data_name or parts[0].name)
     _say(found)
-    typer.echo(f"recorded in {out}; alikit report {out.parent} lists it")
+    _echo(f"recorded in {out}; alikit report {out.parent} lists it")
 
 
 @app.command()
@@ -427,7 +437,7 @@ def report(
     results: Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")] = Path("results"),
 ) -> None:
     """Write the table of recorded runs into RESULTS/README.md, between its two marks."""
-    typer.echo(f"{write_report(results)} recorded runs in {results / 'README.md'}")
+    _echo(f"{write_report(results)} recorded runs in {results / 'README.md'}")
 
 
 @app.command(name="study")
@@ -436,10 +446,12 @@ def study_(
     number: Annotated[
         int | None, typer.Option("--runs", help="Runs of each arm; the study's own by default.", min=1)
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps a run; the study's own by default.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps a run; the study's own by default.", min=1, max=MOST_STEPS)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; runs/study-NAME by default.")] = None,
     workers: Annotated[int, typer.Option(help="Processes to start.", min=1)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of each.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each.", min=1, max=MOST_THREADS)] = 1,
     store: Annotated[str | None, typer.Option(help="Database URL; a file in the study's folder by default.")] = None,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="All runs of an arm as one computation, for a GPU; no store.")
@@ -483,7 +495,7 @@ def study_(
         found = [line for line in lines if line["arm"] == arm]
         mean = {measure: round(statistics.mean(line[measure] for line in found), 3) for measure in COVERAGE}
         _say({"arm": arm, "runs": len(found), "diverged": sum(line["diverged"] for line in found), **mean})
-    typer.echo(f"every run in {out / 'runs.jsonl'}")
+    _echo(f"every run in {out / 'runs.jsonl'}")
 
 
 @bench.command()
@@ -586,7 +598,7 @@ def start(out: Out = BENCHMARKS) -> None:
 def bench_report(out: Out = BENCHMARKS) -> None:
     """Write README.md of the folder from the files that lie there; nothing is measured."""
     count = _benchmark("report").write_report(out)
-    typer.echo(f"{count} benchmark{'' if count == 1 else 's'} in {out / 'README.md'}")
+    _echo(f"{count} benchmark{'' if count == 1 else 's'} in {out / 'README.md'}")
 
 
 def _measure(name: str, out: Path, threads: int | None = None, **how) -> None:
@@ -594,7 +606,7 @@ def _measure(name: str, out: Path, threads: int | None = None, **how) -> None:
     if threads:
         torch.set_num_threads(threads)
     common.keep(name, out, _command(), **how)
-    typer.echo(f"measured, in {out / name}.json; alikit bench report{_elsewhere(out)} puts it on the page")
+    _echo(f"measured, in {out / name}.json; alikit bench report{_elsewhere(out)} puts it on the page")
 
 
 def _elsewhere(out: Path) -> str:
@@ -631,7 +643,7 @@ def _data(run: Path, settings: dict, elsewhere: str | None = None) -> tuple[Data
     try:
         parts = load(source, settings["size"] if _is_resized(source) else None, settings["skip_corrupt"])
     except AlikitError as error:
-        moved = kind in ("folder", "table") and not elsewhere and not Path(path).expanduser().exists()
+        moved = kind in ("folder", "table") and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     told = settings.get("attributes") or settings.get("classes")  # the latter of records
     if RECIPES[settings["recipe"]].is_conditional and told and list(parts[0].classes) != list(told):
@@ -657,7 +669,7 @@ def _judged(run: Path, settings: dict, elsewhere: str | None) -> tuple[Dataset, 
         runs.check_same(settings, parts)
     except AlikitError:
         warning = "not the data that this run was trained on: examples it has seen may be among the held-out ones"
-        typer.echo(warning, err=True)
+        _echo(warning, err=True)
     return parts
 
 
@@ -670,6 +682,12 @@ def _hardware() -> str:
 
 def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
+
+
+def _joined(commands: list[str]) -> str:
+    """The commands of a run, one after the other; of very many the first, and the last with its number of steps."""
+    text = "; ".join(commands)
+    return text if len(text) <= MOST_TEXT else f"{commands[0].partition(';')[0]}; ...; {commands[-1]}"
 
 
 @parallel.stopped_once()
@@ -731,7 +749,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         runs.save(out, trainer)
         often = [] if save_every == SAVE_EVERY else ["--save-every", f"{save_every:g}"]
         again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *often, *launch.flags()])
-        typer.echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
+        _echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
         raise SystemExit(launch.STOPPED) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
@@ -739,8 +757,8 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     _say(found)
     if len(held_out) < len(parts[1]):
         again = shlex.join(["alikit", "evaluate", str(out)])
-        typer.echo(f"measured on {len(held_out)} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
-    typer.echo(f"weights, log and pictures in {out}")
+        _echo(f"measured on {len(held_out)} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
+    _echo(f"weights, log and pictures in {out}")
     parallel.leave()
 
 
@@ -749,6 +767,11 @@ def _vital_signs(model: Game, watched: Dataset) -> dict[str, float]:
     z = torch.randn(len(watched), model.z_dim, generator=torch.Generator().manual_seed(0))
     found = awake(model, watched.floats().to(model.device), z.to(model.device), told(model, watched))
     return {name: round(value, 4) for name, value in found.items()}
+
+
+def _echo(text: str, err: bool = False) -> None:
+    """Says a line, whatever the files in it are called."""
+    typer.echo(one_line(text), err=err)
 
 
 def _say(found: dict[str, float]) -> None:
@@ -788,6 +811,8 @@ class _OneLine(logging.Formatter):
 
 def main() -> None:
     """Entry point: a mistake that a person can mend becomes one line and exit status 2."""
+    if sys.stderr is None:  # closed, and a progress bar would still write to it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     logging.basicConfig()
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_OneLine("%(message)s"))
@@ -801,10 +826,10 @@ def main() -> None:
         status = launch.LOST
     except UsageError as error:
         said = error.format_message().rstrip(".")
-        typer.echo(one_line(f"alikit: {said}: see {error.ctx.command_path} --help"), err=True)
+        _echo(f"alikit: {said}: see {error.ctx.command_path} --help", err=True)
     except (AlikitError, OSError) as error:  # OSError: a full disk, say
         if launch.speaks():
-            typer.echo(one_line(f"alikit: {error}"), err=True)
+            _echo(f"alikit: {error}", err=True)
     sys.exit(status)
 
 

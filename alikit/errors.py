@@ -1,12 +1,14 @@
 """The exceptions for what a person can mend."""
 
 import errno
+from pathlib import Path
 
 # What to do about what the system says of a file that it does not write.
 WAYS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
     errno.ENOENT: "make its folder first",
-    errno.EISDIR: "move that elsewhere",
+    **dict.fromkeys((errno.EISDIR, errno.EEXIST, errno.ELOOP), "move that elsewhere"),
+    errno.ENAMETOOLONG: "give it a shorter name",
 }
 
 
@@ -26,6 +28,14 @@ def unwritten(error: OSError, place: object, then: str) -> AlikitError:
     another --out"."""
     way = WAYS.get(error.errno, "make that possible")
     return AlikitError(f"cannot write {place} ({error.strerror or error}): {way}, {then}")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, with ~ and ~NAME as the home folder that they stand for."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise AlikitError(f"nobody here has the home folder of {path}: write the path in full") from None
 
 
 def one_line(text: str) -> str:

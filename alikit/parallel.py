@@ -197,15 +197,25 @@ class Exchange:
         return stop
 
 
+# Ctrl-C, what a cluster sends, and what comes when a terminal is gone, which Windows does not have.
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def _heeded_here() -> list[int]:
+    """Those that stop this process: all but what it was started to ignore, as Ctrl-C in the background and SIGHUP by
+    nohup. SIGTERM always does."""
+    return [n for n in STOPS if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
+
+
 @contextmanager
 def stopping_together() -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask all processes to stop after a step, see `Exchange`; who stopped by itself would leave the
-    others waiting. Whoever is stopping is then not to be stopped at that."""
+    """Ctrl-C, SIGTERM and SIGHUP ask all processes to stop after a step, see `Exchange`; who stopped by itself would
+    leave the others waiting. Whoever is stopping is then not to be stopped at that."""
     if not is_together() or threading.current_thread() is not threading.main_thread():
         yield
         return
     _asked.clear()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _heeded_here()
     after = {number: signal.signal(number, lambda number, _: _asked.append(number)) for number in numbers}
     try:
         yield
@@ -221,14 +231,13 @@ def stopping_together() -> Iterator[None]:
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back until what is within is done: from half a step nobody could go on, half a report
-    would be missing for good, and half a transaction would keep others from a study's books."""
+    """Holds Ctrl-C, SIGTERM and SIGHUP back until what is within is done: from half a step nobody could go on, half a
+    report would be missing for good, and half a transaction would keep others from a study's books."""
     if threading.current_thread() is not threading.main_thread():  # only there do signals arrive, or handlers change
         yield
         return
     held: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in STOPS}
     try:
         yield
     finally:
@@ -240,12 +249,13 @@ def whole() -> Iterator[None]:
 
 @contextmanager
 def stopped_once() -> Iterator[None]:
-    """Ctrl-C, and SIGTERM, by which a cluster asks for its machine back, are KeyboardInterrupt. What comes within a
-    second of one is the same wish; later ones count again, for an interrupt can be lost in a library."""
+    """Ctrl-C is KeyboardInterrupt, and so are SIGTERM, by which a cluster asks for its machine back, and SIGHUP, by
+    which a terminal says that it is gone. What comes within a second of one is the same wish; later ones count again,
+    for an interrupt can be lost in a library."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers, asked = (signal.SIGINT, signal.SIGTERM), [-math.inf]
+    asked = [-math.inf]
     global _heeded
 
     def stop(*_) -> None:
@@ -253,10 +263,7 @@ def stopped_once() -> Iterator[None]:
             asked[0] = time.monotonic()
             raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if (number, handler) != (signal.SIGINT, signal.SIG_IGN):  # in the background Ctrl-C is for others
-            signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in _heeded_here()}
     _heeded = True
     try:
         yield
@@ -272,7 +279,7 @@ _heeded = False  # whether this process is within `stopped_once`
 def stopping() -> None:
     """From here to the end of `stopped_once`, whoever is stopping is not stopped at that. Elsewhere nothing changes."""
     if _heeded:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -45,7 +45,10 @@ def parsed(text: bytes, nan: bool = False) -> object:
     """What the text of a JSON file says. ValueError where it is none, and for numbers that are not finite unless `nan`
     says that there may be some."""
     try:
-        return json.loads(text) if nan else json.loads(text, parse_float=_finite, parse_constant=_finite)
+        found = json.loads(text) if nan else json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if b"\\u" in text:  # half a character, which could be written so and nowhere else
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

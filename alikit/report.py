@@ -1,13 +1,15 @@
 """The table of recorded runs in `results/README.md`, written from what lies beside it."""
 
+import html
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from . import reading, runs
-from .errors import AlikitError, unwritten
+from .errors import AlikitError, one_line, unwritten
 from .records import measured_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
@@ -37,13 +39,22 @@ def write_report(results: Path) -> int:
     folders = {file.parent for file in results.glob("*/decoder.safetensors")}
     # And those of which the weights are not kept. What a study has measured has no settings beside it.
     folders |= {file.parent for file in results.glob("*/metrics.json") if (file.parent / "settings.json").is_file()}
-    found = {folder: runs.settings(folder) for folder in sorted(folders)}
+    found = {folder: plain(runs.settings(folder)) for folder in sorted(folders)}
     parts = [_table(found), *(_section(folder, known) for folder, known in found.items())]
     new = filled(text, page, (BEGIN, END), parts)
     if ASKED_BEGIN in text or ASKED_END in text:
         new = filled(new, page, (ASKED_BEGIN, ASKED_END), _asked(found))
     write_page(page, new)
     return len(found)
+
+
+def plain(value: object) -> object:
+    """The same, with every text in it as a page can hold it: in one line, and with nothing that the page would obey."""
+    if isinstance(value, str):
+        return html.escape(one_line(value), quote=False).replace("|", r"\|").replace("`", "'")
+    if isinstance(value, dict):
+        return {plain(name): plain(each) for name, each in value.items()}
+    return [*map(plain, value)] if isinstance(value, list) else value
 
 
 def filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> str:
@@ -107,7 +118,7 @@ def _row(folder: Path, known: dict) -> str:
         probe = f"{m['probe_accuracy']:.1%}{interval} ({m['probe_pixels']:.1%}, {m['probe_baseline']:.1%})"
     copying = f"{m['copying_share']:.3f} ± {1.96 * m['copying_chance']:.3f}"
     cells = [
-        f"[{folder.name}]({quote(folder.name)}): {known['data_name']}",
+        f"[{plain(folder.name)}]({quote(os.fsencode(folder.name))}): {known['data_name']}",
         seen,
         error,
         frechet,
@@ -122,7 +133,7 @@ def _row(folder: Path, known: dict) -> str:
 def _measured(folder: Path) -> dict:
     """The metrics of a record; a number that was not finite, which JSON cannot hold, is one again."""
     try:
-        found = measured_of(folder)
+        found = plain(measured_of(folder))
     except (OSError, ValueError):
         raise AlikitError(f"{folder / 'metrics.json'} is missing or damaged: record the run again") from None
     if "probe_accuracy" in found and "probe_n" not in found:
@@ -136,7 +147,7 @@ def _section(folder: Path, known: dict) -> str:
 
 
 def _told(folder: Path, known: dict) -> str:
-    name, place = folder.name, quote(folder.name)
+    name, place = plain(folder.name), quote(os.fsencode(folder.name))
     kept = "" if (folder / "decoder.safetensors").is_file() else " Its weights are not kept here, for their size."
     seeds = f"seed {known['seed']}, one run: how much another seed would differ is not known"
     return f"""### {name}
@@ -168,7 +179,7 @@ def _asked(found: dict[Path, dict]) -> list[str]:
     parts = ["\n".join(lines), *(_of_each(names, these) for names, these in alike.items())]
     for folder in measured:
         if (folder / "grid.png").is_file():
-            name, place = folder.name, quote(folder.name)
+            name, place = plain(folder.name), quote(os.fsencode(folder.name))
             parts.append(
                 f"![the paper's grid, by {name}]({place}/grid.png)\n\n*{name}: one code, the first that its seed "
                 "gives, and the paper's 48 requests. All four rows are also asked to be attractive; what a row and a "
@@ -182,7 +193,7 @@ def _asked_row(folder: Path, known: dict, m: dict) -> str:
     if "attributes_grid" in m:
         grid = f"{m['attributes_grid']:.3f}, {m['attributes_grid_balanced']:.3f}"
     cells = [
-        f"[{folder.name}]({quote(folder.name)})",
+        f"[{plain(folder.name)}]({quote(os.fsencode(folder.name))})",
         f"`{known['command']}`",
         f"{known['images_seen'] / 1e6:.2f} million",
         f"{known['images_seen'] / known['digest'][0]:.0f}",
@@ -198,7 +209,7 @@ def _asked_row(folder: Path, known: dict, m: dict) -> str:
 def _of_each(names: tuple[str, ...], runs_alike: dict[Path, dict]) -> str:
     """A row an attribute, a column a run; those first that the first run does best."""
     first = next(iter(runs_alike.values()))["attributes_of"]
-    head = [f"{folder.name}: judge; seen if asked, if not; difference" for folder in runs_alike]
+    head = [f"{plain(folder.name)}: judge; seen if asked, if not; difference" for folder in runs_alike]
     with _of(next(iter(runs_alike))):  # the only one, as a rule
         return _rows_of_each(names, runs_alike, first, head)
 

@@ -10,9 +10,11 @@
 Files are written whole or not at all, and nothing that is loaded here can run code.
 """
 
+import errno
 import io
 import json
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,13 +28,14 @@ from safetensors.torch import save as to_bytes
 
 from . import formats, parallel, reading, storage
 from .data import Dataset
-from .errors import AlikitError, unwritten
+from .errors import AlikitError, expanded, unwritten
 from .models import Game
 from .recipes import RECIPES, Recipe
-from .settings import FORMAT, MOST_STEPS, checked, wrote
+from .settings import FORMAT, MOST_STEPS, checked, wrong, wrote
 from .training import Trainer
 
 LOCK = ".lock"  # held by who works in the folder
+MOST_SECONDS = 10**10  # of a run: some centuries
 OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
 
 # What a recipe trains with, and a run may change; kept in its settings.
@@ -103,7 +106,7 @@ def source(folder: Path, settings: dict) -> str:
 
 
 def _is_relative(kind: str, path: str) -> bool:
-    return bool(path) and kind != "stand-in" and not Path(path).expanduser().is_absolute()
+    return bool(path) and kind != "stand-in" and not expanded(path).is_absolute()
 
 
 def digest(parts: tuple[Dataset, Dataset]) -> list[int]:
@@ -177,10 +180,12 @@ def create(folder: Path, settings: dict) -> None:
 
 
 def write_settings(folder: Path, settings: dict) -> None:
-    """Writes the settings, over those that may be there."""
+    """Writes the settings, over those that may be there. AlikitError for what could not be read again."""
+    text = json.dumps(settings, indent=1)
+    if found := wrong(json.loads(text)):
+        raise AlikitError(f"a run cannot be kept so, for its {found}: choose others")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings, indent=1)
         write_whole(folder / "settings.json", lambda file: file.write_text(text))
     except OSError as error:
         raise unwritten(error, folder / "settings.json", "or name another folder") from None
@@ -200,10 +205,15 @@ def settings(folder: Path) -> dict:
     return checked(file, found)
 
 
+def _no_link(file: str, flags: int) -> int:
+    """Opens a file where it is: a stranger's run folder may have a link in its place, to anywhere."""
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # which Windows has not
+
+
 def log(folder: Path, line: dict) -> None:
     """Appends one line to the metrics log."""
     try:
-        with open(folder / "metrics.jsonl", "a") as file:
+        with open(folder / "metrics.jsonl", "a", opener=_no_link) as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise _stopped_by(error, folder / "metrics.jsonl") from None
@@ -236,6 +246,7 @@ def _is_report(line: object) -> bool:
         and 0 <= line["step"] <= MOST_STEPS
         and all(value is None or type(value) in (int, float) for value in line.values())
         and type(line.get("seconds", 0)) in (int, float)
+        and 0 <= line.get("seconds", 0) <= MOST_SECONDS
     )
 
 
@@ -287,7 +298,8 @@ def is_untouched(folder: Path) -> bool:
 def tidy(folder: Path) -> None:
     """Removes what a killed process left half-written."""
     for file in folder.glob(".*.partial"):
-        file.unlink()
+        if file.is_file():
+            file.unlink()
 
 
 def checkpoint(folder: Path) -> dict:
@@ -404,6 +416,8 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     OSError, with the name of the file, where it cannot."""
     partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:
+        if os.path.lexists(file) and stat.S_IFMT(os.lstat(file).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+            raise OSError(errno.EEXIST, "no regular file")  # a pipe or a device, and as root it could be replaced
         write(partial)
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())  # on the disk before the name is: a power cut may come between

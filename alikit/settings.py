@@ -28,6 +28,7 @@ NEEDED = {
 MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
 MOST_NAMES = 2**15  # of classes or attributes: ImageNet has 1,000
 MOST_STEPS = 10**12
+MOST_TEXT = 10_000  # letters
 
 
 def checked(file: Path, found: object) -> dict:
@@ -43,10 +44,17 @@ def checked(file: Path, found: object) -> dict:
         )
     number = None if number == FORMAT and not whole else number
     formats.check(file, number, FORMAT, wrote(known), formats.again(known))
-    for name, (what, is_one) in SETTINGS.items():
-        if name in known and not is_one(known[name]):
-            raise AlikitError(f"{file} is damaged, for its {name} is not {what}: put that right, or train again")
+    if found := wrong(known):
+        raise AlikitError(f"{file} is damaged, for its {found}: put that right, or train again")
     return known
+
+
+def wrong(settings: dict) -> str | None:
+    """What is wrong in settings, as "lr is not a number from 0 to 1"; None where nothing is."""
+    for name, (what, is_one) in SETTINGS.items():
+        if name in settings and not is_one(settings[name]):
+            return f"{name} is not {what}"
+    return None
 
 
 def wrote(settings: dict) -> object:
@@ -78,7 +86,9 @@ def _or_none(check: Check) -> Check:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 10_000 and "\0" not in value  # of which no file's name can have any
+    return (
+        isinstance(value, str) and len(value) <= MOST_TEXT and "\0" not in value
+    )  # of which no file's name can have any
 
 
 def is_shape(value: object) -> bool:
@@ -87,7 +97,7 @@ def is_shape(value: object) -> bool:
 
 
 _yes_or_no: Check = "true or false", lambda value: isinstance(value, bool)
-_text: Check = "text", _is_text
+_text: Check = f"text of at most {MOST_TEXT:,} letters", _is_text
 _names = _or_none(_list(range(MOST_NAMES + 1), _text))
 _count = _or_none(_whole(1, MOST_NAMES))
 

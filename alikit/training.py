@@ -314,14 +314,18 @@ class Trainer:
             if type(state["step"]) is not int or state["step"] < 0 or type(state.get("bf16", False)) is not bool:
                 raise ValueError("its step or its precision is none")
             _check_tensors(state["model"], self.model.state_dict(), "weights")
+            if bool(self._average) != (state["average"] is not None):
+                raise ValueError("it has averaged weights, or has none, unlike this run")
             if self._average:
                 _check_tensors(state["average"], self._average.state_dict(), "averaged weights")
             torch.Generator().set_state(state["random"])
             if not all(random.dtype == torch.uint8 and random.ndim == 1 for random in state["random_cuda"]):
                 raise ValueError("its random state is none")
             return self._checked_optimiser(state["optimiser"])
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise AlikitError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from None
+        except ValueError as error:
+            raise AlikitError(f"{str(error).partition(chr(10))[0][:200]}") from None
+        except (RuntimeError, LookupError, TypeError, AttributeError):
+            raise AlikitError("it lacks something, or has it in another form") from None
 
     def _checked_optimiser(self, state: dict) -> dict:
         """Its moments as they lie in this trainer's memory, and of its settings the learning rate alone: fused Adam
@@ -354,7 +358,7 @@ def _check_tensors(theirs: dict[str, Tensor], ours: dict[str, Tensor], what: str
     for name, own in ours.items():
         tensor = theirs[name]
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise TypeError(f"its {what} are no tensors")
+            raise ValueError(f"its {what} are no tensors")
         if tensor.shape != own.shape or tensor.dtype != own.dtype:
             raise ValueError(f"its {what} have other shapes or types")
         if not tensor.isfinite().all():

@@ -306,10 +306,11 @@ def _progress(attempts: optuna.Study, wanted: list[str], steps: int) -> tuple[in
 
 def _work(name: str, out: Path, steps: int, threads: int, store: str | None) -> None:
     """A worker: attempts one run after the other until it is stopped, or whoever started it is gone."""
-    # Ctrl-C is for whoever started this worker, who then ends it by SIGTERM: so that the run goes back to the queue at
-    # once. Not amid Optuna's own work, though, which would leave it marked as running.
+    # Ctrl-C, or a terminal that is gone, is for whoever started this worker, who then ends it by SIGTERM: so that the
+    # run goes back to the queue at once. Not amid Optuna's own work, though, which would leave it marked as running.
     asked: list[int] = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in {*parallel.STOPS} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     torch.set_num_threads(threads)
 

@@ -35,6 +35,7 @@ from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.figures import DATA, MODEL, drawn, few_colours
 from alikit.recipes import Recipe
+from alikit.report import plain
 
 from .step import _rate as rate
 from .step import _stand_in as examples
@@ -130,14 +131,15 @@ def run(arguments: list, what: str, **how) -> subprocess.CompletedProcess:
 
 
 def read(file: Path, command: str) -> dict:
-    """The contents of a kept file. AlikitError, naming the command that makes it anew, where it is damaged."""
+    """The contents of a kept file, as a page can hold it. AlikitError, naming the command that makes it anew, where
+    it is damaged."""
     try:
         found = reading.parsed(reading.content(file, MOST))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
         raise damaged(file, command)
-    return found
+    return plain(found)
 
 
 def damaged(file: Path, command: str) -> AlikitError:

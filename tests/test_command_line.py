@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from alikit import load, load_model, runs
 from alikit.__main__ import main
 from alikit.recipes import RECIPES
+from alikit.settings import MOST_TEXT
 from alikit.studies import STUDIES
 from alikit.training import Trainer
 
@@ -382,7 +383,10 @@ LONG = "x" * 300
         ("train digits --data folder:empty --out run", "no pictures in empty"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
         ("train digits --data folder:broken --skip-corrupt --out run", "all 1 files are damaged"),
-        ("train digits --data folder:mixed --size 0 --out run", "at least 1 pixel"),
+        ("train digits --data folder:mixed --size 0 --out run", "digits is of pictures of 8 pixels: leave --size out"),
+        ("train digits --steps 9999999999999 --out run", "'--steps'"),
+        ("train digits --data folder:~no-such-user/a --out run", "nobody here has the home folder of ~no-such-user"),
+        ("study mixture --threads 99999999999 --out run", "'--threads'"),
         ("train cifar10-small --out run", "(?=.*--download).*cifar-10-python.tar.gz.*stand-in:cifar10"),
         ("train svhn --out run", "(?=.*--download).*extra_32x32.mat.*stand-in:svhn"),
         ("train celeba --out run", "(?=.*--download).*img_align_celeba.*stand-in:celeba"),
@@ -570,6 +574,38 @@ def test_data_that_was_moved_can_be_named(alikit, digits):
     shutil.copytree(digits, "run")
     runs.write_settings(Path("run"), runs.settings(Path("run")) | {"data_from_run": "folder:gone"})
     assert re.search("no folder run/gone: .*; if it lies elsewhere now: --data folder:PATH", alikit("evaluate run").err)
+
+
+def test_very_many_commands_of_a_run_are_the_first_and_the_last(alikit, digits):
+    shutil.copytree(digits, "run")
+    settings, again = runs.settings(Path("run")), "; alikit resume run --steps 20"
+    many = settings["command"] + again * ((MOST_TEXT - len(settings["command"])) // len(again))
+    runs.write_settings(Path("run"), settings | {"command": many})
+    for steps in (21, 22):
+        assert alikit(f"resume run --steps {steps}").status == 0
+    commands = [settings["command"], "...", "alikit resume run --steps 21", "alikit resume run --steps 22"]
+    assert runs.settings(Path("run"))["command"] == "; ".join(commands)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere not all of it can be in a name")
+def test_whatever_a_folder_is_called_it_is_said_in_one_line(alikit, digits):
+    strange = "a\nb\x1b]0;owned\x07"
+    shutil.copytree(digits, strange)
+    found = alikit(f"resume '{strange}' --steps 21")
+    assert found.status == 0 and "\x1b" not in found.out + found.err
+    assert found.out.splitlines()[-1] == r"weights, log and pictures in a\nb\x1b]0;owned\x07"
+
+
+def test_with_standard_error_closed(tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m alikit train digits --steps 2 --out run 2>&-"
+    assert subprocess.run(command, shell=True, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 0
+    assert runs.checkpoint(tmp_path / "run")["step"] == 2
+
+
+def test_a_checkpoint_with_an_average_that_the_run_has_not(alikit, digits):
+    shutil.copytree(digits, "run")
+    runs.write_settings(Path("run"), runs.settings(Path("run")) | {"averaging": 0.9})
+    assert "it has averaged weights, or has none, unlike this run; train" in alikit("resume run --steps 25").err
 
 
 def test_a_checkpoint_of_another_run(alikit, digits, gan):

@@ -317,6 +317,30 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     assert (tmp_path / "README.md").read_text() == text
 
 
+def test_a_record_cannot_change_the_page_around_it(noise, tmp_path):
+    """Texts of a stranger's record stand in the page as text."""
+    odd = f"x {END} | `y` <b>\n# Heading \x1b[31m"
+    shutil.copytree(noise, tmp_path / "noise")
+    settings = json.loads((noise / "settings.json").read_text())
+    (tmp_path / "noise" / "settings.json").write_text(json.dumps({**settings, "data_name": odd, "hardware": odd}))
+    (tmp_path / "noise").rename(tmp_path / "a | <b>")
+    write_report(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert text.count(END) == 1 and "<b>" not in text and "\n# Heading" not in text and "\x1b" not in text
+    assert r"x &lt;!-- end of recorded runs --&gt; \| 'y' &lt;b&gt;\n# Heading" in text
+    write_report(tmp_path)
+    assert (tmp_path / "README.md").read_text() == text
+
+
+def test_half_a_character_is_no_text(noise, tmp_path):
+    """JSON can say it, and no page can hold it."""
+    shutil.copytree(noise, tmp_path / "noise")
+    settings = (noise / "settings.json").read_text()
+    (tmp_path / "noise" / "settings.json").write_text(settings.replace(HARDWARE, r"\ud800"))
+    with pytest.raises(AlikitError, match=r"settings\.json is damaged"):
+        write_report(tmp_path)
+
+
 def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
     for name in ("light", "whole"):
         shutil.copytree(noise, tmp_path / name)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,35 @@ def test_no_weights_yet(tmp_path):
         runs.load_model(tmp_path / "run")
 
 
+def test_no_pipe_or_device_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(AlikitError, match=r"cannot write .*a\.png \(no regular file\): move that elsewhere, or choose"):
+        runs.save_picture(Image.new("RGB", (5, 4)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_fifo() and names(tmp_path) == {"a.png"}
+
+
+def test_a_log_is_not_written_through_a_link(run, tmp_path):
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+    (run / "metrics.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AlikitError, match=r"cannot write .*metrics\.jsonl \(.*\): move that elsewhere, then go on"):
+        runs.log(run, {"step": 1})
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_settings_are_written_that_could_not_be_read(tmp_path):
+    for changes, wrong in (({"steps": 10**13}, "steps"), ({"attributes": ["a\0b"]}, "attributes")):
+        with pytest.raises(AlikitError, match=f"a run cannot be kept so, for its {wrong} is not .*: choose others"):
+            runs.create(tmp_path / "new", SETTINGS | changes)
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere names of files are text")
+def test_a_folder_may_be_called_anything(run, tmp_path):
+    strange = tmp_path / os.fsdecode(b"na\xefve")
+    run.rename(strange)
+    assert runs.load_model(strange) is not None and runs.checkpoint(strange)["step"] >= 0
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize(
     ("name", "read"), [("weights.safetensors", runs.load_model), ("checkpoint.pt", runs.checkpoint)]
@@ -420,7 +450,7 @@ def test_picture(tmp_path):
     [
         ("no/such/folder/a.png", "make its folder first"),
         ("folder", "move that elsewhere"),
-        (".", "make that possible"),
+        (".", "move that elsewhere"),
         ("file/a.png", "make that possible"),
     ],
 )

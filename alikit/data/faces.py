@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import AlikitError, unwritten
+from ..errors import AlikitError, expanded, unwritten
 from .dataset import Dataset
 from .downloads import md5, staging
 from .drawing import CHUNK, Factors, draw, spread
@@ -177,7 +177,7 @@ def write_celeba(root: str | Path, n: int, seed: int = 0, size: int = 64) -> Non
     The folder is there whole or not at all. Raises AlikitError where it exists already or cannot be written, for n < 20
     and as `faces` does.
     """
-    folder = Path(root).expanduser() / "celeba"
+    folder = expanded(root) / "celeba"
     if n < 20:
         raise AlikitError(f"{n} faces cannot be divided into train, valid and test: choose at least 20")
     if os.path.lexists(folder):

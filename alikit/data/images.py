@@ -6,6 +6,7 @@ Files go by their names, as text, from a folder on: a million `Path` objects wou
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,13 +19,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import AlikitError
+from ..errors import AlikitError, expanded, one_line
 from .cache import Known, Pictures, cached
 from .dataset import Dataset
 from .division import held_out_last
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
+DEPTH, TIMES = 100, 100  # of folders within folders; that one is entered, by links
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
 
 log = logging.getLogger("alikit")
@@ -87,14 +89,14 @@ def named_folder(
 
 def has_held_out(root: str | Path) -> str | None:
     """The name of the folder's own held-out split, if it has one beside `train`."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     names = [name for name in HELD_OUT_NAMES if (root / name).is_dir()]
     return names[0] if names and (root / "train").is_dir() else None
 
 
 def existing(root: str | Path) -> Path:
     """The folder, if there is one."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise AlikitError(f"no folder {root}: check the path, or unpack the archive first")
     return root
@@ -102,21 +104,30 @@ def existing(root: str | Path) -> Path:
 
 def picture_files(folder: Path) -> list[str]:
     """The names of all pictures below a folder, in their order, hidden ones left out."""
-    return list(_below(str(folder), "", frozenset())) if folder.is_dir() else []
+    return list(_below(str(folder), "", frozenset(), Counter())) if folder.is_dir() else []
 
 
-def _below(folder: str, within: str, above: frozenset[str]) -> Iterator[str]:
-    """Into folders that are links too: data sets are often put together of such. Not into one that is `above`."""
+def _below(folder: str, within: str, above: frozenset[str], times: Counter[str]) -> Iterator[str]:
+    """Into folders that are links too: data sets are often put together of such. Not into one that is `above`, and
+    into none more than a few `times`: a few links to a folder of links, and so on, would never end."""
     if (here := os.path.realpath(folder)) in above:
         return
-    for name in sorted(os.listdir(folder), key=os.path.normcase):
+    times[here] += 1
+    if times[here] > TIMES or len(above) > DEPTH:
+        why = f"more than {TIMES} links lead to it" if times[here] > TIMES else f"it lies more than {DEPTH} deep"
+        raise AlikitError(f"cannot look for pictures in {folder}, for {why}: move it elsewhere")
+    try:
+        found = os.listdir(folder)
+    except OSError as error:
+        raise AlikitError(f"cannot look into {folder} ({error.strerror}): make that possible, or move it") from None
+    for name in sorted(found, key=os.path.normcase):
         place = os.path.join(folder, name)
         if name.startswith("."):
             continue
         if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(place):
             yield within + name
         elif os.path.isdir(place):
-            yield from _below(place, f"{within}{name}/", above | {here})
+            yield from _below(place, f"{within}{name}/", above | {here}, times)
 
 
 def readable_of(names: list[str], known: Known) -> list[str]:
@@ -220,7 +231,12 @@ def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: P
             for picture in pool.map(lambda name: decode(os.path.join(folder, name), fit), batch)
         )
         bar = tqdm(
-            decoded, total=len(names), desc=f"reading {folder.name}", unit=" pictures", leave=False, disable=None
+            decoded,
+            total=len(names),
+            desc=one_line(f"reading {folder.name}"),
+            unit=" pictures",
+            leave=False,
+            disable=None,
         )
         for at, picture in enumerate(bar):
             if picture is None:

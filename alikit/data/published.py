@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import reading
-from ..errors import AlikitError
+from ..errors import AlikitError, expanded
 from .cache import Known, Pictures, cached
 from .dataset import Dataset
 from .downloads import Published, fetch, md5
@@ -226,7 +226,7 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
 def _folder(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:
     if split not in splits:
         raise AlikitError(f"no split {split!r}: choose one of {', '.join(splits)}")
-    return Path(root).expanduser()
+    return expanded(root)
 
 
 def _drawn(folder: Path) -> dict[str, str] | None:

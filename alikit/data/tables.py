@@ -18,6 +18,7 @@ from .division import held_out_last
 from .images import existing, picture_files, read_pictures, readable_of, square
 
 TABLE, PICTURES = "attributes.csv", "images"
+MOST = 200  # letters of a name
 SPLITS = ("train", "valid", "test")
 
 
@@ -127,6 +128,11 @@ def _read_table(root: Path) -> tuple[list[str], list[Row]]:
         if not name or name in twice:
             wrong = f"two columns called {name}" if name else "a column without a name"
             raise AlikitError(f"{table} line 1: {wrong}: give each a name of its own")
+        if name != name.strip() or not name.isprintable() or len(name) > MOST:
+            raise AlikitError(
+                f"{table} line 1: a name must be printable text of at most {MOST} letters without blanks around it, "
+                f"which {name[:MOST]!r} is not"
+            )
         if name.startswith("-") or "," in name:  # what --attributes -Young,Male is taken apart by
             raise AlikitError(f"{table} line 1: a name must not begin with - or hold a comma, as {name!r} does")
     rows, absent = {}, None

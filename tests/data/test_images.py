@@ -254,6 +254,35 @@ def test_damaged_files_are_named(pets, damaged):
     assert not caches(pets)
 
 
+def test_folders_deep_within_folders(pets):
+    deep = pets / "dog"
+    for _ in range(150):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    with pytest.raises(AlikitError, match=r"cannot look for pictures in .*, for it lies more than 100 deep: move it"):
+        image_folder(pets)
+
+
+def test_links_that_multiply(pets):
+    """Each folder holds two links to the next: 2^40 ways to the last."""
+    for number in range(40):
+        folder = pets / f".l{number}"
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).symlink_to(pets / f".l{number + 1}")
+    (pets / ".l40").mkdir()
+    (pets / "many").symlink_to(pets / ".l0")
+    with pytest.raises(AlikitError, match=r"for more than 100 links lead to it: move it elsewhere"):
+        image_folder(pets)
+
+
+def test_a_home_folder_of_nobody():
+    with pytest.raises(
+        AlikitError, match=r"nobody here has the home folder of ~no-such-user/x: write the path in full"
+    ):
+        load("folder:~no-such-user/x")
+
+
 def test_pillow_is_not_heard_beside_us(pets, caplog):
     """It logs an error of its own about a TIFF of 2,048 numbers a pixel."""
     Image.new("RGB", (8, 8)).save(pets / "cat" / "many.tif")

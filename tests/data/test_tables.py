@@ -116,6 +116,10 @@ WRONG = {  # the table, and what is said of it
     "line 1: a column without a name": GOOD.replace("Large", ""),
     "line 1 names the columns file, split, Red, Large: they must be image, then split": GOOD.replace("image,", "file,"),
     "image, split: they must be image, then split if there is one, then attributes": "image,split\n0.png,train",
+    "line 1: a name must be printable text of at most 200 letters without blanks around it, which ' Red'": GOOD.replace(
+        "Red", " Red"
+    ),
+    "which 'R\\x00d' is not": GOOD.replace("Red", "R\0d"),
     "attributes.csv has ';' between its columns: save it with commas": GOOD.replace(",", ";"),
     "attributes.csv has '\\t' between its columns: save it with commas": GOOD.replace(",", "\t"),
     "names no pictures": "image,split,Red,Large\n",

@@ -20,7 +20,7 @@ from test_kills import SMALL, STUDY, members, small, untimed
 
 from alikit import runs
 
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 TRAIN = "train digits --steps 240 --batch 20 --seed 3 --out run"
 STOPPED = r"stopped at step (\d+) of 240, saved; go on with: alikit (.*)"
 
@@ -65,7 +65,7 @@ def slow_measuring() -> None:
     __main__.measured = lambda *what: (mark("measuring"), measured(*what))[1]
 
 
-@pytest.mark.parametrize("signals", [(INT, INT), (TERM,), (TERM, INT, TERM)])
+@pytest.mark.parametrize("signals", [(INT, INT), (TERM,), (HUP,), (TERM, INT, TERM, HUP)])
 def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path, signals):
     command = alikit(TRAIN, tmp_path, slow_saving)
     command.until((tmp_path / "run" / "metrics.jsonl").exists)
@@ -80,6 +80,15 @@ def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path,
     assert 0 < int(step) < 240 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
     assert not list((tmp_path / "run").glob(".*.partial"))
     assert finished(again, tmp_path).status == 0
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_run_that_was_told_to_outlive_its_terminal_does(whole, tmp_path):
+    """As by nohup."""
+    command = alikit(TRAIN, tmp_path, partial(signal.signal, HUP, signal.SIG_IGN))
+    command.until((tmp_path / "run" / "metrics.jsonl").exists)
+    command.kill(HUP)
+    assert command.wait() == 0
     assert_same(tmp_path / "run", whole)
 
 
@@ -114,9 +123,9 @@ def test_when_it_is_trained_and_only_to_be_measured(whole, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes as Linux shows them")
-@pytest.mark.parametrize("number", [INT, TERM])
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_a_study_hands_its_runs_back(tmp_path, number):
-    """Ctrl-C reaches all of its processes, SIGTERM the one that was started."""
+    """Ctrl-C reaches all of its processes, SIGTERM the one that was started, as does SIGHUP here."""
     store = tmp_path / "study" / "study.db"
     command = alikit(STUDY, tmp_path, small)
     command.until(lambda: at_work(store))
