@@ -42,7 +42,7 @@ from . import launch, parallel, records, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
-from .errors import AlikitError, Diverged, expanded, one_line
+from .errors import WAYS, AlikitError, Diverged, expanded, one_line
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
 from .evaluation.examples import told
 from .evaluation.measured import LABELS
@@ -827,7 +827,10 @@ def main() -> None:
     except UsageError as error:
         said = error.format_message().rstrip(".")
         _echo(f"alikit: {said}: see {error.ctx.command_path} --help", err=True)
-    except (AlikitError, OSError) as error:  # OSError: a full disk, say
+    except (AlikitError, OSError) as error:
+        if isinstance(error, OSError):  # standard output on a full disk, or a name that is too long, say
+            what = f"use {error.filename}" if error.filename else "write to standard output"
+            error = f"cannot {what} ({error.strerror}): {WAYS.get(error.errno, 'make that possible')}"
         if launch.speaks():
             _echo(f"alikit: {error}", err=True)
     sys.exit(status)

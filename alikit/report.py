@@ -29,6 +29,8 @@ def write_report(results: Path) -> int:
     kept among them. A page that is missing is made. AlikitError where its marks are missing."""
     if not results.is_dir():
         raise AlikitError(f"no folder {results}: name one that alikit record has written to")
+    if (results / "settings.json").is_file():
+        raise AlikitError(f"{results} is a run, or the record of one: name the folder that such records lie in")
     page = results / "README.md"
     try:
         text = reading.content(page, reading.LOG).decode() if page.exists() else f"# Recorded runs\n\n{BEGIN}\n{END}\n"
