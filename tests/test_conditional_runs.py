@@ -117,7 +117,7 @@ def test_going_on_with_a_conditional_run(here, tmp_path):
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),
         ("train faces-conditional --data folder:bare --out x", "wants data whose examples have attributes or classes"),
         ("train faces-conditional --data table:missing --out x", "there is no picture images/109.png"),
-        ("train faces-conditional --data table:wrong --out x", "line 5: Young is '2', not 0 or 1"),
+        ("train faces-conditional --data table:wrong --out x", "line 5: Young is '2': make it 0 or 1"),
     ],
 )
 def test_one_clear_line_for_a_mistake(here, line, message, capsys):

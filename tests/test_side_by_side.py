@@ -130,7 +130,7 @@ def test_only_what_is_missing_is_run(folder, tmp_path):
 
 
 def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monkeypatch):
-    lr = {0: 1e-3, 1: 1e30}
+    lr = {0: 1e-3, 1: 1e6}
     arms = {"ali": ("mixture-ali-paper", {})}
     monkeypatch.setitem(STUDIES, "mixture", Study("", arms, STEPS, 2, lambda run: {"lr": lr[run]}))
     fine, broken = run_side_by_side("mixture", tmp_path, 2, STEPS)
