@@ -86,9 +86,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _is_text(value: object) -> bool:
-    return (
-        isinstance(value, str) and len(value) <= MOST_TEXT and "\0" not in value
-    )  # of which no file's name can have any
+    return isinstance(value, str) and len(value) <= MOST_TEXT and "\0" not in value  # which no file's name can hold
 
 
 def is_shape(value: object) -> bool:

@@ -323,7 +323,7 @@ class Trainer:
                 raise ValueError("its random state is none")
             return self._checked_optimiser(state["optimiser"])
         except ValueError as error:
-            raise AlikitError(f"{str(error).partition(chr(10))[0][:200]}") from None
+            raise AlikitError(str(error).partition("\n")[0][:200]) from None
         except (RuntimeError, LookupError, TypeError, AttributeError):
             raise AlikitError("it lacks something, or has it in another form") from None
 
