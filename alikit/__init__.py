@@ -14,8 +14,8 @@ from .data import Dataset, GridMixture, digits, faces, faces_with, house_numbers
 from .errors import AlikitError
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
 from .recipes import RECIPES, Recipe
-from .records import Recorded, recorded
 from .runs import load_model
+from .runs.records import Recorded, recorded
 from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import Progress, Trainer
 

@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 import alikit
 
-from . import launch, parallel, records, runs
+from . import launch, parallel, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
@@ -49,7 +49,8 @@ from .evaluation.measured import LABELS
 from .figures import beside, grid, plane_image
 from .models import Game
 from .recipes import RECIPES, Recipe
-from .report import write_report
+from .runs import records
+from .runs.report import write_report
 from .settings import MOST_STEPS, MOST_TEXT
 from .studies import STUDIES
 from .training import Progress, Trainer

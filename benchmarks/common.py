@@ -35,7 +35,7 @@ from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.figures import DATA, MODEL, drawn, few_colours
 from alikit.recipes import Recipe
-from alikit.report import plain
+from alikit.runs.report import plain
 
 from .step import _rate as rate
 from .step import _stand_in as examples

@@ -6,7 +6,7 @@ from pathlib import Path
 from alikit import reading
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
-from alikit.report import filled, write_page
+from alikit.runs.report import filled, write_page
 
 from .common import NOT_WELL_FORMED, benchmark, damaged, few, picture, read, spread, table
 

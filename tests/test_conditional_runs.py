@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from alikit import faces, load, load_model, recorded, records, runs
+from alikit import faces, load, load_model, recorded, runs
 from alikit.__main__ import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_judge
-from alikit.report import ASKED_BEGIN, ASKED_END, BEGIN, END
+from alikit.runs import records
+from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END
 
 COMMAND = "alikit train faces-conditional --data table:faces --batch 8 --steps 10"
 

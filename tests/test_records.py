@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from alikit import RECIPES, AlikitError, house_numbers, load, load_model, recorded, records, runs
+from alikit import RECIPES, AlikitError, house_numbers, load, load_model, recorded, runs
 from alikit.__main__ import main
 from alikit.evaluation import measured
-from alikit.records import CODES, record
-from alikit.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
+from alikit.runs import records
+from alikit.runs.records import CODES, record
+from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 from alikit.storage import unpack
 
 HARDWARE = "a test's machine"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import alikit
 from alikit.evaluation import found_modes
-from alikit.report import write_report
+from alikit.runs.report import write_report
 from alikit.storage import inflated, whole
 
 ROOT = Path(__file__).resolve().parents[1]

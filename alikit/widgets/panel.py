@@ -12,9 +12,9 @@ from PIL import Image
 
 from .. import runs
 from ..errors import AlikitError
+from ..latent import LatentSpace
 from ..recipes import RECIPES
-from ..records import Recorded, recorded
-from ..space import LatentSpace
+from ..runs.records import Recorded, recorded
 
 BIG = 256  # pixels a side of the large picture, about
 SMALL = 64  # of one in a strip

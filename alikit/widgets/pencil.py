@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.images import decode, square
 from ..errors import AlikitError
 from ..figures import grid
-from ..records import Recorded
+from ..runs.records import Recorded
 from .panel import BIG, fill, frame, zoom
 from .sliders import Sliders
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..figures import grid, strips
-from ..space import Direction
+from ..latent import Direction
 from .panel import BIG, BLANK, SMALL, Panel, fill, frame, same_noise, zoom
 
 AXES, MEANINGS, NEIGHBOURS = 8, 3, 8

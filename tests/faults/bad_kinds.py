@@ -27,12 +27,13 @@ from scipy.io import savemat
 from torchvision import datasets
 
 import alikit.__main__  # noqa: F401  # what the command line imports, once
-from alikit import lines, records, report, runs, storage, workers
+from alikit import lines, runs, storage, workers
 from alikit.data import celeba, cifar10, downloads, load, published, svhn, tiny_imagenet
 from alikit.data.faces import write_celeba
 from alikit.data.sources import digits
 from alikit.evaluation import Coverage
 from alikit.evaluation import features as feature_networks
+from alikit.runs import records, report
 from alikit.settings import NEEDED
 from alikit.studies import STUDIES
 from benchmarks import report as benchmark_report

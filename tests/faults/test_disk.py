@@ -188,7 +188,7 @@ def test_a_page_that_does_not_fit_leaves_the_old_one(tmp_path):
 def test_a_record_that_does_not_fit_leaves_the_old_one(tmp_path):
     """The folder of the record is a copy of a real one, the run is none on pictures in colour: it is refused first; so
     what is tried is the swap itself."""
-    from alikit import records
+    from alikit.runs import records
 
     old = tmp_path / "record"
     old.mkdir()

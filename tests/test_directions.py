@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from alikit import AlikitError, Game, Recorded
+from alikit.latent import LatentSpace
 from alikit.networks import Deterministic
-from alikit.space import LatentSpace
 
 S = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.25]])
 

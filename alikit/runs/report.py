@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from . import reading, runs
-from .errors import AlikitError, one_line, unwritten
+from .. import reading, runs
+from ..errors import AlikitError, one_line, unwritten
 from .records import measured_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .errors import AlikitError
-from .records import Recorded
+from .runs.records import Recorded
 
 
 @dataclass(frozen=True)

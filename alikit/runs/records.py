@@ -34,16 +34,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from . import reading, runs, storage
-from .data import Dataset
-from .data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
-from .errors import AlikitError, unwritten
-from .evaluation import METRICS, AttributeJudge, attributes, codes, measured, probe, train_judge
-from .evaluation.examples import told
-from .evaluation.factors import scales
-from .evaluation.measured import named, same_chance
-from .models import Game
-from .recipes import RECIPES
+from .. import reading, runs, storage
+from ..data import Dataset
+from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
+from ..errors import AlikitError, unwritten
+from ..evaluation import METRICS, AttributeJudge, attributes, codes, measured, probe, train_judge
+from ..evaluation.examples import told
+from ..evaluation.factors import scales
+from ..evaluation.measured import named, same_chance
+from ..models import Game
+from ..recipes import RECIPES
 
 SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
@@ -262,7 +262,7 @@ def _write(file: Path, content: bytes) -> None:
 
 def _draw(model: Game, held_out: Dataset, log: list[dict], epoch: int, out: Path) -> None:
     """The model's own pictures, from the same chance each time."""
-    from .figures import grid, learning_figure  # matplotlib takes a while to import: only where pictures are drawn
+    from ..figures import grid, learning_figure  # matplotlib takes a while to import: only where pictures are drawn
 
     some = held_out.some(60)
     y, x = told(model, some), some.floats()[:30]
@@ -305,7 +305,7 @@ def _switches(model: Game, train: Dataset, held_out: Dataset, out: Path) -> dict
 def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out: Path) -> None:
     """One attribute after the other switched, of codes from the prior and of held-out pictures, and the paper's grid of
     one z: the first that chance gives, no chosen one."""
-    from .figures import strips
+    from ..figures import strips
 
     some, names = held_out.some(SWITCHED), held_out.classes
     y = some.conditions()
@@ -332,6 +332,6 @@ def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out
 
 def _save(picture: Image.Image, file: Path) -> None:
     """A record's pictures are for looking at, and many: they are kept in few colours."""
-    from .figures import few_colours
+    from ..figures import few_colours
 
     runs.save_picture(few_colours(picture), file)

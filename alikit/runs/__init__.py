@@ -26,13 +26,13 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
-from . import formats, parallel, reading, storage
-from .data import Dataset
-from .errors import AlikitError, expanded, unwritten
-from .models import Game
-from .recipes import RECIPES, Recipe
-from .settings import FORMAT, MOST_STEPS, checked, wrong, wrote
-from .training import Trainer
+from .. import formats, parallel, reading, storage
+from ..data import Dataset
+from ..errors import AlikitError, expanded, unwritten
+from ..models import Game
+from ..recipes import RECIPES, Recipe
+from ..settings import FORMAT, MOST_STEPS, checked, wrong, wrote
+from ..training import Trainer
 
 LOCK = ".lock"  # held by who works in the folder
 MOST_SECONDS = 10**10  # of a run: some centuries
