@@ -6,12 +6,36 @@ import math
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import AlikitError
 
 SETTINGS = 2**20  # bytes of a JSON file; with the names of all classes, ours have some thousand
 LINE = 2**20  # bytes of a line of a log; a study's have some thousand
 LOG = 2**26  # bytes of a log: a line of a few hundred bytes every hundred steps
+
+
+@contextmanager
+def boundary(file: str | os.PathLike, way: str) -> Iterator[None]:
+    """Turns whatever a decoder raises for a file into one AlikitError line.
+
+    Decoders of damaged files raise nearly anything, so this is the one place that catches Exception. Use it around the
+    code that opens and decodes one file; what follows may then assume good input.
+
+    way  what the person can do about it, as "take the recorded run anew"
+    """
+    try:
+        yield
+    except AlikitError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise AlikitError(f"{file} is missing: {way}") from None
+    except OSError as error:
+        raise AlikitError(f"cannot read {file} ({error.strerror or error}): {way}") from None
+    except Exception:
+        raise AlikitError(f"{file} is damaged or not what it should be: {way}") from None
 
 
 def opened(file: str | os.PathLike) -> BinaryIO:
