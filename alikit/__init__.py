@@ -12,12 +12,13 @@ Every model answers the same questions, see `Game`; every mistake a person can m
 from . import evaluation, losses, runs
 from .data import Dataset, GridMixture, digits, faces, faces_with, house_numbers, image_folder, image_table, load
 from .errors import AlikitError
+from .fast import accelerate
 from .models import ALI, GAN, VAE, Game, InverseMapping, inverse_mapping, mix, post_hoc_inference
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, Recipe, register
 from .runs import load_model
 from .runs.records import Recorded, recorded
 from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
-from .training import Progress, Trainer
+from .training import Config, Progress, Trainer
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "RECIPES",
     "VAE",
     "AlikitError",
+    "Config",
     "Dataset",
     "FeatureMatchingGAN",
     "Game",
@@ -38,6 +40,7 @@ __all__ = [
     "Recorded",
     "Supervised",
     "Trainer",
+    "accelerate",
     "digits",
     "evaluation",
     "faces",
@@ -52,5 +55,6 @@ __all__ = [
     "mix",
     "post_hoc_inference",
     "recorded",
+    "register",
     "runs",
 ]

@@ -1,8 +1,8 @@
 """Who plays: plain stacks of layers, and the conditionals q(z|x), p(x|z) and discriminators built on them.
 
 A network is written down as data (a tuple of `Conv` rows, like the paper's tables, or a list of widths) and turned
-into a module by `conv_stack` or `mlp`. Codes are always (N, Z); points (N, D); pictures (N, C, H, W) in [0, 1].
-`Convolution`, `Transposed`, `Dropout` and `LeakyReLU` are PyTorch's layers of these names, in less time: read them so.
+into a module of PyTorch's own layers by `conv_stack` or `mlp`. Codes are always (N, Z); points (N, D); pictures
+(N, C, H, W) in [0, 1].
 """
 
 from dataclasses import dataclass
@@ -11,51 +11,28 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .convolutions import Convolution, Dropout, LeakyReLU, Transposed
-
 # Running statistics move by this much a step, in every network of the paper's published settings.
 BATCH_NORM_MOMENTUM = 0.05
 
 
-class _Largest(torch.autograd.Function):
-    """The maximum over dimension 1. The library's `max` also looks up where it was, which takes many times as long."""
-
-    @staticmethod
-    def forward(ctx, features: Tensor) -> Tensor:
-        largest = features.amax(1)
-        ctx.save_for_backward(features, largest)
-        return largest
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        features, largest = ctx.saved_tensors
-        with torch.no_grad():  # as floats from the start: a product with booleans is slow
-            chosen = torch.eq(features, largest.unsqueeze(1), out=torch.empty_like(features))
-        return chosen * gradient.unsqueeze(1) if torch.is_grad_enabled() else chosen.mul_(gradient.unsqueeze(1))
-
-
 class Maxout(nn.Module):
-    """The largest of `pieces` features, M apart: (N, pieces * M, ...) -> (N, M, ...). Goodfellow et al. 2013.
-
-    Pieces that are equal to the last bit all get the whole gradient. In float32 that does not happen between random
-    weights; in bfloat16, with its 8 bits, to about one number in a thousand.
-    """
+    """The largest of `pieces` features, M apart: (N, pieces * M, ...) -> (N, M, ...). Goodfellow et al. 2013."""
 
     def __init__(self, pieces: int):
         super().__init__()
         self.pieces = pieces
 
     def forward(self, features: Tensor) -> Tensor:
-        return _Largest.apply(features.unflatten(1, (self.pieces, -1)))
+        return features.unflatten(1, (self.pieces, -1)).amax(1)
 
 
 class Embedding(nn.Linear):
-    """y (N, A) to (N, E). `initialise` leaves its first weights, PyTorch's own, as they are: with weights from
-    N(0, 0.01) the networks would hear some thirty times less of y than of z."""
+    """y (N, A) to (N, E). `initialise` keeps its weights as PyTorch draws them: with weights from N(0, 0.01) y would
+    reach the networks some thirty times weaker than z."""
 
 
 class Conditioned(nn.Module):
-    """A network that is told y as well: `head` of what `body` makes of v, beside a linear embedding of y (section 5).
+    """A network conditioned on y: `head` of what `body` makes of v, beside a linear embedding of y (section 5).
 
     body       v (N, ...) -> (N, F, ...)
     embedding  y (N, A) -> (N, E); its weights learn with the network's own
@@ -70,36 +47,28 @@ class Conditioned(nn.Module):
         return self.head(torch.cat([self.body(v).flatten(1), self.embedding(y)], dim=1))
 
 
-def attributes_of(*networks: nn.Module | None) -> int:
-    """A, how many numbers of y the networks are told; 0 for networks that are told nothing."""
+def number_of_attributes(*networks: nn.Module | None) -> int:
+    """A, how many numbers of y the networks are conditioned on; 0 for networks without a condition."""
     modules = (module for network in networks if network is not None for module in network.modules())
     return next((module.embedding.in_features for module in modules if isinstance(module, Conditioned)), 0)
-
-
-class Thin(nn.Linear):
-    """A linear layer for few numbers in. With its weights laid the other way round, products take a fifth the time."""
-
-    def forward(self, v: Tensor) -> Tensor:
-        return nn.functional.linear(v, self.weight.t().contiguous().t(), self.bias)
 
 
 def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected stack (N, widths[0]) -> (N, widths[-1]); the last layer is linear.
 
-    Hidden layers are ReLU, with `batch_norm` in place of their own bias; or maxout of `pieces`. Every layer's input
-    loses a share `dropout` of its numbers while training.
+    Hidden layers are ReLU, with `batch_norm` in place of their own bias; or maxout of `pieces`. While training, every
+    layer's input loses a share `dropout` of its numbers.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
         if dropout:
-            layers.append(Dropout(dropout))
-        linear = Thin if fan_in < 16 else nn.Linear
-        layers.append(linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM))
         layers.append(Maxout(pieces) if pieces else nn.ReLU())
     if dropout:
-        layers.append(Dropout(dropout))
+        layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
@@ -129,15 +98,15 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     layers: list[nn.Module] = []
     for row in rows:
         if row.dropout:
-            layers.append(Dropout(row.dropout, after=layers[-1] if layers else None))
+            layers.append(nn.Dropout(row.dropout))
         maps = row.maps or outputs
-        kind = Transposed if row.up else Convolution
+        kind = nn.ConvTranspose2d if row.up else nn.Conv2d
         wide = maps * (2 if row.activation == "maxout" else 1)
         layers.append(kind(channels, wide, row.kernel, row.stride, bias=row.bias and not row.batch_norm))
         if row.batch_norm:
             layers.append(nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM))
         if row.activation == "leaky":
-            layers.append(LeakyReLU(slope))
+            layers.append(nn.LeakyReLU(slope))
         elif row.activation == "maxout":
             layers.append(Maxout(2))
         channels = maps
@@ -173,10 +142,10 @@ def initialise(network: nn.Module, std: float) -> nn.Module:
 
 # Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
 # Those of a conditional game, q(z|x, y) and p(x|z, y), take y (N, A) after v, and their `net` is `Conditioned`.
-# What they say is not in bfloat16, whatever autocast lets a network compute in.
 
 
-def _unrounded(v: Tensor) -> Tensor:
+def at_least_float32(v: Tensor) -> Tensor:
+    """Codes, pictures and logits are not rounded to bfloat16, even where autocast lets a network compute in it."""
     return v.float() if v.dtype == torch.bfloat16 else v
 
 
@@ -188,7 +157,7 @@ class Deterministic(nn.Module):
         self.net = net
 
     def forward(self, v: Tensor, *y: Tensor) -> Tensor:
-        return _unrounded(self.net(v, *y))
+        return at_least_float32(self.net(v, *y))
 
     mean = forward
 
@@ -205,7 +174,7 @@ class Gaussian(nn.Module):
 
     def moments(self, v: Tensor, *y: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_sigma, each (N, D, ...)."""
-        mu, log_sigma = _unrounded(self.net(v, *y)).chunk(2, dim=1)
+        mu, log_sigma = at_least_float32(self.net(v, *y)).chunk(2, dim=1)
         return mu, log_sigma
 
     def forward(self, v: Tensor, *y: Tensor) -> Tensor:
@@ -228,10 +197,10 @@ class NoiseInput(nn.Module):
         self.net, self.noise = net, noise
 
     def forward(self, v: Tensor) -> Tensor:
-        return _unrounded(self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1)))
+        return at_least_float32(self.net(torch.cat([v, torch.randn(len(v), self.noise, device=v.device)], dim=1)))
 
     def mean(self, v: Tensor) -> Tensor:
-        return _unrounded(self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1)))
+        return at_least_float32(self.net(torch.cat([v, torch.zeros(len(v), self.noise, device=v.device)], dim=1)))
 
 
 class Frozen(nn.Module):
@@ -255,52 +224,47 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
 
 
-def apart(network: nn.Module, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What a network makes of a batch in parts: up to its first batch norm of each by itself, from there of all.
-
-    Below it, the gradients of one part ask nothing of the others.
-    """
-    if isinstance(network, nn.Sequential):
-        for layer in network:
-            parts = apart(layer, parts)
-        return parts
-    if len(parts) > 1 and has_batch_norm(network):
-        parts = (torch.cat(parts),)
-    return tuple(network(part) for part in parts)
+def joined(network: nn.Module, halves: tuple[Tensor, Tensor]) -> Tensor:
+    """What a network makes of a batch in two halves: up to its first batch norm of each alone, from there of both
+    together. Below the first batch norm, the gradient of one half need not pass through the other."""
+    if not isinstance(network, nn.Sequential):
+        return network(torch.cat(halves))
+    first = next(place for place, layer in enumerate(network) if has_batch_norm(layer))
+    for layer in network[:first]:
+        halves = tuple(layer(half) for half in halves)
+    return network[first + 1 :](joined(network[first], halves))
 
 
 class Discriminator(nn.Module):
     """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to the logits.
 
-    A GAN's "pair" is (x,) alone, ALI's is (x, z), a conditional game's has y besides, whose tower is an `Embedding`.
-    With `nn.Identity` towers the members are joined as they come. The last layer of `joint` has one output, or one for
-    each class that D tells apart.
+    A GAN's "pair" is (x,) alone, ALI's is (x, z), a conditional game's has y as well, whose tower is an `Embedding`.
+    With `nn.Identity` towers the members are concatenated as they are. The last layer of `joint` has one output, or one
+    for each class that D tells apart.
     """
 
     def __init__(self, towers: list[nn.Module], joint: nn.Sequential):
         super().__init__()
         self.towers, self.joint = nn.ModuleList(towers), joint
 
-    def forward(self, *pair: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def forward(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's; of classes (N, K).
 
-        A member in parts, (N1, ...), (N2, ...) and so on, is as good as their concatenation.
+        A member may also come as two halves, (N1, ...) and (N2, ...); the result is that of their concatenation.
         """
-        return self.verdict(self.features(*pair))
+        return self.head(self.features(*pair))
 
-    def features(self, *pair: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """What the last layer judges by, (N, F) or (N, F, 1, 1)."""
+    def features(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """The input of the last layer, (N, F) or (N, F, 1, 1)."""
         features = []
         for tower, member in zip(self.towers, pair, strict=True):
-            if not isinstance(member, tuple):
-                found = tower(member)
-            elif has_batch_norm(tower):
-                (found,) = apart(tower, member)
-            else:  # where nothing mixes examples, one pass serves both players, and parts would only cost more calls
-                found = tower(torch.cat(member))
+            if isinstance(member, tuple) and has_batch_norm(tower):
+                found = joined(tower, member)
+            else:
+                found = tower(torch.cat(member) if isinstance(member, tuple) else member)
             features.append(found.flatten(1))
         return self.joint[:-1](torch.cat(features, dim=1))
 
-    def verdict(self, features: Tensor) -> Tensor:
+    def head(self, features: Tensor) -> Tensor:
         """The logits, (N,) or (N, K), of `features`."""
-        return _unrounded(self.joint[-1](features).flatten(1).squeeze(1))
+        return at_least_float32(self.joint[-1](features).flatten(1).squeeze(1))

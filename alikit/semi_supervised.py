@@ -1,61 +1,57 @@
-"""Games in which a few examples have a class: what a discriminator knows of the world, asked for its names.
+"""Games in which a few examples have a class: a discriminator that also learns their names.
 
-KPlusOne is ALI with a discriminator that also tells K classes apart (paper section 4.4), FeatureMatchingGAN what the
-paper compares with (Salimans et al. 2016), Supervised what the same few labels are worth alone. All of them classify.
-In a batch the labelled examples come last, see `Game.losses`.
+KPlusOne is ALI with a discriminator that also tells K classes apart (paper section 4.4), FeatureMatchingGAN is what the
+paper compares with (Salimans et al. 2016), Supervised shows what the same few labels are worth alone. All of them
+classify. In a batch the labelled examples come last, see `Game.losses`.
 """
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .losses import P, Q, class_surprise, disagreement, realness
+from .distributed import mean_of_all
+from .losses import class_loss, consistency_loss, real_logit
 from .models import ALI, GAN, Game
-from .parallel import mean_of_all
 from .views import shifted
 
 
 class _Classes:
     """A discriminator with a logit for each of K classes, and perhaps one for "this is p", see `losses`.
 
-    All pairs of q's are to be taken for real, of whatever class; those of known class, moreover, for that class.
+    It is to take all of q's pairs for real, of whatever class, and those of known class for that class.
     """
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """As without classes. But what D is told of the class of a pair is D's affair: of the last len(y) pairs, which
-        have one, the encoder learns nothing."""
+        """As without classes. The class of a pair concerns D alone: from the last len(y) pairs, which have one, the
+        encoder gets no gradient."""
         q_pair, p_pair = super().pairs(x)
         if y is not None:
             free = len(x) - len(y)
             q_pair = tuple(m if m.grad_fn is None else torch.cat([m[:free], m[free:].detach()]) for m in q_pair)
         return q_pair, p_pair
 
-    def realness(self, logits: Tensor) -> Tensor:
-        return realness(logits, self.classes)
+    def real_logit(self, logits: Tensor) -> Tensor:
+        return real_logit(logits, self.classes)
 
-    def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
-        if y is None:
-            return None
-        return class_surprise(q_logits[-len(y) :], y, self.classes)
+    def auxiliary_loss(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
+        return None if y is None else class_loss(q_logits[-len(y) :], y, self.classes)
 
     def classify(self, x: Tensor) -> Tensor:
         """D's logits of the K classes, (N, K), for (x, mu(x)), or for x alone where there is no encoder."""
         pair = (x,) if self.encoder is None else (x, self.encode(x, sample=False))
-        with self.asked():
+        with self.inference():
             return self.discriminator(*pair).reshape(len(x), -1)[:, : self.classes]
 
 
 class KPlusOne(_Classes, ALI):
     """ALI, whose discriminator takes (x, z_hat) for one of K classes and (x_tilde, z) for class K + 1.
 
-    Encoder and decoder play for what they play for in ALI, D's belief in "q, of whatever class". Of their loss nothing
-    was published: this one is section 2's, and features are not matched.
+    Encoder and decoder have ALI's objective, with D's belief in "q, of whatever class". Their loss was not published:
+    this one is section 2's, without feature matching.
 
-    consistency  weight of a term that is not the paper's: D is asked again about all pairs of q's, with x moved a
-                 little (`views.shifted`) and other units dropped, and pays for the `disagreement` of its two answers
-                 (after Laine and Aila 2017, with the first answer taken as given); 0, as in the paper, for none
+    consistency  weight of a term that is not the paper's: D judges all of q's pairs again, with x moved a little
+                 (`views.shifted`) and other units dropped, and minimises the `consistency_loss` between its two answers
+                 (after Laine and Aila 2017, the first answer held constant); 0, as in the paper, for none
     """
 
     def __init__(
@@ -71,44 +67,39 @@ class KPlusOne(_Classes, ALI):
         super().__init__(encoder, decoder, discriminator, z_dim, r1)
         self.classes, self.consistency = classes, consistency
 
-    def owed(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
-        named = super().owed(q_pair, q_logits, y)
+    def auxiliary_loss(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
+        named = super().auxiliary_loss(q_pair, q_logits, y)
         if not self.consistency:
             return named
         x, z_hat = (member.detach() for member in q_pair)
-        apart = disagreement(self.discriminator(shifted(x), z_hat), q_logits, self.classes)
-        return self.consistency * apart if named is None else named + self.consistency * apart
+        again = consistency_loss(self.discriminator(shifted(x), z_hat), q_logits, self.classes)
+        return self.consistency * again if named is None else named + self.consistency * again
 
 
 class FeatureMatchingGAN(_Classes, GAN):
     """A GAN of K + 1 classes whose generator makes the mean of D's features the same for x_tilde as for x.
 
-    The features are what D's last layer judges by. (Salimans et al. 2016, sections 3.1 and 5.)
+    The features are the input of D's last layer (Salimans et al. 2016, sections 3.1 and 5).
     """
-
-    wants: ClassVar = {"discriminator": (Q, P)}
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, classes: int):
         super().__init__(decoder, discriminator, z_dim)
         self.classes = classes
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-        """The generator's is the squared distance between the two means, of one feature on average."""
+        """The generator's is the squared distance between the two means, averaged over features."""
         (_,), (x_tilde,) = self.pairs(x)
         features = self.discriminator.features(torch.cat([x, x_tilde]))
-        q_logits, p_logits = self.discriminator.verdict(features).chunk(2)
+        q_logits, p_logits = self.discriminator.head(features).chunk(2)
         of_x, of_x_tilde = (mean_of_all(half.float().mean(0)) for half in features.chunk(2))
-        found = self._surprises(self.realness(q_logits), self.realness(p_logits))
+        losses = self.objective(self.real_logit(q_logits), self.real_logit(p_logits))
         if y is not None:
-            found["discriminator"] = found["discriminator"] + self.owed((x,), q_logits, y)
-        return found | {"generator": (of_x - of_x_tilde).square().mean()}
-
-    def gradients(self, x: Tensor, y: Tensor | None = None, players: dict[str, list[nn.Parameter]] | None = None):
-        return Game.gradients(self, x, y, players)  # the generator wants something else of D: two backward passes
+            losses["discriminator"] = losses["discriminator"] + self.auxiliary_loss((x,), q_logits, y)
+        return losses | {"generator": (of_x - of_x_tilde).square().mean()}
 
 
 class Supervised(Game):
-    """The same few labels without the rest: a network (N, ...) -> (N, K) that sees labelled examples alone."""
+    """The same few labels without the rest: a network (N, ...) -> (N, K) that sees only labelled examples."""
 
     def __init__(self, classifier: nn.Module, classes: int):
         super().__init__(decoder=None, z_dim=0)
@@ -117,10 +108,10 @@ class Supervised(Game):
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"classifier": list(self.parameters())}
 
-    def losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """The cross-entropy of the labelled examples, the last len(y) of x."""
         return {"classifier": cross_entropy(self.classifier(x[-len(y) :]), y)}
 
     def classify(self, x: Tensor) -> Tensor:
-        with self.asked():
+        with self.inference():
             return self.classifier(x)

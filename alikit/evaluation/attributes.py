@@ -236,7 +236,7 @@ def _number(value: Tensor) -> float | None:
 
 
 def _check(model: Game, judge: nn.Module, y: Tensor) -> None:
-    model.told(y, len(y))
+    model.condition(y, len(y))
     linear = [layer for layer in judge.modules() if isinstance(layer, nn.Linear)]
     if linear and linear[-1].out_features != y.shape[1]:
         raise AlikitError(f"this judge knows {linear[-1].out_features} attributes, and y has {y.shape[1]}")

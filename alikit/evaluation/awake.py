@@ -25,7 +25,7 @@ def awake(model: Game, x: Tensor, z: Tensor, y: Tensor | None = None) -> dict[st
         "spread": means.var(0, correction=0).mean().sqrt().item(),
     }
     if isinstance(model.encoder, Gaussian):
-        with model.asked():
-            sigma = model.encoder.moments(x, *model.told(y, len(x)))[1].exp()
+        with model.inference():
+            sigma = model.encoder.moments(x, *model.condition(y, len(x)))[1].exp()
         found["sigma"] = sigma.square().mean().sqrt().item()
     return found

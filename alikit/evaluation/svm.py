@@ -154,7 +154,7 @@ def network_features(model: Game, layers: int = LAYERS) -> Features:
     own = hidden_layers(tower) or hidden_layers(discriminator)[:-1]
 
     def judge(x: Tensor) -> None:
-        with model.asked():
+        with model.inference():
             tower(x) if hidden_layers(tower) else discriminator(x)
 
     return _Hidden(model, own[-layers:], judge)

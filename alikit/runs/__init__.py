@@ -18,60 +18,35 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
-from .. import formats, parallel, reading, storage
+from .. import distributed, formats, reading, storage
 from ..data import Dataset
 from ..errors import AlikitError, expanded, unwritten
 from ..models import Game
-from ..recipes import RECIPES, Recipe
-from ..settings import FORMAT, MOST_STEPS, checked, wrong, wrote
+from ..recipes import RECIPES
+from .settings import FORMAT, MOST_STEPS, checked, described, validated, wrote
 from ..training import Trainer
 
 LOCK = ".lock"  # held by who works in the folder
 MOST_SECONDS = 10**10  # of a run: some centuries
 OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
 
-# What a recipe trains with, and a run may change; kept in its settings.
-TRAINED_WITH = (
-    "batch_size",
-    "lr",
-    "betas",
-    "decay",
-    "weight_std",
-    "r1",
-    "averaging",
-    "ramp",
-    "precise_bn",
-    "flips",
-    "shifts",
-    "bf16",
-    "plain",
-    "labels",
-    "labelled_batch",
-    "consistency",
-)
-
-
-def trained_with(recipe: Recipe) -> dict:
-    """The settings of a recipe that a run keeps."""
-    return {name: getattr(recipe, name) for name in TRAINED_WITH}
-
 
 def trainer(settings: dict, data: Dataset) -> Trainer:
     """The untrained model of the settings with its trainer, both from their seed, on a GPU where there is one."""
-    kept = {name: settings[name] for name in TRAINED_WITH if name in settings}
-    recipe = replace(RECIPES[settings["recipe"]], **kept)
+    recipe = validated(settings)
     trained = load_model(settings["decoder"]) if settings["decoder"] else None
     torch.manual_seed(settings["seed"])
     model = recipe.build(data.shape, data.mean(), trained, number_of_classes(data), number_of_attributes(data))
-    return recipe.trainer(model.to("cuda" if torch.cuda.is_available() else "cpu"), data, settings["seed"])
+    model = distributed.synchronise(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    return recipe.trainer(model, data, settings["seed"])
 
 
 def number_of_classes(data: Dataset) -> int | None:
@@ -152,7 +127,7 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
     somebody else is at work there, or nobody can be."""
     from filelock import FileLock, Timeout  # takes a moment to import, and is wanted only where something is written
 
-    if parallel.rank():
+    if distributed.rank():
         yield
         return
     lock = FileLock(folder / LOCK)
@@ -182,8 +157,10 @@ def create(folder: Path, settings: dict) -> None:
 def write_settings(folder: Path, settings: dict) -> None:
     """Writes the settings, over those that may be there. AlikitError for what could not be read again."""
     text = json.dumps(settings, indent=1)
-    if found := wrong(json.loads(text)):
-        raise AlikitError(f"a run cannot be kept so, for its {found}: choose others")
+    try:
+        validated(json.loads(text))
+    except ValidationError as error:
+        raise AlikitError(f"a run cannot be kept so, for its {described(error)}: choose others") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "settings.json", lambda file: file.write_text(text))

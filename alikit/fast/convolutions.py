@@ -1,4 +1,4 @@
-"""Convolutions, dropout and LeakyReLU that take a processor less time than the library's, but for rounding the same.
+"""Convolutions that take a processor less time than the library's and give the same up to rounding.
 
 A stride-1 correlation of n = m + r - 1 numbers with r weights gives m numbers. By its definition that takes m r
 products. But it is a product of polynomials read backwards, and polynomials are multiplied by their values at n points:
@@ -11,8 +11,7 @@ of 5x5 pixels, 64 products take the place of 400. The sums are products with sma
 the middle is one matrix product over the channels for each of the n x n positions.
 
 A stride s is none for the s x s pictures that hold every s-th pixel: they become channels (space to depth), and weights
-likewise. A transposed convolution is the adjoint of a convolution. All are layers of PyTorch with another `forward`
-while they train: weights, state and questions are the library's.
+likewise. A transposed convolution is the adjoint of a convolution.
 """
 
 from functools import lru_cache
@@ -20,9 +19,7 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, leaky_relu, linear, pad
-
-leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+from torch.nn.functional import linear, pad
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, besides infinity; more cost digits
 # What the sums around the products cost, as so many products: for a position and channel; for one of its weights.
@@ -197,37 +194,29 @@ class Products(torch.autograd.Function):
         return _gradients("xy", ctx, x, of_w.contiguous(), y)
 
 
-class Quick:
-    """What the layers below share: where `quick` is False they compute as the library does, see `plain`."""
+def is_fast(layer: nn.Module, x: Tensor) -> bool:
+    """Whether a layer takes the quick way: while it trains, on a processor, in float32 or more. In evaluation mode, on
+    other devices and under autocast all layers compute as the library does."""
+    on_processor = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return layer.training and on_processor and not torch.is_autocast_enabled("cpu")
 
-    quick = True
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
 
-    def _is_quick(self, x: Tensor) -> bool:
-        """In training and on a processor, in float32 or more; questions are answered by the library's layers."""
-        ours = self.quick and self.training and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-        return ours and not torch.is_autocast_enabled("cpu")
+def _taps(layer: nn.Module) -> int:
+    """Weights in a row for each of the pictures that the stride makes of one."""
+    return -(-layer.kernel_size[0] // layer.stride[0])
 
-    def _is_for(self, x: Tensor, least: int) -> bool:
-        """`_is_quick`, of squares with so many pixels a side at least."""
-        return self._is_quick(x) and x.ndim == 4 and len(x) > 0 and x.shape[2] == x.shape[3] >= least
 
-    def _saves(self, side: int, wide: int, narrow: int, number: int) -> bool:
-        """Whether all this pays, for `side` x `side` results of so many examples, `wide` channels where pixels are more
-        and `narrow` ones where they are fewer."""
-        stride, taps = self._taps()
-        if side == 1 or taps > len(POINTS):
-            return False
-        _, g, _, tiles = transforms(side, taps)
-        channels, products = wide * stride**2 + narrow, wide * stride**2 * narrow
-        positions = (len(g) * tiles) ** 2
-        few = positions * (products + SUMS * channels) + OF_WEIGHTS * len(g) ** 2 * products / number
-        return few < (side * taps) ** 2 * products
-
-    def _taps(self) -> tuple[int, int]:
-        """Stride, and weights in a row for each of the pictures that it makes of one."""
-        return self.stride[0], -(-self.kernel_size[0] // self.stride[0])
+def _saves(layer: nn.Module, side: int, wide: int, narrow: int, number: int) -> bool:
+    """Whether the transforms pay, for `side` x `side` results of so many examples, with `wide` channels where there are
+    more pixels and `narrow` ones where there are fewer."""
+    stride, taps = layer.stride[0], _taps(layer)
+    if side == 1 or taps > len(POINTS):
+        return False
+    _, g, _, tiles = transforms(side, taps)
+    channels, products = wide * stride**2 + narrow, wide * stride**2 * narrow
+    positions = (len(g) * tiles) ** 2
+    few = positions * (products + SUMS * channels) + OF_WEIGHTS * len(g) ** 2 * products / number
+    return few < (side * taps) ** 2 * products
 
 
 def _to_channels(x: Tensor, stride: int, side: int, blocks: int) -> Tensor:
@@ -295,85 +284,44 @@ def _few_taps(weight: Tensor, stride: int, taps: int) -> Tensor:
     return weight.permute(0, 2, 1, 3, 4, 5).reshape(taps, taps, -1, weight.shape[5])
 
 
-class Convolution(Quick, nn.Conv2d):
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, least: int) -> bool:
+    """Whether the input or the layer is of another kind than what is here: then the library computes it."""
+    square = x.ndim == 4 and len(x) > 0 and x.shape[2] == x.shape[3] >= least
+    return not (is_fast(layer, x) and square)
+
+
+class Conv2d(nn.Conv2d):
     """`nn.Conv2d` without padding, with square kernels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._is_for(x, least=self.kernel_size[0]):
+        if _is_plain(self, x, least=self.kernel_size[0]):
             return super().forward(x)
-        size, (stride, taps) = x.shape[2], self._taps()
+        size, stride, taps = x.shape[2], self.stride[0], _taps(self)
         side = (size - self.kernel_size[0]) // stride + 1
         if self.kernel_size[0] == size:  # one pixel is left: a linear layer
             x, weight = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, self.weight))
             return linear(x, weight, self.bias)[:, :, None, None]
-        if not self._saves(side, self.in_channels, self.out_channels, len(x)):
+        if not _saves(self, side, self.in_channels, self.out_channels, len(x)):
             return super().forward(x)
         x = ToChannels.apply(x, stride, side + taps - 1, _blocks(len(x), side, taps))
         y = ToPixels.apply(Correlation.apply(x, _few_taps(self.weight, stride, taps)), 1, side)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
-class Transposed(Quick, nn.ConvTranspose2d):
+class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` without padding, with square kernels."""
 
-    def forward(self, y: Tensor) -> Tensor:
-        if not self._is_for(y, least=1):
-            return super().forward(y)
-        side, (stride, taps) = y.shape[2], self._taps()
+    def forward(self, y: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None or _is_plain(self, y, least=1):
+            return super().forward(y, output_size)
+        side, stride, taps = y.shape[2], self.stride[0], _taps(self)
         if side == 1:  # from one pixel: a linear layer
             weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
             x = linear(y.flatten(1), weight).unflatten(1, (*self.kernel_size, -1)).permute(0, 3, 1, 2)
-        elif self._saves(side, self.out_channels, self.in_channels, len(y)):
+        elif _saves(self, side, self.out_channels, self.in_channels, len(y)):
             weight = _few_taps(self.weight, stride, taps)
             y = ToChannels.apply(y, 1, side, _blocks(len(y), side, taps))
             x = ToPixels.apply(Adjoint.apply(y, weight), stride, (side - 1) * stride + self.kernel_size[0])
         else:
             return super().forward(y)
         return x if self.bias is None else x + self.bias[:, None, None]
-
-
-class Dropout(Quick, nn.Dropout):
-    """`nn.Dropout` whose coins are 16 bits each, so that `p` is a whole number of 65536ths: 0.2 becomes 0.199997.
-
-    after  a `LeakyReLU` that comes before it: both multiply, so they do it at once, forward and backward
-    """
-
-    def __init__(self, p: float, after: nn.Module | None = None):
-        super().__init__(p)
-        self.slope = None
-        if isinstance(after, LeakyReLU):
-            self.slope, after.before_dropout = after.negative_slope, True
-
-    def forward(self, x: Tensor) -> Tensor:
-        lost = round(self.p * 2**16)
-        if not self._is_quick(x) or lost == 2**16:
-            return dropout(x, self.p, self.training)
-        # PyTorch draws a number of 64 bits as quickly as one for each coin.
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = torch.empty_like(x)  # in the memory order of x
-        flat = kept.as_strided((x.numel(),), (1,))
-        torch.ge(bits[: x.numel()], lost - 2**15, out=flat)
-        kept.mul_(2**16 / (2**16 - lost))
-        if self.slope is None:
-            return x * kept
-        leaky_relu_backward(kept, x.detach(), self.slope, False, grad_input=kept)  # times the slope where x is below 0
-        return x.mul_(kept)
-
-
-class LeakyReLU(Quick, nn.LeakyReLU):
-    """`nn.LeakyReLU` that writes over what it is given, which in training nobody asks for again."""
-
-    before_dropout = False  # which then does this layer's work
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.before_dropout and self._is_quick(x):
-            return x
-        return leaky_relu(x, self.negative_slope, inplace=self._is_quick(x))
-
-
-def plain(network: nn.Module) -> nn.Module:
-    """Makes the layers of a network compute as the library's do; returns the network."""
-    for layer in network.modules():
-        if isinstance(layer, Quick):
-            layer.quick = False
-    return network

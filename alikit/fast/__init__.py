@@ -1,0 +1,130 @@
+"""Quicker layers for training on a processor, put on a model from outside.
+
+    accelerate(model)
+
+turns PyTorch's own layers in a model, where they stand, into layers that compute the same up to rounding in less time:
+parameters, state dict, hooks and everything in evaluation mode stay as they are. `accelerate(model, False)` turns them
+back. Recipes do this unless they say `fast=False`; on GPUs and in bfloat16 the layers compute as the library does.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, linear
+
+from ..networks import Maxout
+from .convolutions import Conv2d, ConvTranspose2d, is_fast
+
+leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+
+
+class FastLinear(nn.Linear):
+    """`nn.Linear` of few numbers. With its weights laid the other way round, products take a fifth of the time."""
+
+    def forward(self, v: Tensor) -> Tensor:
+        return linear(v, self.weight.t().contiguous().t(), self.bias) if is_fast(self, v) else super().forward(v)
+
+
+class _Largest(torch.autograd.Function):
+    """The maximum over dimension 1. Pieces that are equal to the last bit, which does not happen between random
+    weights in float32, all get the whole gradient; the library's `amax` shares it out, which takes longer."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor) -> Tensor:
+        largest = features.amax(1)
+        ctx.save_for_backward(features, largest)
+        return largest
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        features, largest = ctx.saved_tensors
+        with torch.no_grad():  # as floats from the start: a product with booleans is slow
+            chosen = torch.eq(features, largest.unsqueeze(1), out=torch.empty_like(features))
+        return chosen * gradient.unsqueeze(1) if torch.is_grad_enabled() else chosen.mul_(gradient.unsqueeze(1))
+
+
+class FastMaxout(Maxout):
+    def forward(self, features: Tensor) -> Tensor:
+        if not is_fast(self, features):
+            return super().forward(features)
+        return _Largest.apply(features.unflatten(1, (self.pieces, -1)))
+
+
+class FastDropout(nn.Dropout):
+    """`nn.Dropout` whose coins are 16 bits each, so that `p` is a whole number of 65536ths: 0.2 becomes 0.199997."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.kept(x) if is_fast(self, x) else super().forward(x)
+
+    def kept(self, x: Tensor) -> Tensor:
+        """What dropout multiplies x by: 0 or about 1 / (1 - p), in the shape and memory order of x."""
+        dropped = round(self.p * 2**16)
+        # PyTorch draws a number of 64 bits as quickly as one for each coin.
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = torch.empty_like(x)
+        # In 32 bits where nothing is kept, for 2**15 is no number of 16.
+        coins = bits if dropped < 2**16 else bits.int()
+        torch.ge(coins[: x.numel()], dropped - 2**15, out=kept.as_strided((x.numel(),), (1,)))
+        return kept.mul_(2**16 / max(1, 2**16 - dropped))
+
+
+MAKERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+class FastSequential(nn.Sequential):
+    """`nn.Sequential` in which LeakyReLU writes over the output of the layer before it, which in training nobody needs
+    again, and does its work together with a dropout after it: both multiply. A layer with hooks is always called by
+    itself, and what it gets or gives is not written over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers, ours = [*self], False
+        while layers:
+            layer = layers.pop(0)
+            if ours and type(layer) is nn.LeakyReLU and is_fast(layer, x) and not _is_hooked(layer):
+                if layers and type(layers[0]) is FastDropout and is_fast(layers[0], x) and not _is_hooked(layers[0]):
+                    kept = layers.pop(0).kept(x)  # times the slope, where x is below 0:
+                    leaky_relu_backward(kept, x.detach(), layer.negative_slope, False, grad_input=kept)
+                    x = x.mul_(kept)
+                else:
+                    x = leaky_relu(x, layer.negative_slope, inplace=True)
+                ours = False
+            else:
+                x = layer(x)
+                ours = isinstance(layer, MAKERS) and not _is_hooked(layer)  # others may give what they got
+        return x
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+QUICK = {
+    nn.Conv2d: Conv2d,
+    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.Linear: FastLinear,
+    nn.Dropout: FastDropout,
+    nn.Sequential: FastSequential,
+    Maxout: FastMaxout,
+}
+
+
+def accelerate(model: nn.Module, fast: bool = True) -> nn.Module:
+    """Makes the layers of a model quick ones, or with fast=False the library's again; returns the model.
+
+    Only layers of exactly PyTorch's classes change (and `Maxout`), where they have a quick form: convolutions with
+    square kernels and without padding, dilation or groups. Others, a subclass of your own for example, are left alone.
+    """
+    classes = QUICK if fast else {quick: plain for plain, quick in QUICK.items()}
+    for layer in model.modules():
+        if type(layer) in classes and _has_quick_form(layer):
+            layer.__class__ = classes[type(layer)]
+    return model
+
+
+def _has_quick_form(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features < 16
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        square = layer.kernel_size[0] == layer.kernel_size[1] and layer.stride[0] == layer.stride[1]
+        bare = layer.padding == (0, 0) and layer.dilation == (1, 1) and layer.groups == 1
+        return square and bare and getattr(layer, "output_padding", (0, 0)) == (0, 0)
+    return not getattr(layer, "inplace", False)

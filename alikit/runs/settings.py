@@ -1,0 +1,113 @@
+"""What the settings of a run folder may hold. They may be a stranger's, so all of them are checked as they are read.
+
+Settings are the fields of the run's `Config`, and the facts below: flat, in one JSON object, in any order.
+"""
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from .. import formats
+from ..errors import AlikitError
+from ..recipes import RECIPES, Recipe
+from ..training import Config
+
+FORMAT = 2
+# What format 1 called some settings. `plain` is the opposite of `fast`.
+RENAMED = {"averaging": "ema", "ramp": "ema_ramp", "flips": "random_flip", "shifts": "random_shift"}
+MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
+MOST_STEPS = 10**12
+MOST_TEXT = 10_000  # letters
+
+
+def _is_shape(sides: list[int]) -> list[int]:
+    if len(sides) not in (1, 3) or math.prod(sides) > MOST_NUMBERS:
+        raise ValueError(f"a shape has 1 or 3 sides, and at most {MOST_NUMBERS} numbers in all")
+    return sides
+
+
+Text = Annotated[str, Field(max_length=MOST_TEXT, pattern=r"^[^\x00]*$")]
+Names = Annotated[list[Text], Field(max_length=2**15)]
+Count = Annotated[int, Field(ge=1, le=2**15)]
+
+
+class Facts(BaseModel):
+    """What a run folder keeps besides its config: what the run is of, and how it came to be."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
+
+    recipe: Text
+    data: Text
+    x_shape: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_is_shape)]
+    seed: int = Field(ge=0, lt=2**32)
+    steps: int = Field(ge=1, le=MOST_STEPS)
+    size: int | None = Field(ge=1, le=2**16)
+    skip_corrupt: bool
+    decoder: Text | None
+    data_from_run: Text = ""
+    decoder_from_run: Text | None = None
+    digest: list[Annotated[int, Field(ge=0, lt=2**63)]] | None = Field(None, min_length=3, max_length=3)
+    command: Text = ""
+    versions: dict[Text, Text] = {}
+    number_of_classes: Count | None = None
+    number_of_attributes: Count | None = None
+    attributes: Names | None = None
+    classes: Names | None = None
+    precision: Text = ""
+    processes: int = Field(1, ge=1, le=10**6)
+    data_name: Text = ""
+    hardware: Text = ""
+    hours: float = Field(0, ge=0, le=10**9)
+    images_seen: int = Field(0, ge=0, le=10**18)
+
+
+NEEDED = {name for name, field in Facts.model_fields.items() if field.is_required()}
+
+
+def upgraded(settings: dict) -> dict:
+    """Settings of any earlier format, by today's names. What they do not name was not there yet, so it was off."""
+    off = {field.name: getattr(Config(), field.name) for field in fields(Config)}
+    named = {RENAMED.get(name, name): value for name, value in settings.items() if name != "plain"}
+    return {**off, "fast": not settings.get("plain", False), **named, "format": FORMAT}
+
+
+def checked(file: Path, found: object) -> dict:
+    """What was read from the file, if it is the settings of a run, by today's names: AlikitError where it is of another
+    format or recipe, lacks what all have, or holds a value that no run has."""
+    known = found if isinstance(found, dict) else {}
+    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str)
+    number = known.get("format") if whole else None
+    if number == 1:
+        known, number = upgraded(known), FORMAT
+    formats.check(file, number, FORMAT, wrote(known), formats.again(known))
+    if known["recipe"] not in RECIPES:
+        raise AlikitError(
+            f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first, use the version "
+            f"of alikit that has it, or train again with one of alikit recipes"
+        )
+    try:
+        return {**known, **validated(known).config()}
+    except ValidationError as error:
+        raise AlikitError(f"{file} is damaged, for its {described(error)}: put that right, or train again") from None
+
+
+def validated(settings: dict) -> Recipe:
+    """The recipe of a run's settings, with its config. ValidationError where no run can have such settings."""
+    Facts.model_validate(settings)
+    recipe = RECIPES[settings["recipe"]]
+    return replace(recipe, **{name: settings[name] for name in recipe.config() if name in settings})
+
+
+def described(error: ValidationError) -> str:
+    """The first thing that pydantic found, in one line, as "lr: Input should be less than 1"."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc'][:1]))}: {first['msg']}"
+
+
+def wrote(settings: dict) -> object:
+    """The version of alikit that wrote the settings, if they say."""
+    versions = settings.get("versions")
+    return versions.get("alikit") if isinstance(versions, dict) else None
