@@ -31,8 +31,8 @@ from ..data import Dataset
 from ..errors import AlikitError, expanded, unwritten
 from ..models import Game
 from ..recipes import RECIPES
-from .settings import FORMAT, MOST_STEPS, checked, described, validated, wrote
 from ..training import Trainer
+from .settings import FORMAT, MOST_STEPS, checked, described, validated, wrote
 
 LOCK = ".lock"  # held by who works in the folder
 MOST_SECONDS = 10**10  # of a run: some centuries
@@ -169,17 +169,12 @@ def write_settings(folder: Path, settings: dict) -> None:
 
 
 def settings(folder: Path) -> dict:
-    """The settings of a run folder, each of them of the type and in the range that it must have."""
+    """The settings of a run folder, by today's names, each of them of the type and in the range that it must have."""
+    if not (folder / "settings.json").exists():
+        raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train")
     file = folder / "settings.json"
-    try:
-        found = reading.parsed(reading.content(file))
-    except (FileNotFoundError, NotADirectoryError):
-        raise AlikitError(f"{folder} is no run folder (it has no settings.json): make one with alikit train") from None
-    except OSError as error:
-        raise AlikitError(f"cannot read {file} ({error.strerror}): put it right, or train again") from None
-    except ValueError:
-        raise AlikitError(f"{file} is damaged: put it right, or train again into a new folder") from None
-    return checked(file, found)
+    with reading.boundary(file, "put it right, or train again into a new folder"):
+        return checked(file, reading.parsed(reading.content(file)))
 
 
 def _no_link(file: str, flags: int) -> int:
@@ -199,32 +194,29 @@ def log(folder: Path, line: dict) -> None:
 def metrics(folder: Path) -> list[dict]:
     """The metrics log of a run folder, one dict a line; a last line that was cut off is left out."""
     file, found = folder / "metrics.jsonl", []
-    try:
-        for number, text in enumerate(reading.lines(file) if file.exists() else (), 1):
+    if not file.exists():
+        return found
+    with reading.boundary(file, "move it elsewhere"):
+        for number, text in enumerate(reading.lines(file), 1):
             try:
                 line = reading.parsed(text, nan=True)  # of an encoder that gives none
             except ValueError:
                 line = None
                 if not text.endswith(b"\n"):  # so a killed process leaves it, and only so
-                    return found
+                    break
             if not _is_report(line):
                 raise AlikitError(f"{file} is damaged in line {number}: mend or remove that line")
             found.append(line)
-    except OSError as error:
-        raise AlikitError(f"cannot read {file} ({error.strerror}): move it elsewhere") from None
     return found
 
 
 def _is_report(line: object) -> bool:
-    """Whether a line of the log is one: numbers by name, or null for those that could not be had, and the step."""
-    return (
-        isinstance(line, dict)
-        and type(line.get("step")) is int
-        and 0 <= line["step"] <= MOST_STEPS
-        and all(value is None or type(value) in (int, float) for value in line.values())
-        and type(line.get("seconds", 0)) in (int, float)
-        and 0 <= line.get("seconds", 0) <= MOST_SECONDS
-    )
+    """Whether a line of the log is one: numbers by name, or null for those that could not be had; and the step."""
+    if not isinstance(line, dict) or not all(value is None or type(value) in (int, float) for value in line.values()):
+        return False
+    seconds = line.get("seconds", 0)
+    known = type(line.get("step")) is int and 0 <= line["step"] <= MOST_STEPS
+    return known and seconds is not None and 0 <= seconds <= MOST_SECONDS
 
 
 def rewind_log(folder: Path, step: int) -> None:
@@ -282,34 +274,27 @@ def tidy(folder: Path) -> None:
 def checkpoint(folder: Path) -> dict:
     """The saved `Trainer.state()`; only tensors and plain values are accepted from the file."""
     file = folder / "checkpoint.pt"
-    try:
+    if not file.exists():
+        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
+    with reading.boundary(file, "train again; what needs only the weights goes on without it"):
         state = storage.read_archive(file)
+        number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
+        if number != OF_CHECKPOINTS:
+            known = settings(folder)
+            formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
         if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
             raise ValueError("no step")
-        state = {"average": None, "random_cuda": [], **state} | {name: state[name] for name in ("model", "random")}
-    except FileNotFoundError:
-        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder") from None
-    except OSError as error:
-        raise AlikitError(f"cannot read {file} ({error.strerror}): put it right, or train again") from None
-    except Exception:  # a damaged file can make the unpickler raise nearly anything
-        raise AlikitError(
-            f"{file} is damaged or no checkpoint: train again; what needs only the weights goes on without it"
-        ) from None
-    number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
-    if number != OF_CHECKPOINTS:
-        known = settings(folder)
-        formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
-    return state
+    # What earlier versions had not yet.
+    return {"average": None, "random_cuda": [], "bf16": False, **state}
 
 
 def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
-    """Puts the trainer where the run was when the checkpoint was written. AlikitError, and the trainer is as it was,
-    where that is of another run, or holds what no run's can."""
+    """Puts the trainer where the run was when the checkpoint was written."""
     try:
         trainer.resume(state)
-    except AlikitError as error:
+    except (ValueError, LookupError, RuntimeError, TypeError, AttributeError):
         raise AlikitError(
-            f"the checkpoint in {folder} is not of this run: {error}; train again into a new folder"
+            f"the checkpoint in {folder} is damaged or not of this run: train again into a new folder"
         ) from None
 
 

@@ -85,8 +85,8 @@ def checked(file: Path, found: object) -> dict:
     formats.check(file, number, FORMAT, wrote(known), formats.again(known))
     if known["recipe"] not in RECIPES:
         raise AlikitError(
-            f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first, use the version "
-            f"of alikit that has it, or train again with one of alikit recipes"
+            f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first, use the "
+            f"version of alikit that has it, or train again with one of alikit recipes"
         )
     try:
         return {**known, **validated(known).config()}
