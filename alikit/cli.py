@@ -140,7 +140,9 @@ def train(
 ) -> None:
     """Train a recipe into a new run folder."""
     changes = dict(map(_setting, settings or ()))
-    changes |= {name: value for name, value in {"batch_size": batch, "lr": lr, "labels": labels}.items() if value}
+    changes |= {
+        name: value for name, value in {"batch_size": batch, "lr": lr, "labels": labels}.items() if value is not None
+    }
     changes |= {"bf16": False, "fast": False} if float32 else {}
     row, out = running.changed(recipe, changes), out or Path("runs") / f"{recipe}-seed{seed}"
     runs.check_new(out)
