@@ -82,15 +82,12 @@ class LatentSpace:
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other."""
-        try:
-            x = torch.as_tensor(x, dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError):
-            x = torch.zeros(())
+        x = torch.as_tensor(x, dtype=torch.float32)
         x = x[None] if x.ndim == len(self.x_shape) else x
         if tuple(x.shape) != (1, *self.x_shape):
             shape = " x ".join(map(str, self.x_shape))
-            raise AlikitError(f"this run takes one picture, a tensor of {shape} (channels, height, width)")
-        if not (x.min() >= 0 and x.max() <= 1):  # also false for NaN
+            raise AlikitError(f"this run takes one picture of {shape} (channels, height, width)")
+        if not (x.min() >= 0 and x.max() <= 1):  # NaN is neither
             raise AlikitError("pixels go from 0 to 1 here: divide those from 0 to 255 by 255")
         return self.model.encode(x, sample=False)[0]
 
@@ -101,10 +98,7 @@ class LatentSpace:
 
 def one_code(z: Tensor, z_dim: int) -> Tensor:
     """A copy of z as one code (Z,) on the CPU. AlikitError unless it holds z_dim finite numbers."""
-    try:
-        z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten().clone()
-    except (TypeError, ValueError, RuntimeError):
-        z = torch.zeros(0)
+    z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten().clone()
     if len(z) != z_dim or not z.isfinite().all():
-        raise AlikitError(f"a code of this model is a tensor of {z_dim} finite numbers: give it one")
+        raise AlikitError(f"a code of this model is a tensor of {z_dim} finite numbers")
     return z

@@ -1,14 +1,12 @@
 """The panel between two pictures: one slider from code to code."""
 
-import ipywidgets
 import PIL.Image
 import torch
-from ipywidgets import BoundedIntText, HBox, IntSlider, ToggleButtons, VBox
+from ipywidgets import BoundedIntText, HBox, IntSlider, ToggleButtons, VBox, Widget
 from torch import Tensor
 
-from ..figures import strips
 from ..models import mix
-from .panel import BIG, BLANK, SMALL, Panel, draw, frame, zoom
+from .panel import BIG, SMALL, Panel, draw, frame, sheet
 
 STOPS, EVERY = 101, 12  # places of the slider; the strip shows every twelfth
 
@@ -16,16 +14,14 @@ STOPS, EVERY = 101, 12  # places of the slider; the strip shows every twelfth
 class Between(Panel):
     """The way from one held-out code to another, both chosen by number; straight or `spherical`, see `mix`."""
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.picture, self.strip = frame(BIG), frame(SMALL)
-        self.from_, self.to = (
-            BoundedIntText(n, min=0, max=n + 1, description=name, layout={"width": "160px"})
-            for n, name in enumerate(("from", "to"))
-        )
+        narrow = {"width": "160px"}
+        self.from_ = BoundedIntText(0, min=0, max=1, description="from", layout=narrow)
+        self.to = BoundedIntText(1, min=0, max=2, description="to", layout=narrow)
         self.way = ToggleButtons(options=["linear", "spherical"], style={"button_width": "90px"})
         self.place = IntSlider(50, min=0, max=STOPS - 1, description="on the way")
-        self.answer(self.show, self.from_, self.to, self.way)
-        self.answer(self._show_place, self.place)
+        self.answer(self.show, self.from_, self.to, self.way, self.place)
         controls = VBox([HBox([self.from_, self.to]), self.way, self.place])
         return [HBox([self.picture, controls]), self.strip]
 
@@ -35,20 +31,16 @@ class Between(Panel):
         self.show()
 
     def show(self) -> None:
-        """Draws the whole way as a strip, and the place on it."""
-        draw(self.strip, self.space.model.decode(self._path(self.way.value)[::EVERY]), SMALL)
-        self._show_place()
-
-    def _show_place(self) -> None:
-        z = self._path(self.way.value)[self.place.value]
-        draw(self.picture, self.space.model.decode(z[None]), BIG)
+        """Draws the place on the way, and the whole way as a strip."""
+        path = self._path(self.way.value)
+        x = self.space.model.decode(torch.cat([path[self.place.value][None], path[::EVERY]]))
+        draw(self.picture, x[:1], BIG)
+        draw(self.strip, x[1:], SMALL)
 
     def sheet(self) -> PIL.Image.Image:
         """Both ways as one picture. Blank where no run is open."""
-        if self._space is None:
-            return BLANK
-        rows = {way: self.space.model.decode(self._path(way)[::EVERY]) for way in self.way.options}
-        return strips(rows, zoom=zoom(rows["linear"], SMALL))
+        ways = self.way.options if self._space else ()
+        return sheet({way: self.space.model.decode(self._path(way)[::EVERY]) for way in ways})
 
     def _path(self, way: str) -> Tensor:
         """(STOPS, Z)."""

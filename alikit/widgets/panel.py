@@ -9,18 +9,17 @@ from pathlib import Path
 import ipywidgets
 import PIL.Image
 import torch
-from ipywidgets import HTML, Button, Dropdown, HBox, VBox
+from ipywidgets import HTML, Button, Dropdown, HBox, VBox, Widget
 from torch import Tensor
 
 from .. import runs
 from ..errors import AlikitError
-from ..figures import grid
+from ..figures import grid, strips
 from ..latent import LatentSpace
 from ..recipes import RECIPES
 from ..runs.records import Recorded, recorded
 
-BIG, SMALL = 256, 64  # pixels a side, of the large picture and of one in a strip, about
-BLANK = PIL.Image.new("RGB", (SMALL, SMALL), "white")
+BIG, SMALL = 256, 64  # pixels a side, about: of the large picture, and of one in a strip
 
 
 class Answering:
@@ -29,7 +28,7 @@ class Answering:
     message: HTML
     _quiet = False
 
-    def answer(self, act: Callable[[], None], *controls: ipywidgets.Widget) -> None:
+    def answer(self, act: Callable[[], None], *controls: Widget) -> None:
         """Calls act() when a person clicks one of the buttons or changes the value of one of the other controls."""
 
         def answered(_) -> None:
@@ -38,21 +37,16 @@ class Answering:
                     act()
 
         for control in controls:
-            if isinstance(control, Button):
-                control.on_click(answered)
-            else:
-                control.observe(answered, "value")
+            control.on_click(answered) if isinstance(control, Button) else control.observe(answered, "value")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Turns an error into the panel's message. Nobody would see it otherwise, in the callback of a widget."""
+        """Turns an error into the panel's message. In the callback of a widget nobody would see it otherwise."""
         self.say("")
         try:
             yield
-        except AlikitError as error:
-            self.say(str(error))
         except Exception as error:
-            self.say(f"{type(error).__name__}: {error}")
+            self.say(str(error) if isinstance(error, AlikitError) else f"{type(error).__name__}: {error}")
 
     def say(self, what: str) -> None:
         """Shows a message; "" removes it."""
@@ -60,16 +54,16 @@ class Answering:
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
-        """Inside, the panel may move its own controls without answering them."""
-        before, self._quiet = self._quiet, True
+        """Inside, the panel moves its own controls without answering them."""
+        self._quiet = True
         try:
             yield
         finally:
-            self._quiet = before
+            self._quiet = False
 
 
 class Panel(Answering, VBox):
-    """A drop-down of runs and a line for messages; below them what a panel adds in `build` and fills in `opened`.
+    """A drop-down of runs and a line for messages. A panel adds its controls in `build`, and shows a run in `opened`.
 
     results  folder of recorded runs. All are offered, also damaged ones, but not conditional ones: see `Switches`
     models   further runs by name, as `alikit.runs.records.described` makes them; they come first
@@ -79,14 +73,11 @@ class Panel(Answering, VBox):
     """
 
     def __init__(
-        self,
-        results: str | Path | None = None,
-        models: Mapping[str, Recorded] | None = None,
-        first: str | None = None,
+        self, results: str | Path | None = None, models: Mapping[str, Recorded] | None = None, first: str | None = None
     ):
-        folders = [file.parent for file in sorted(Path(results).glob("*/settings.json"))] if results else []
-        found = {folder.name: folder for folder in folders if not _is_conditional(folder)}
-        self._runs: dict[str, Recorded | Path] = {**(models or {}), **found, **(models or {})}
+        folders = sorted(file.parent for file in Path(results).glob("*/settings.json")) if results else []
+        recorded_runs = {folder.name: folder for folder in folders if not _is_conditional(folder)}
+        self._runs: dict[str, Recorded | Path] = {**(models or {}), **recorded_runs, **(models or {})}
         self._space: LatentSpace | None = None
         self._name: str | None = None  # of the run that is open
         self.run = Dropdown(options=list(self._runs), value=None, description="run")
@@ -102,14 +93,6 @@ class Panel(Answering, VBox):
             self.say(f"{where}: give models by name, or the folder of runs made with alikit train and alikit record")
         elif first not in (None, *self._runs):
             self.say(f"no run called {first}: there are {', '.join(self._runs)}")
-
-    def build(self) -> list[ipywidgets.Widget]:
-        """The panel's own controls, made once."""
-        raise NotImplementedError
-
-    def opened(self) -> None:
-        """Sets the controls to the run just opened and shows it."""
-        raise NotImplementedError
 
     @property
     def space(self) -> LatentSpace:
@@ -149,13 +132,16 @@ def frame(side: int) -> ipywidgets.Image:
 def draw(place: ipywidgets.Image, x: Tensor, side: int) -> None:
     """Shows a row of pictures (N, C, H, W) in [0, 1] in their place, each about `side` pixels wide."""
     data = io.BytesIO()
-    grid(x, len(x), zoom(x, side)).save(data, "png", compress_level=1)  # quick, as each move of a slider sends one
+    sheet = grid(x, len(x), max(1, side // x.shape[-1]))
+    sheet.save(data, "png", compress_level=1)  # quick, as each move of a slider sends one
     place.value = data.getvalue()
 
 
-def zoom(x: Tensor, side: int) -> int:
-    """The factor that makes pictures (..., W) about `side` pixels wide."""
-    return max(1, side // x.shape[-1])
+def sheet(rows: Mapping[str, Tensor], columns: list[str] = ()) -> PIL.Image.Image:
+    """`strips` with pictures of the size of those in a panel's strip; blank without rows."""
+    if not rows:
+        return PIL.Image.new("RGB", (SMALL, SMALL), "white")
+    return strips(rows, columns, max(1, SMALL // next(iter(rows.values())).shape[-1]))
 
 
 def fixed(width: str) -> dict[str, str]:
@@ -164,5 +150,5 @@ def fixed(width: str) -> dict[str, str]:
 
 
 def same_noise(seed: int, n: int) -> Tensor:
-    """n numbers from the prior by this seed; torch's own generator is left alone."""
+    """n numbers from the prior by this seed. Torch's own generator is left alone."""
     return torch.randn(n, generator=torch.Generator().manual_seed(seed))

@@ -2,19 +2,16 @@
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import torch
 from ipycanvas import Canvas, hold_canvas
-from ipywidgets import BoundedIntText, Button, ColorPicker, FileUpload, HBox, VBox
+from ipywidgets import BoundedIntText, Button, ColorPicker, FileUpload, HBox, VBox, Widget
 from PIL import ImageColor
 from torch import Tensor
 
 from ..data.images import decode, square
 from ..errors import AlikitError
-from ..runs.records import Recorded
 from .panel import BIG, draw, frame
 from .sliders import Sliders
 
@@ -28,17 +25,11 @@ class Pencil(Sliders):
               shown. For other runs their code is decoded instead
     """
 
-    def __init__(
-        self,
-        results: str | Path | None = None,
-        models: Mapping[str, Recorded] | None = None,
-        first: str | None = None,
-        pictures: Mapping[str, Tensor] | None = None,
-    ):
+    def __init__(self, results=None, models=None, first=None, pictures: Mapping[str, Tensor] | None = None):
         self._pictures = dict(pictures or {})
         super().__init__(results, models, first)
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.canvas = Canvas(width=BIG, height=BIG, layout={"width": f"{BIG}px", "height": f"{BIG}px"})
         self.canvas.on_mouse_down(self._press)
         self.canvas.on_mouse_move(self._drag)
@@ -61,9 +52,6 @@ class Pencil(Sliders):
         with self.quietly():
             self.number.max = len(self.space.codes) - 1
         super().opened()
-
-    def begin(self) -> None:
-        """Shows an empty pad and the code of the held-out picture that is chosen."""
         self._wipe()
         self._pick()
 

@@ -2,22 +2,20 @@
 
 from functools import partial
 
-import ipywidgets
 import PIL.Image
 import torch
-from ipywidgets import HTML, BoundedIntText, Button, Dropdown, FloatSlider, HBox, VBox
+from ipywidgets import HTML, BoundedIntText, Button, Dropdown, FloatSlider, HBox, VBox, Widget
 from torch import Tensor
 
-from ..figures import strips
 from ..latent import Direction, one_code
-from .panel import BIG, BLANK, SMALL, Panel, draw, fixed, frame, same_noise, zoom
+from .panel import BIG, SMALL, Panel, draw, fixed, frame, same_noise, sheet
 
 AXES, MEANINGS, NEIGHBOURS = 8, 3, 8
 # What can be seen at a glance comes first, where a run has it.
 PREFERRED = ("Smiling", "Eyeglasses", "Male", "ink, brightness", "position, right", "paper, brightness")
 # A browser rounds what it is sent to a whole step and sends that back, as if a person had moved the slider. So it is
 # sent whole steps only, of a size that binary numbers hold exactly.
-STEP, REACH = 0.125, 4.0  # standard deviations, as is how far a slider goes to either side
+STEP, REACH = 0.125, 4.0  # in standard deviations; how far a slider goes to either side
 NAME, SLIDER = "150px", "220px"  # widths
 
 
@@ -32,7 +30,7 @@ class Sliders(Panel):
     z: Tensor  # (Z,), the code that is shown
     _start: Tensor | None = None  # the code that reset shows
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.picture, self.strip = frame(BIG), frame(SMALL)
         span = {"min": -REACH, "max": REACH, "step": STEP, "readout_format": ".1f"}
         named = {"layout": fixed(f"calc({NAME} + {SLIDER} + 4px)"), "style": {"description_width": NAME}}
@@ -40,7 +38,8 @@ class Sliders(Panel):
         self.turns = [FloatSlider(layout=fixed(SLIDER), **span) for _ in range(MEANINGS)]
         self.meanings = [Dropdown(layout=fixed(NAME)) for _ in range(MEANINGS)]
         self.qualities = [HTML() for _ in range(MEANINGS)]
-        self.truncation = FloatSlider(1.0, min=0, max=1.5, step=STEP, description="truncation", layout=fixed("240px"))
+        look = {"description": "truncation", "layout": fixed("240px")}
+        self.truncation = FloatSlider(1.0, min=0, max=1.5, step=STEP, **look)
         self.seed = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("160px"))
         self.another = Button(description="another z", icon="random", layout=fixed("110px"))
         self.reset = Button(description="reset", icon="undo", layout=fixed("80px"))
@@ -51,16 +50,13 @@ class Sliders(Panel):
         self.answer(self._next, self.another)
         self.answer(self._back, self.reset)
         self._rows = [HBox(row) for row in zip(self.meanings, self.turns, self.qualities, strict=True)]
-        left = [self.picture, HBox([self.seed, self.another]), HBox([self.truncation, self.reset])]
-        return [
-            HBox([VBox(left), VBox([*self.axes, *self._rows])]),
-            HTML("the nearest held-out codes, decoded"),
-            self.strip,
-        ]
+        left = VBox([self.picture, HBox([self.seed, self.another]), HBox([self.truncation, self.reset])])
+        below = HTML("the nearest held-out codes, decoded")
+        return [HBox([left, VBox([*self.axes, *self._rows])]), below, self.strip]
 
     def opened(self) -> None:
-        last = len(PREFERRED)
-        names = sorted(self.space.meanings, key=lambda name: PREFERRED.index(name) if name in PREFERRED else last)
+        order = {name: number for number, name in enumerate(PREFERRED)}
+        names = sorted(self.space.meanings, key=lambda name: order.get(name, len(order)))
         with self.quietly():
             for number, (meaning, row) in enumerate(zip(self.meanings, self._rows, strict=True)):
                 meaning.options = names
@@ -69,10 +65,6 @@ class Sliders(Panel):
             self.truncation.value = 1.0
         for number, slider in enumerate(self.axes):
             slider.layout.display = None if number < len(self.space.axes) else "none"
-        self.begin()
-
-    def begin(self) -> None:
-        """Shows the code that a run begins with."""
         self._draw()
 
     def start(self, z: Tensor) -> None:
@@ -99,24 +91,18 @@ class Sliders(Panel):
 
     def directions(self) -> dict[FloatSlider, Direction]:
         """What each slider turns."""
-        meanings = [self.space.meanings.get(meaning.value) for meaning in self.meanings]
-        pairs = zip(
-            (*self.axes[: len(self.space.axes)], *self.turns), (*self.space.axes[:AXES], *meanings), strict=True
-        )
-        return {slider: direction for slider, direction in pairs if direction}
+        found = dict(zip(self.axes, self.space.axes, strict=False))
+        turns = zip(self.turns, self.meanings, strict=True)
+        return found | {slider: self.space.meanings[meaning.value] for slider, meaning in turns if meaning.value}
 
     def sheet(self, columns: int = 7) -> PIL.Image.Image:
-        """What the sliders do, as one picture: in each row one slider turns z from -3 to 3 standard deviations. Blank
-        where no run is open."""
-        if self._space is None:
-            return BLANK
-        values = torch.linspace(-3, 3, columns)
+        """A row for each slider, which turns z from -3 to 3 standard deviations. Blank where no run is open."""
+        values, rows = torch.linspace(-3, 3, columns), {}
         names = dict(zip(self.turns, (meaning.value for meaning in self.meanings), strict=True))
-        rows = {
-            names.get(slider, slider.description): self.space.model.decode(direction.turned(self.z, values))
-            for slider, direction in self.directions().items()
-        }
-        return strips(rows, [f"{value:+g}" for value in values.tolist()], zoom(next(iter(rows.values())), SMALL))
+        for slider, direction in self.directions().items() if self._space else ():
+            name = names.get(slider, slider.description)
+            rows[name] = self.space.model.decode(direction.turned(self.z, values))
+        return sheet(rows, [f"{value:+g}" for value in values.tolist()])
 
     def _move(self, slider: FloatSlider) -> None:
         self.z = self.directions()[slider].turned(self.z, torch.tensor(slider.value))

@@ -4,18 +4,16 @@ import html
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import ipywidgets
 import PIL.Image
 import torch
-from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox, Widget
 from torch import Tensor
 
 from ..data.conditions import switched
 from ..errors import AlikitError
-from ..figures import strips
 from ..latent import one_code
 from ..models import Game
-from .panel import BIG, SMALL, Answering, draw, fixed, frame, same_noise, zoom
+from .panel import BIG, SMALL, Answering, draw, fixed, frame, same_noise, sheet
 
 CARD = "156px"  # the width of a switch: room for a tick and Mouth Slightly Open
 GIVEN = "as given"  # the name, among the starts, of the y that a panel is made with
@@ -32,9 +30,9 @@ class Switches(Answering, HBox):
     ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
             every move, too many for a large model without a GPU
 
-    Switching a hair colour on switches the others off, see `switched`. `y` and `z` can be set; `seed` is None for a z
-    that was given. AlikitError for a model that is not conditional, and for names, y and z that do not fit it. What
-    goes wrong later is said in the panel, in one line.
+    Switching a hair colour on switches the others off, see `switched`. `y` (A,) uint8, `z` (Z,) and `seed` are what is
+    shown, `seed` None for a z that was given; after setting one, call `show`. AlikitError for a model that is not
+    conditional, and for names, y and z that do not fit it. What goes wrong later is said in the panel, in one line.
     """
 
     def __init__(
@@ -49,28 +47,29 @@ class Switches(Answering, HBox):
         if not model.attributes:
             raise AlikitError("this model is not conditional, so there is nothing to switch: train one that is")
         if len(names) != model.attributes:
-            have = f"{len(names)} names for a model of {model.attributes} attributes"
-            raise AlikitError(f"{have}: give the classes of its data")
-        self.model, self.names = model, tuple(names)
-        self._starts = {GIVEN: self._checked(y)} | {n: self._checked(of, f"{n}: ") for n, of in (starts or {}).items()}
-        self._y, self._given = self._starts[GIVEN], None if z is None else one_code(z, model.z_dim)
+            many = f"{len(names)} names for a model of {model.attributes} attributes"
+            raise AlikitError(f"{many}: give the classes of its data")
+        self.model, self.names, self._starts = model, tuple(names), {}
+        for name, start in {GIVEN: y, **(starts or {})}.items():
+            start = torch.as_tensor(start).detach().cpu().flatten()
+            if len(start) != model.attributes or not ((start == 0) | (start == 1)).all():
+                raise AlikitError(f"y {name} is not {model.attributes} numbers, 0 for off and 1 for on")
+            self._starts[name] = start.to(torch.uint8, copy=True)
+        self.y, self._given = self._starts[GIVEN], None if z is None else one_code(z, model.z_dim)
         super().__init__(self._build(ahead))
         self._draw() if z is None else self._take()
 
-    def _build(self, ahead: bool) -> list[ipywidgets.Widget]:
-        narrow = {"description_width": "40px"}
-        self.picture, self.words = frame(BIG), HTML(layout={"width": f"{BIG}px"})
-        self.message = HTML(layout={"width": f"{BIG}px", "min_height": "32px"})
-        self.start = Dropdown(options=list(self._starts), description="start", style=narrow, layout=fixed(f"{BIG}px"))
+    def _build(self, ahead: bool) -> list[Widget]:
+        narrow, side = {"description_width": "40px"}, f"{BIG}px"
+        self.picture, self.words = frame(BIG), HTML(layout={"width": side})
+        self.message = HTML(layout={"width": side, "min_height": "32px"})
+        self.start = Dropdown(options=list(self._starts), description="start", style=narrow, layout=fixed(side))
         self.start.layout.display = None if len(self._starts) > 1 else "none"
         self.number = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("120px"), style=narrow)
         self.another = Button(description="new z", icon="random", layout=fixed("128px"))
-        self.back = Button(
-            description="back", icon="undo", tooltip="the switches as they were at the start", layout=fixed("120px")
-        )
-        self.given = Button(
-            description="z as given", icon="image", tooltip="the code that was given", layout=fixed("128px")
-        )
+        self.back = Button(description="back", icon="undo", layout=fixed("120px"))
+        self.given = Button(description="z as given", icon="image", layout=fixed("128px"))
+        self.back.tooltip, self.given.tooltip = "the switches as they were at the start", "the code that was given"
         self.ahead = Checkbox(ahead, description="what each switch would do", indent=False, layout=fixed("auto"))
         look = fixed(CARD) | {"padding": "0 4px"}
         self.switches = [ToggleButton(tooltip=name, layout=look) for name in self.names]
@@ -94,41 +93,22 @@ class Switches(Answering, HBox):
             VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
         ]
 
-    @property
-    def y(self) -> Tensor:
-        """(A,) uint8."""
-        return self._y
-
-    @y.setter
-    def y(self, y: Tensor) -> None:
-        self._y = self._checked(y)
-        self.show()
-
-    @property
-    def z(self) -> Tensor:
-        """(Z,)."""
-        return self._z
-
-    @z.setter
-    def z(self, z: Tensor) -> None:
-        self._given = one_code(z, self.model.z_dim)
-        self._take()
-
     def show(self) -> None:
         """Draws the picture and, in the same pass, what each switch would make of it, and sets the switches to y."""
-        x = self._decode([self._y, *(self._with(a, not on) for a, on in enumerate(self._y) if self.ahead.value)])
+        ahead = [self._with(a, not on) for a, on in enumerate(self.y)] if self.ahead.value else []
+        x = self._decode([self.y, *ahead])
         if x.ndim != 4:
             raise AlikitError("the examples of this model are points, and panels show pictures")
         draw(self.picture, x[:1], BIG)
-        for preview, would_be in zip(self.previews, x[1:], strict=False):
-            draw(preview, would_be[None], SMALL)
-        on = ", ".join(_in_words(name) for name, value in zip(self.names, self._y, strict=True) if value)
+        for preview, picture in zip(self.previews, x[1:, None], strict=False):
+            draw(preview, picture, SMALL)
+        on = ", ".join(_in_words(name) for name, value in zip(self.names, self.y, strict=True) if value)
         origin = "z as given" if self.seed is None else f"z of seed {self.seed}"
-        what = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
-        self.words.value = f'<div style="line-height:1.4">{what}</div>'
+        words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
+        self.words.value = f'<div style="line-height:1.4">{words}</div>'
         self.given.layout.display = None if self._given is not None else "none"
         with self.quietly():
-            for name, value, switch, preview in zip(self.names, self._y, self.switches, self.previews, strict=True):
+            for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
                 switch.value = bool(value)
                 switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
                 switch.button_style = "primary" if value else ""
@@ -137,27 +117,25 @@ class Switches(Answering, HBox):
     def sheet(self) -> PIL.Image.Image:
         """What the switches do, as one picture: for each attribute z with it off and on, all else as it is shown."""
         x = self._decode([self._with(column, on) for column in range(len(self.names)) for on in (False, True)])
-        rows = dict(zip(map(_in_words, self.names), x.split(2), strict=True))
-        return strips(rows, ["off", "on"], zoom(x, SMALL))
+        return sheet(dict(zip(map(_in_words, self.names), x.split(2), strict=True)), ["off", "on"])
 
     def _decode(self, ys: list[Tensor]) -> Tensor:
-        return self.model.decode(self._z.expand(len(ys), -1), y=torch.stack(ys))
+        return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
 
     def _with(self, column: int, on: bool) -> Tensor:
-        return switched(self._y, [("" if on else "-") + self.names[column]], self.names)
+        return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
 
     def _switch(self, column: int) -> None:
-        self._y = self._with(column, self.switches[column].value)
+        self.y = self._with(column, self.switches[column].value)
         self.show()
 
     def _back(self) -> None:
-        self._y = self._starts[self.start.value]
+        self.y = self._starts[self.start.value]
         self.show()
 
     def _draw(self) -> None:
         """z from the prior, by the seed that stands in the panel."""
-        self.seed: int | None = self.number.value
-        self._z = same_noise(self.seed, self.model.z_dim)
+        self.z, self.seed = same_noise(self.number.value, self.model.z_dim), self.number.value
         self.show()
 
     def _next(self) -> None:
@@ -167,18 +145,8 @@ class Switches(Answering, HBox):
         self._draw()
 
     def _take(self) -> None:
-        self._z, self.seed = self._given, None
+        self.z, self.seed = self._given, None
         self.show()
-
-    def _checked(self, y: Tensor, whose: str = "") -> Tensor:
-        """A copy of y as (A,) uint8."""
-        try:
-            y = torch.as_tensor(y).detach().cpu().flatten()
-        except (TypeError, ValueError, RuntimeError):
-            y = torch.zeros(0)
-        if len(y) != self.model.attributes or not ((y == 0) | (y == 1)).all():
-            raise AlikitError(f"{whose}y is a tensor of {self.model.attributes} numbers, 0 for off and 1 for on")
-        return y.to(torch.uint8, copy=True)
 
 
 def _in_words(name: str) -> str:
