@@ -8,6 +8,7 @@ import PIL.Image
 import torch
 from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox, Widget
 from torch import Tensor
+from traitlets import Any, validate
 
 from ..data.conditions import switched
 from ..errors import AlikitError
@@ -30,10 +31,13 @@ class Switches(Answering, HBox):
     ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
             every move, too many for a large model without a GPU
 
-    Switching a hair colour on switches the others off, see `switched`. `y` (A,) uint8, `z` (Z,) and `seed` are what is
-    shown, `seed` None for a z that was given; after setting one, call `show`. AlikitError for a model that is not
-    conditional, and for names, y and z that do not fit it. What goes wrong later is said in the panel, in one line.
+    Switching a hair colour on switches the others off, see `switched`. `y` and `z` are what is shown, and can be set.
+    AlikitError for a model that is not conditional, and for names, y and z that do not fit it. What goes wrong when a
+    control is moved is said in the panel, in one line.
     """
+
+    y = Any()  # (A,) uint8
+    z = Any()  # (Z,)
 
     def __init__(
         self,
@@ -49,15 +53,12 @@ class Switches(Answering, HBox):
         if len(names) != model.attributes:
             many = f"{len(names)} names for a model of {model.attributes} attributes"
             raise AlikitError(f"{many}: give the classes of its data")
-        self.model, self.names, self._starts = model, tuple(names), {}
-        for name, start in {GIVEN: y, **(starts or {})}.items():
-            start = torch.as_tensor(start).detach().cpu().flatten()
-            if len(start) != model.attributes or not ((start == 0) | (start == 1)).all():
-                raise AlikitError(f"y {name} is not {model.attributes} numbers, 0 for off and 1 for on")
-            self._starts[name] = start.to(torch.uint8, copy=True)
-        self.y, self._given = self._starts[GIVEN], None if z is None else one_code(z, model.z_dim)
+        self.model, self.names, self._given = model, tuple(names), None
+        self._starts = {name: self._one_y(start, name) for name, start in {GIVEN: y, **(starts or {})}.items()}
         super().__init__(self._build(ahead))
-        self._draw() if z is None else self._take()
+        self.y = y
+        self.observe(lambda _: self.show(), ["y", "z"])
+        self.z = same_noise(0, model.z_dim) if z is None else z
 
     def _build(self, ahead: bool) -> list[Widget]:
         narrow, side = {"description_width": "40px"}, f"{BIG}px"
@@ -93,6 +94,27 @@ class Switches(Answering, HBox):
             VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
         ]
 
+    @validate("y")
+    def _valid_y(self, proposal) -> Tensor:
+        return self._one_y(proposal.value, "to show")
+
+    def _one_y(self, y: Tensor, name: str) -> Tensor:
+        """A copy of y as (A,) uint8."""
+        y = torch.as_tensor(y).detach().cpu().flatten()
+        if len(y) != self.model.attributes or not ((y == 0) | (y == 1)).all():
+            raise AlikitError(f"the y {name} is not {self.model.attributes} numbers, 0 for off and 1 for on")
+        return y.to(torch.uint8, copy=True)
+
+    @validate("z")
+    def _valid_z(self, proposal) -> Tensor:
+        return one_code(proposal.value, self.model.z_dim)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed in the panel, if z was drawn by it; None for a z that was given."""
+        drawn = torch.equal(self.z, same_noise(self.number.value, len(self.z)))
+        return self.number.value if drawn else None
+
     def show(self) -> None:
         """Draws the picture and, in the same pass, what each switch would make of it, and sets the switches to y."""
         ahead = [self._with(a, not on) for a, on in enumerate(self.y)] if self.ahead.value else []
@@ -103,6 +125,8 @@ class Switches(Answering, HBox):
         for preview, picture in zip(self.previews, x[1:, None], strict=False):
             draw(preview, picture, SMALL)
         on = ", ".join(_in_words(name) for name, value in zip(self.names, self.y, strict=True) if value)
+        if self.seed is None:
+            self._given = self.z
         origin = "z as given" if self.seed is None else f"z of seed {self.seed}"
         words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
         self.words.value = f'<div style="line-height:1.4">{words}</div>'
@@ -127,26 +151,21 @@ class Switches(Answering, HBox):
 
     def _switch(self, column: int) -> None:
         self.y = self._with(column, self.switches[column].value)
-        self.show()
 
     def _back(self) -> None:
         self.y = self._starts[self.start.value]
-        self.show()
 
     def _draw(self) -> None:
-        """z from the prior, by the seed that stands in the panel."""
-        self.z, self.seed = same_noise(self.number.value, self.model.z_dim), self.number.value
-        self.show()
+        self.z = same_noise(self.number.value, len(self.z))
 
     def _next(self) -> None:
-        if self.seed is not None:  # for a z that was given, the seed in the panel has not been drawn yet
+        if self.seed is not None:  # else the seed in the panel has not been drawn yet
             with self.quietly():
                 self.number.value = (self.seed + 1) % (self.number.max + 1)
         self._draw()
 
     def _take(self) -> None:
-        self.z, self.seed = self._given, None
-        self.show()
+        self.z = self._given
 
 
 def _in_words(name: str) -> str:
