@@ -77,8 +77,8 @@ class LatentSpace:
                 quality = "all: {probe_accuracy:.1%} right, guessing {probe_baseline:.1%}"
             for name, weight in zip(metrics["probe_names"], weights, strict=True):
                 yield name, self._direction(weight, quality.format(**(attributes[name] if attributes else metrics)))
-        for (name, r2), weight in zip(metrics.get("factor_r2", {}).items(), codes.get("factor_weight", ()), strict=True):
-            yield name, self._direction(weight, f"R² {r2:.2f}")
+        for name, weight in zip(metrics.get("factor_r2", {}), codes.get("factor_weight", ()), strict=True):
+            yield name, self._direction(weight, f"R² {metrics['factor_r2'][name]:.2f}")
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other."""

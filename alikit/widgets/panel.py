@@ -2,7 +2,7 @@
 
 import html
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,10 @@ class Answering:
                     act()
 
         for control in controls:
-            control.on_click(answered) if isinstance(control, Button) else control.observe(answered, "value")
+            if isinstance(control, Button):
+                control.on_click(answered)
+            else:
+                control.observe(answered, "value")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -137,7 +140,7 @@ def draw(place: ipywidgets.Image, x: Tensor, side: int) -> None:
     place.value = data.getvalue()
 
 
-def sheet(rows: Mapping[str, Tensor], columns: list[str] = ()) -> PIL.Image.Image:
+def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> PIL.Image.Image:
     """`strips` with pictures of the size of those in a panel's strip; blank without rows."""
     if not rows:
         return PIL.Image.new("RGB", (SMALL, SMALL), "white")

@@ -27,13 +27,12 @@ class Switches(Answering, HBox):
     names   of the attributes, in the order of y: the `classes` of the data
     y       (A,) of 0 and 1, what is on at first, and again after "back"
     z       (Z,), the code to begin with, for example of an encoded picture; by default the prior's by seed 0
-    starts  further y by name, to choose from
+    starts  further y by name, to choose from; one that does not fit is a message in the panel when it is chosen
     ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
             every move, too many for a large model without a GPU
 
     Switching a hair colour on switches the others off, see `switched`. `y` and `z` are what is shown, and can be set.
-    AlikitError for a model that is not conditional, and for names, y and z that do not fit it. What goes wrong when a
-    control is moved is said in the panel, in one line.
+    AlikitError for a model that is not conditional, and for names, y and z that do not fit it.
     """
 
     y = Any()  # (A,) uint8
@@ -51,12 +50,12 @@ class Switches(Answering, HBox):
         if not model.attributes:
             raise AlikitError("this model is not conditional, so there is nothing to switch: train one that is")
         if len(names) != model.attributes:
-            many = f"{len(names)} names for a model of {model.attributes} attributes"
-            raise AlikitError(f"{many}: give the classes of its data")
+            raise AlikitError(f"give the {model.attributes} names of this model's attributes, here are {len(names)}")
         self.model, self.names, self._given = model, tuple(names), None
-        self._starts = {name: self._one_y(start, name) for name, start in {GIVEN: y, **(starts or {})}.items()}
+        self._starts = {GIVEN: y, **(starts or {})}
         super().__init__(self._build(ahead))
         self.y = y
+        self._starts[GIVEN] = self.y
         self.observe(lambda _: self.show(), ["y", "z"])
         self.z = same_noise(0, model.z_dim) if z is None else z
 
@@ -85,9 +84,8 @@ class Switches(Answering, HBox):
         self.answer(self.show, self.ahead)
         buttons = [HBox([self.number, self.another]), HBox([self.back, self.given])]
         left = [self.picture, self.start, *buttons, self.words, self.message]
-        cards = [
-            VBox(card, layout={"margin": "0 4px 8px 0"}) for card in zip(self.previews, self.switches, strict=True)
-        ]
+        pairs, air = zip(self.previews, self.switches, strict=True), {"margin": "0 4px 8px 0"}
+        cards = [VBox(pair, layout=air) for pair in pairs]
         right = [self.ahead, HBox(cards, layout={"flex_flow": "row wrap"})]
         return [
             VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"}),
@@ -95,25 +93,21 @@ class Switches(Answering, HBox):
         ]
 
     @validate("y")
-    def _valid_y(self, proposal) -> Tensor:
-        return self._one_y(proposal.value, "to show")
-
-    def _one_y(self, y: Tensor, name: str) -> Tensor:
-        """A copy of y as (A,) uint8."""
-        y = torch.as_tensor(y).detach().cpu().flatten()
+    def _one_y(self, proposal) -> Tensor:
+        y = torch.as_tensor(proposal.value).detach().cpu().flatten()
         if len(y) != self.model.attributes or not ((y == 0) | (y == 1)).all():
-            raise AlikitError(f"the y {name} is not {self.model.attributes} numbers, 0 for off and 1 for on")
+            raise AlikitError(f"y is a tensor of {self.model.attributes} numbers, 0 for off and 1 for on")
         return y.to(torch.uint8, copy=True)
 
     @validate("z")
-    def _valid_z(self, proposal) -> Tensor:
+    def _one_z(self, proposal) -> Tensor:
         return one_code(proposal.value, self.model.z_dim)
 
     @property
     def seed(self) -> int | None:
         """The seed in the panel, if z was drawn by it; None for a z that was given."""
-        drawn = torch.equal(self.z, same_noise(self.number.value, len(self.z)))
-        return self.number.value if drawn else None
+        seed = self.number.value
+        return seed if torch.equal(self.z, same_noise(seed, len(self.z))) else None
 
     def show(self) -> None:
         """Draws the picture and, in the same pass, what each switch would make of it, and sets the switches to y."""

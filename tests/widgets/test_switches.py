@@ -117,16 +117,18 @@ def test_a_code_of_ones_own(model, panel):
 
 
 def test_starts(model):
-    starts = {"female, smiling": switched(Y, ["-Male", "Smiling"], ATTRIBUTES), "bald": torch.eye(14)[1]}
+    starts = {"female, smiling": switched(Y, ["-Male", "Smiling"], ATTRIBUTES), "none": torch.zeros(13)}
     panel = Switches(model, ATTRIBUTES, Y, starts=starts)
-    assert panel.start.options == ("as given", "female, smiling", "bald") and panel.start.layout.display is None
+    assert panel.start.options == ("as given", "female, smiling", "none") and panel.start.layout.display is None
     panel.start.value = "female, smiling"
     assert pressed(panel) == ["Black_Hair", "Smiling", "Young"] and shows(panel.picture, of(panel, panel.y))
     panel.switches[SMILING].value = False
     panel.back.click()
     assert pressed(panel) == ["Black_Hair", "Smiling", "Young"]
+    panel.start.value = "none"
+    assert "y is a tensor of 14 numbers" in panel.message.value and "Smiling" in pressed(panel)
     panel.start.value = "as given"
-    assert pressed(panel) == ["Black_Hair", "Male", "Young"]
+    assert pressed(panel) == ["Black_Hair", "Male", "Young"] and not panel.message.value
 
 
 def test_without_the_pictures_ahead(model, panel, passes):
@@ -157,10 +159,9 @@ def test_what_nobody_foresaw_is_a_message(panel, monkeypatch):
 @pytest.mark.parametrize("name", ["y", "z"])
 @pytest.mark.parametrize("wrong", [torch.zeros(13), 1.0, torch.full((14,), 0.5), torch.full((64,), torch.nan)])
 def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, panel, name, wrong):
-    complaint = {"y": "the y .* is not 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
-    for given in ({name: wrong}, {"starts": {"bald": wrong}} if name == "y" else {name: wrong}):
-        with pytest.raises(AlikitError, match=complaint):
-            Switches(model, ATTRIBUTES, **{"y": Y, **given})
+    complaint = {"y": "y is a tensor of 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
+    with pytest.raises(AlikitError, match=complaint):
+        Switches(model, ATTRIBUTES, **{"y": Y, name: wrong})
     z, before = panel.z, panel.picture.value
     with pytest.raises(AlikitError, match=complaint):
         setattr(panel, name, wrong)
@@ -170,7 +171,7 @@ def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, panel, na
 def test_models_that_have_nothing_to_switch(model, monkeypatch):
     with pytest.raises(AlikitError, match="this model is not conditional"):
         Switches(alikit.RECIPES["digits"].build((1, 8, 8)), ATTRIBUTES, Y)
-    with pytest.raises(AlikitError, match="13 names for a model of 14 attributes"):
+    with pytest.raises(AlikitError, match="14 names of this model's attributes, here are 13"):
         Switches(model, ATTRIBUTES[:13], Y)
     monkeypatch.setattr(model, "decode", lambda z, y: torch.zeros(len(z), 2))
     with pytest.raises(AlikitError, match="points"):
