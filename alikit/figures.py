@@ -90,11 +90,13 @@ def few_colours(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGB")
     ninth = picture.resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
     palette = ninth.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300).getpalette()
-    colours = torch.tensor(palette).view(-1, 3).float()
-    pixels = torch.from_numpy(np.array(picture)).view(-1, 3).float()
+    packed = torch.from_numpy(np.array(picture, np.int32)) @ torch.tensor([1 << 16, 1 << 8, 1], dtype=torch.int32)
+    each, places = packed.unique(return_inverse=True)
+    colours = torch.stack([each >> 16, each >> 8 & 255, each & 255], 1).float()
     # Pillow itself finds the nearest colour by the upper bits alone, which turns white into grey.
-    nearest = torch.cat([torch.cdist(part, colours).argmin(1) for part in pixels.split(10_000)])
-    few = Image.fromarray(nearest.byte().view(picture.height, picture.width).numpy())
+    ours = torch.tensor(palette).view(-1, 3).float()
+    nearest = torch.cat([torch.cdist(part, ours).argmin(1) for part in colours.split(10_000)])
+    few = Image.fromarray(nearest.byte()[places].numpy())
     few.putpalette(palette)
     return few
 
