@@ -56,9 +56,11 @@ def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) 
     top = 0 if not heads else 40 if any("\n" in head for head in heads) else 25
     height = top + high * len(sheets)
     figure = Figure(figsize=((left + wide) / 100, height / 100), dpi=100)
-    centred = {"va": "center", "transform": None}  # without a transform, places are in pixels from the lower left
+    # Without a transform, places are in pixels from the lower left. The centre of a pixel is at a half.
+    centred = {"va": "center", "transform": None}
     for number, name in enumerate(rows):
-        figure.text(left - 8, height - top - high * (number + 0.5), name, ha="right", size=SIZE, **centred)
+        place = left - 7.5, height - top - high * (number + 0.5) - 0.5
+        figure.text(*place, name, ha="right", size=SIZE, **centred)
     for number, head in enumerate(heads):
         place = left + room * (number + 0.5), height - top / 2
         figure.text(*place, head, ha="center", size=max(6.0, SIZE * room / widest), **centred)
