@@ -1,4 +1,4 @@
-"""What people look at: grids of pictures and planes of points. Takes tensors, never trains."""
+"""What people look at: grids of pictures, planes of points, curves of a run. Takes tensors, never trains."""
 
 from collections.abc import Sequence
 
@@ -16,16 +16,15 @@ from .data.mixture import GridMixture
 from .errors import AlikitError
 from .models import Game
 
-# Okabe and Ito's colours: told apart by colour-blind readers too. The same thing has the same colour in every figure.
+# The colours of Okabe and Ito, which colour-blind readers tell apart. One thing has one colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-
-LABELS = 130  # pixels for the names of rows, at least
-SIZE = 9  # of names, in points
+LABELS = 130  # pixels, the least width of the column of row names
+SIZE = 9  # points, the size of names
 
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
-    """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row, white lines between; each pixel zoom x zoom."""
-    from torchvision.utils import make_grid  # seconds to import: only where pictures are drawn
+    """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row with white lines between, each pixel zoom x zoom."""
+    from torchvision.utils import make_grid  # takes seconds to import, so only where pictures are drawn
 
     tiles = torch.nn.functional.interpolate(pictures.float().cpu().clamp(0, 1), scale_factor=zoom)
     sheet = make_grid(tiles, nrow=columns, padding=2, pad_value=1.0)
@@ -33,42 +32,46 @@ def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
 
 
 def beside(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Originals in odd and their reconstructions in even places (counted from 1, as in the paper's figures 2 to 4):
-    two (N, ...) -> (2 N, ...)."""
+    """Each original followed by its reconstruction, as in the paper's figures 2 to 4: two (N, ...) -> (2 N, ...)."""
     return torch.stack([x.cpu(), x_hat.cpu()], dim=1).flatten(0, 1)
 
 
 def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int = 4) -> None:
-    """Draws a `grid` on matplotlib axes, without ticks; enlarged, so that the lines between pictures stay thin."""
+    """Draws a `grid` on matplotlib axes, without ticks. The zoom keeps the lines between pictures thin."""
     axes.imshow(grid(pictures, columns, zoom))
     axes.set_title(title)
     axes.set_axis_off()
 
 
 def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) -> Image.Image:
-    """Rows of pictures {name: (N, C, H, W) in [0, 1]} as one image, each row after its name. All rows have the same
-    size; `columns` are names for above. A name that is too long for its column goes on two lines, then smaller."""
-    sheets = [np.asarray(grid(pictures, columns=len(pictures), zoom=zoom)) for pictures in rows.values()]
-    high, wide = sheets[0].shape[:2]
-    left = max(LABELS, max(map(_width, rows)) + 16)
-    heads = [_two_lines(column, wide / len(columns)) for column in columns]
-    widest = max((_width(line) for head in heads for line in head.splitlines()), default=0.0)
-    size = max(6.0, SIZE * min(1.0, wide / len(columns) / widest)) if widest else SIZE
-    top = 0 if not columns else 40 if any("\n" in head for head in heads) else 25
-    figure = Figure(figsize=((left + wide) / 100, (high * len(sheets) + top) / 100), dpi=100)
-    figure.subplots_adjust(left / figure.bbox.width, 0, 1, high * len(sheets) / figure.bbox.height, hspace=0)
-    for axes, name, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], rows, sheets, strict=True):
-        axes.imshow(sheet, interpolation="nearest", aspect="auto")
-        axes.set_axis_off()
-        axes.text(-8, high / 2, name, ha="right", va="center", size=SIZE)
+    """Rows of pictures {name: (N, C, H, W) in [0, 1]}, all of one size, as one image with the name before each row.
+
+    `columns` are names to print above. A name too long for its column takes two lines, then a smaller size.
+    """
+    sheets = [grid(pictures, len(pictures), zoom) for pictures in rows.values()]
+    wide, high = sheets[0].size
+    left, room = max(LABELS, max(map(_width, rows)) + 16), wide / max(1, len(columns))
+    heads = [_on_two_lines(name, room) for name in columns]
+    widest = max([room, *(_width(line) for head in heads for line in head.splitlines())])
+    top = 0 if not heads else 40 if any("\n" in head for head in heads) else 25
+    height = top + high * len(sheets)
+    figure = Figure(figsize=((left + wide) / 100, height / 100), dpi=100)
+    # Without a transform, places are in pixels from the lower left. The centre of a pixel is at a half.
+    centred = {"va": "center", "transform": None}
+    for number, name in enumerate(rows):
+        place = left - 7.5, height - top - high * (number + 0.5) - 0.5
+        figure.text(*place, name, ha="right", size=SIZE, **centred)
     for number, head in enumerate(heads):
-        x = left + (number + 0.5) * wide / len(columns)
-        figure.text(x / figure.bbox.width, 1 - top / 2 / figure.bbox.height, head, ha="center", va="center", size=size)
-    return drawn(figure)
+        place = left + room * (number + 0.5), height - top / 2
+        figure.text(*place, head, ha="center", size=max(6.0, SIZE * room / widest), **centred)
+    image = drawn(figure)
+    for number, sheet in enumerate(sheets):
+        image.paste(sheet, (image.width - wide, top + high * number))
+    return image
 
 
-def _two_lines(name: str, room: float) -> str:
-    """A name on two lines, as even as can be, where one is wider than `room` pixels."""
+def _on_two_lines(name: str, room: float) -> str:
+    """A name wider than `room` pixels, broken into two lines as even as possible."""
     words = name.split()
     if _width(name) <= room or len(words) < 2:
         return name
@@ -77,141 +80,135 @@ def _two_lines(name: str, room: float) -> str:
 
 
 def _width(text: str) -> float:
-    """Of a name in its full size, in pixels at 100 to an inch, with air around it."""
-    bounds = TextPath((0, 0), text, size=SIZE).get_extents() if text.strip() else None
-    return 10 + bounds.width * 100 / 72 if bounds else 0.0
+    """The width of a name of full size in pixels, with a margin of 10."""
+    return 10 + TextPath((0, 0), text, size=SIZE).get_extents().width * 100 / 72 if text.strip() else 0.0
 
 
 def few_colours(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours of its own, to be written as PNG: less than half the bytes, and to the eye the same. Not
-    dithered: each pixel of a `grid` is a block of equal ones, which packs well."""
-    some = picture.convert("RGB").resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
-    palette = some.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300).getpalette()  # a ninth of it is enough to tell
-    # The nearest by hand: Pillow looks at the upper bits alone, which turns white to grey.
-    red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int32), 2, 0)
-    each, places = np.unique((red << 16) + (green << 8) + blue, return_inverse=True)
-    colours = torch.from_numpy(np.stack([each >> 16, each >> 8 & 255, each & 255], 1)).float()
+    """A picture in 256 colours of its own: as PNG less than half the bytes, and the same to the eye.
+
+    It is not dithered, since each pixel of a `grid` is a block of equal ones, which compresses well.
+    """
+    picture = picture.convert("RGB")
+    ninth = picture.resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
+    palette = ninth.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300).getpalette()
+    packed = torch.from_numpy(np.array(picture, np.int32)) @ torch.tensor([1 << 16, 1 << 8, 1], dtype=torch.int32)
+    each, places = packed.unique(return_inverse=True)
+    colours = torch.stack([each >> 16, each >> 8 & 255, each & 255], 1).float()
+    # Pillow itself finds the nearest colour by the upper bits alone, which turns white into grey.
     ours = torch.tensor(palette).view(-1, 3).float()
     nearest = torch.cat([torch.cdist(part, ours).argmin(1) for part in colours.split(10_000)])
-    few = Image.fromarray(nearest.byte().numpy()[places.reshape(red.shape)])
+    few = Image.fromarray(nearest.byte()[places].numpy())
     few.putpalette(palette)
     return few
 
 
 def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "", size: float = 3) -> None:
-    """Scatters points (N, 2) on matplotlib axes; `colour` is one colour, or (N, 3) one for each point."""
+    """Scatters points (N, 2) on matplotlib axes; `colour` is one colour, or (N, 3) with one for each point."""
     x, y = points.detach().cpu().T
     axes.scatter(x, y, s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True)
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=title)
 
 
 def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
-    """`plane` as an image of its own, drawn without a screen."""
+    """`plane` as an image of its own."""
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     plane(figure.subplots(), points, colour)
     return drawn(figure)
 
 
-def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
-    """A run's log of pictures as an image: the players' losses, and below whether the encoder is awake, by epochs.
-
-    log           lines as `runs.metrics` gives them; those without losses are left out
-    epoch_steps   steps in an epoch
-    """
-    lines = [line for line in log if "generator" in line]
-    epochs = [line["step"] / epoch_steps for line in lines]
-    figure = Figure(figsize=(6.5, 5), dpi=100, layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    for name, colour in (("discriminator", DISCRIMINATOR), ("generator", MODEL)):
-        above.plot(epochs, [line[name] for line in lines], color=colour, linewidth=1, label=name)
-    above.axhline(2 * np.log(2), color="0.6", linewidth=0.8, linestyle=":", label="both, if D can tell nothing")
-    above.set(ylabel="loss in nats", ylim=(0, None))
-    for name, colour, what in (
-        ("cycle", "0.2", "error of z on its way to x and back"),
-        ("spread", ENCODER, "spread of the encoder's means"),
-        ("sigma", DATA, "sigma of q(z|x)"),
-    ):
-        found = [(epoch, line[name]) for epoch, line in zip(epochs, lines, strict=True) if name in line]
-        if found:
-            below.plot(*zip(*found, strict=True), color=colour, linewidth=1, label=what)
-    below.set(xlabel="epochs", ylim=(0, 1.6))
-    for axes in (above, below):
-        if axes.get_legend_handles_labels()[0]:  # a GAN has no encoder to follow
-            axes.legend(fontsize="small", frameon=False, loc="upper right")
-        axes.spines[["top", "right"]].set_visible(False)
-    return drawn(figure)
-
-
 def drawn(figure: Figure) -> Image.Image:
-    """A figure as an image, without a screen."""
+    """A figure as an RGB image, without a screen."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
+def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
+    """A run's losses by epochs, and below them whether the encoder still uses z.
+
+    log           lines as `runs.metrics` gives them; those without losses are left out
+    epoch_steps   steps in an epoch
+    """
+    figure = Figure(figsize=(6.5, 5), dpi=100, layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    for axes, name, colour, label in (
+        (above, "discriminator", DISCRIMINATOR, "discriminator"),
+        (above, "generator", MODEL, "generator"),
+        (below, "cycle", "0.2", "error of z on its way to x and back"),
+        (below, "spread", ENCODER, "spread of the encoder's means"),
+        (below, "sigma", DATA, "sigma of q(z|x)"),
+    ):
+        found = [(line["step"] / epoch_steps, line[name]) for line in log if "generator" in line and name in line]
+        if found:  # a GAN has no encoder to follow
+            axes.plot(*zip(*found, strict=True), color=colour, linewidth=1, label=label)
+    above.axhline(2 * np.log(2), color="0.6", linewidth=0.8, linestyle=":", label="both, if D can tell nothing")
+    above.set(ylabel="loss in nats", ylim=(0, None))
+    below.set(xlabel="epochs", ylim=(0, 1.6))
+    for axes in (above, below):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small", frameon=False, loc="upper right")
+        axes.spines[["top", "right"]].set_visible(False)
+    return drawn(figure)
+
+
 def mode_colours(means: Tensor) -> Tensor:
-    """A colour for each mean of a grid (M, 2) -> (M, 3) in [0, 1]: neighbours in the plane get neighbouring colours,
-    blended between four corners that colour-blind readers tell apart too."""
+    """A colour for each mean of a grid, (M, 2) -> (M, 3) in [0, 1]: a blend of four corners, so neighbours look alike.
+
+    Colour-blind readers tell the corners apart too.
+    """
     u = (means - means.min(0).values) / (means.max(0).values - means.min(0).values)
-    corners = torch.tensor([[0.0, 0.27, 0.60], [0.34, 0.78, 0.95], [0.75, 0.20, 0.10], [0.98, 0.85, 0.25]])
-    weights = torch.stack(
-        [(1 - u[:, 0]) * (1 - u[:, 1]), (1 - u[:, 0]) * u[:, 1], u[:, 0] * (1 - u[:, 1]), u.prod(1)], 1
-    )
-    return weights @ corners
+    (a, b), (c, d) = torch.tensor([[[0.0, 0.27, 0.60], [0.34, 0.78, 0.95]], [[0.75, 0.20, 0.10], [0.98, 0.85, 0.25]]])
+    left, right = (torch.lerp(low, high, u[:, 1:]) for low, high in ((a, b), (c, d)))
+    return torch.lerp(left, right, u[:, :1])
+
+
+ROWS = (
+    "held-out data\n$x \\sim q(x)$",
+    "codes\n$\\hat{z} \\sim q(z \\mid x)$",
+    "reconstructions\n$G_x(\\hat{z})$",
+    "prior\n$z \\sim p(z)$",
+    "samples\n$\\tilde{x} = G_x(z)$",
+)
 
 
 def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: int = 0) -> Figure:
-    """The layout of the paper's figure 8: a column a model, its title the dict's key, and five rows.
+    """The layout of the paper's figure 8: a column for each model under its name, and five rows.
 
-    1 held-out x (N, 2) of the paper's mixture, coloured by the mode they came from, labels (N,); 2 their codes z_hat
-    and 3 reconstructions in the same colours; 4 draws z from the prior, the same for every model, coloured by the mode
-    that their sample belongs to by largest responsibility, grey without a finite one; 5 those samples, coloured alike.
+    1 Held-out x (N, 2) of the paper's mixture, coloured by their modes `labels` (N,). 2 Their codes z_hat and 3 their
+    reconstructions, in the same colours. 4 Draws z from the prior, the same for every model, coloured by the mode of
+    largest responsibility for their sample, grey if the sample is not finite. 5 Those samples, in the same colours.
 
-    Rings go 3 standard deviations around each mode's mean, circles 1, 2 and 3 of the prior's around the origin; what
-    lies outside a frame is counted in its corner. Chance comes from `seed`; the global seed is untouched. AlikitError
-    if a model cannot encode, or its codes are no plane.
+    Rings are at 3 standard deviations of each mode; in planes of codes, at 1, 2 and 3 of the prior. A corner tells how
+    much lies outside a panel. Draws come from `seed`; torch's generator is left alone. AlikitError if a model cannot
+    encode, or if its codes do not have 2 numbers.
     """
-    for name, model in models.items():
-        if model.z_dim != 2:
-            raise AlikitError(
-                f"only codes of 2 numbers can be drawn in a plane, and those of {name} have {model.z_dim}"
-            )
+    if deep := [(name, model.z_dim) for name, model in models.items() if model.z_dim != 2]:
+        raise AlikitError("only codes of 2 numbers can be drawn in a plane, and those of {} have {}".format(*deep[0]))
     mixture = GridMixture()
     of_mode = mode_colours(mixture.means)
     figure = Figure(figsize=(0.6 + 2.1 * len(models), 10.7), dpi=150, layout="compressed")
     table = figure.subplots(5, len(models), squeeze=False)
-    for axes, (name, model) in zip(table.T, models.items(), strict=True):
+    for column, (name, model) in zip(table.T, models.items(), strict=True):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            # In chance order: what is drawn last lies on top, and should be of no one mode.
-            order = torch.randperm(len(x))
+            order = torch.randperm(len(x))  # what is drawn last lies on top, and should not be of one mode
             z = torch.randn(len(x), 2)
             z_hat = model.encode(x[order].to(model.device))
             x_tilde = model.decode(z.to(model.device), sample=True).cpu()
-        colours, colours_p = of_mode[labels.cpu()[order]], of_mode[mixture.nearest_mode(x_tilde)[0]]
-        colours_p[~x_tilde.isfinite().all(1)] = 0.6
-        _framed(axes[0], x[order], colours, mixture)
-        _framed(axes[1], z_hat, colours)
-        _framed(axes[2], model.decode(z_hat), colours, mixture)
-        _framed(axes[3], z, colours_p)
-        _framed(axes[4], x_tilde, colours_p, mixture)
-        axes[0].set_title(name, size="medium")
-    for axes, (what, formula) in zip(table[:, 0], _ROWS, strict=True):
-        axes.set_ylabel(f"{what}\n{formula}")
+        of_x, of_z = of_mode[labels.cpu()[order]], of_mode[mixture.nearest_mode(x_tilde)[0]]
+        of_z[~x_tilde.isfinite().all(1)] = 0.6
+        panels = ((x[order], of_x), (z_hat, of_x), (model.decode(z_hat), of_x), (z, of_z), (x_tilde, of_z))
+        for row, (points, colours) in enumerate(panels):
+            _panel(column[row], points, colours, None if row in (1, 3) else mixture)
+        column[0].set_title(name, size="medium")
+    for axes, name in zip(table[:, 0], ROWS, strict=True):
+        axes.set_ylabel(name)
     return figure
 
 
-_ROWS = (
-    ("held-out data", r"$x \sim q(x)$"),
-    ("codes", r"$\hat{z} \sim q(z \mid x)$"),
-    ("reconstructions", r"$G_x(\hat{z})$"),
-    ("prior", r"$z \sim p(z)$"),
-    ("samples", r"$\tilde{x} = G_x(z)$"),
-)
-
-
-def _framed(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None = None) -> None:
-    """One panel of `inference_figure`: the mixture's plane, or without a mixture that of the codes."""
+def _panel(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None = None) -> None:
+    """A panel of `inference_figure`: the plane of the mixture, or without one the plane of codes."""
     if mixture:
         extent, rings = 5.5, [Circle(mean, 3 * mixture.std) for mean in mixture.means]
     else:

@@ -1,119 +1,104 @@
-"""A model's latent space as a place to move about in: axes that matter, directions that mean something, neighbours."""
+"""A model's latent space as a place to move in: axes that matter, directions with a meaning, nearest codes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import AlikitError
+from .reading import boundary
 from .runs.records import Recorded
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A linear reading of z that can be turned: `reading` says how much of it is in a code, `turned` changes that.
+    """A linear reading of z and the way to change it.
 
-    Both count in standard deviations of q(z), from its mean. With covariance S, a reading by weights w has the standard
-    deviation sqrt(w'Sw); the way that raises it by one is Sw / sqrt(w'Sw), the change that on average goes with it in
-    the codes of data. (To go along w itself would raise it too, and leave the codes of data sooner.)
+    Readings count in standard deviations of q(z) from its mean. With covariance S, a reading by weights w has the
+    standard deviation sqrt(w'Sw), and Sw / sqrt(w'Sw) raises it by one: the change that goes with it on average in the
+    codes of data. A step along w itself would raise it too, but leave the codes of data sooner.
     """
 
     weight: Tensor  # (Z,)
     way: Tensor  # (Z,)
     mean: Tensor  # (Z,)
-    quality: str = ""  # how well it reads what it is called, in words
+    quality: str = ""  # in words, how well it reads what it is named after
 
     def reading(self, z: Tensor) -> Tensor:
         """(..., Z) -> (...)."""
         return (z - self.mean) @ self.weight
 
     def turned(self, z: Tensor, value: float | Tensor) -> Tensor:
-        """The nearest code along the way whose reading is `value`; (..., Z) -> (..., Z)."""
+        """The nearest code along the way whose reading is `value`, (..., Z) -> (..., Z)."""
         return z + (value - self.reading(z))[..., None] * self.way
 
 
 class LatentSpace:
-    """The codes of a `Recorded` run: q(z) by its mean (Z,) and covariance (Z, Z), 500 held-out codes (N, Z), and
+    """The codes of a `Recorded` run: the mean (Z,) of q(z), N held-out `codes` (N, Z), and
 
-    axes      its principal axes, (Z) directions, those along which codes differ most first
-    meanings  directions that a linear probe reads attributes, classes or factors from, by name
+    axes      the Z principal axes of q(z) as directions, those of largest variance first
+    meanings  directions by name, along which a linear probe reads attributes, classes or factors
 
-    AlikitError, in one line, where what the run keeps does not fit its model, or is missing.
+    `x_shape` is the shape of an example. AlikitError for a model without an encoder, for a conditional one, and where
+    what the run keeps of its codes is missing, damaged or of another model.
     """
 
     def __init__(self, run: Recorded):
         self.model, z_dim = run.model, run.model.z_dim
         if self.model.encoder is None:
-            raise AlikitError("this run has no encoder, so nothing is known of its codes")
+            raise AlikitError("this run has no encoder, so nothing is known of its codes: choose one that has")
         if self.model.attributes:
-            raise AlikitError("this run is told y as well as z: alikit.widgets.Switches is the panel for that")
-        try:
-            self.mean, covariance, self.codes = (run.codes[k].float() for k in ("q_mean", "q_covariance", "codes"))
-        except KeyError as error:
-            raise AlikitError(f"this run keeps no {error.args[0]}: record it anew with alikit record") from None
-        if (self.mean.shape, covariance.shape, *self.codes.shape[1:]) != ((z_dim,), (z_dim, z_dim), z_dim):
-            raise AlikitError(f"this run keeps codes that are not of its model's {z_dim} numbers: record it anew")
-        if not (len(self.codes) and all(v.isfinite().all() for v in (self.mean, covariance, self.codes))):
-            raise AlikitError("this run keeps no codes, or some that are no numbers: record it anew")
-        self._covariance = covariance
-        axes = torch.linalg.eigh(covariance.double()).eigenvectors  # the largest variance last
-        self.axes = [self._direction(axis) for axis in axes.T.flip(0).float()]
-        try:
-            self.meanings = self._attributes(run) | self._factors(run)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
-            raise AlikitError("what this run keeps of its probes is damaged: record it anew") from None
+            raise AlikitError("this run is conditional: alikit.widgets.Switches is the panel for it")
+        with boundary("what this run keeps of its codes", "take the recorded run anew with alikit record"):
+            kept = [run.codes[name].float() for name in ("q_mean", "q_covariance", "codes")]
+            self.mean, self.covariance, self.codes = kept
+            shapes = [(z_dim,), (z_dim, z_dim), (len(self.codes), z_dim)]
+            if [v.shape for v in kept] != shapes or not all(len(v) and v.isfinite().all() for v in kept):
+                raise ValueError("not the codes of this model")
+            axes = torch.linalg.eigh(self.covariance.double()).eigenvectors  # the largest variance comes last
+            self.axes = [self._direction(axis) for axis in axes.T.flip(0).float()]
+            self.meanings = dict(self._meanings(run.metrics, run.codes))
         with torch.no_grad():
             self.x_shape = tuple(self.model.decode(self.mean[None]).shape[1:])
 
     def _direction(self, weight: Tensor, quality: str = "") -> Direction:
-        pattern = self._covariance @ weight
+        pattern = self.covariance @ weight
         std = (weight @ pattern).clamp(min=1e-12).sqrt()
         return Direction(weight / std, pattern / std, self.mean, quality)
 
-    def _attributes(self, run: Recorded) -> dict[str, Direction]:
-        """Attributes have a logit of their own. A class has the lead of its logit over the mean of all."""
-        if "probe_weight" not in run.codes:
-            return {}
-        names, weights, m = run.metrics["probe_names"], run.codes["probe_weight"], run.metrics
-        if m["probe_attributes"]:
-            of = m["probe_attributes"]
-            quality = {name: f"{of[name]['accuracy']:.0%} right, guessing {of[name]['baseline']:.0%}" for name in names}
-        else:
-            weights = weights - weights.mean(0)
-            told = f"all: {m['probe_accuracy']:.1%} right, guessing {m['probe_baseline']:.1%}"
-            quality = dict.fromkeys(names, told)
-        return {n: self._direction(w, quality[n]) for n, w in zip(names, weights, strict=True)}
-
-    def _factors(self, run: Recorded) -> dict[str, Direction]:
-        found = zip(run.metrics.get("factor_r2", {}).items(), run.codes.get("factor_weight", ()), strict=True)
-        return {name: self._direction(w, f"R² {r2:.2f}") for (name, r2), w in found}
-
-    def check(self, z: Tensor) -> Tensor:
-        """z as one code (Z,) of this model. AlikitError for any other size, and where something is no number."""
-        try:
-            z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten()
-        except (TypeError, ValueError, RuntimeError):
-            raise AlikitError(f"a code of this run is a tensor of {len(self.mean)} numbers") from None
-        if len(z) != len(self.mean):
-            raise AlikitError(f"a code of this run has {len(self.mean)} numbers, not {len(z)}")
-        if not z.isfinite().all():
-            raise AlikitError("this code holds something that is no number, so there is nothing to show")
-        return z
+    def _meanings(self, metrics: dict, codes: dict[str, Tensor]) -> Iterator[tuple[str, Direction]]:
+        """An attribute has a logit of its own; a class has the lead of its logit over the mean of all logits."""
+        if "probe_weight" in codes:
+            weights, attributes = codes["probe_weight"], metrics["probe_attributes"]
+            quality = "{accuracy:.0%} right, guessing {baseline:.0%}"
+            if not attributes:
+                weights = weights - weights.mean(0)
+                quality = "all: {probe_accuracy:.1%} right, guessing {probe_baseline:.1%}"
+            for name, weight in zip(metrics["probe_names"], weights, strict=True):
+                yield name, self._direction(weight, quality.format(**(attributes[name] if attributes else metrics)))
+        for name, weight in zip(metrics.get("factor_r2", {}), codes.get("factor_weight", ()), strict=True):
+            yield name, self._direction(weight, f"R² {metrics['factor_r2'][name]:.2f}")
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other."""
-        try:
-            x = torch.as_tensor(x, dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError):
-            raise AlikitError("a picture is a tensor of channels, height and width") from None
+        x = torch.as_tensor(x, dtype=torch.float32)
         x = x[None] if x.ndim == len(self.x_shape) else x
         if tuple(x.shape) != (1, *self.x_shape):
-            wanted, given = (" x ".join(map(str, shape)) for shape in (self.x_shape, x.shape))
-            raise AlikitError(f"this run takes one picture of {wanted} (channels, height, width), not {given}")
-        if not (x.min() >= 0 and x.max() <= 1):  # nor where something is no number
+            shape = " x ".join(map(str, self.x_shape))
+            raise AlikitError(f"this run takes one picture of {shape} (channels, height, width)")
+        if not (x.min() >= 0 and x.max() <= 1):  # NaN is neither
             raise AlikitError("pixels go from 0 to 1 here: divide those from 0 to 255 by 255")
         return self.model.encode(x, sample=False)[0]
 
     def neighbours(self, z: Tensor, n: int) -> Tensor:
-        """Which n of the held-out codes are nearest to z, (n,), the nearest first; fewer where there are fewer."""
+        """Indices of the n held-out codes nearest to z, the nearest first; of all codes where there are fewer."""
         return (self.codes - z).norm(dim=1).topk(min(n, len(self.codes)), largest=False).indices
+
+
+def one_code(z: Tensor, z_dim: int) -> Tensor:
+    """A copy of z as one code (Z,) on the CPU. AlikitError unless it holds z_dim finite numbers."""
+    z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten().clone()
+    if len(z) != z_dim or not z.isfinite().all():
+        raise AlikitError(f"a code of this model is a tensor of {z_dim} finite numbers")
+    return z

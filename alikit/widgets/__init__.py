@@ -2,9 +2,9 @@
 
 from alikit.widgets import Between, Pencil, Sliders, Switches
 
-Sliders("../results")                                             every recorded run, in a drop-down
-Sliders("../results", {"mine": described(model, train, held_out)})   and a model of your own, see `alikit.records`
-Switches(model, train.classes, train.labels[0])                   what a conditional model is told
+Sliders("../results")                                                every recorded run, in a drop-down
+Sliders("../results", {"mine": described(model, train, held_out)})   and a model of your own, see `alikit.runs.records`
+Switches(model, train.classes, train.labels[0])                      a switch for each attribute of a conditional model
 """
 
 from .between import Between

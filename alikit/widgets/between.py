@@ -1,64 +1,48 @@
 """The panel between two pictures: one slider from code to code."""
 
-import ipywidgets
+import PIL.Image
 import torch
-from PIL import Image
+from ipywidgets import BoundedIntText, HBox, IntSlider, ToggleButtons, VBox, Widget
 from torch import Tensor
 
-from ..figures import grid, strips
 from ..models import mix
-from .panel import BIG, BLANK, SMALL, Panel, fill, frame, zoom
+from .panel import BIG, SMALL, Panel, draw, frame, sheet
 
-STOPS, STRIP = 101, 9  # of the slider; of the strip below
+STOPS, EVERY = 101, 12  # places of the slider; the strip shows every twelfth
 
 
 class Between(Panel):
-    """Two held-out codes by their numbers, and the way from one to the other, straight or `spherical` (see `mix`)."""
+    """The way from one held-out code to another, both chosen by number; straight or `spherical`, see `mix`."""
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.picture, self.strip = frame(BIG), frame(SMALL)
         narrow = {"width": "160px"}
-        self.from_, self.to = (
-            ipywidgets.BoundedIntText(n, min=0, max=n + 1, description=name, layout=narrow)
-            for n, name in enumerate(("from", "to"))
-        )
-        self.way = ipywidgets.ToggleButtons(options=["linear", "spherical"], style={"button_width": "90px"})
-        self.place = ipywidgets.IntSlider(50, min=0, max=STOPS - 1, description="on the way")
-        for control in (self.from_, self.to, self.way):
-            self.answer(control, lambda _: self.show())
-        self.answer(self.place, lambda _: self._show_place())
-        controls = [ipywidgets.HBox([self.from_, self.to]), self.way, self.place]
-        return [ipywidgets.HBox([self.picture, ipywidgets.VBox(controls)]), self.strip]
+        self.from_ = BoundedIntText(0, min=0, max=1, description="from", layout=narrow)
+        self.to = BoundedIntText(1, min=0, max=2, description="to", layout=narrow)
+        self.way = ToggleButtons(options=["linear", "spherical"], style={"button_width": "90px"})
+        self.place = IntSlider(50, min=0, max=STOPS - 1, description="on the way")
+        self.answer(self.show, self.from_, self.to, self.way, self.place)
+        controls = VBox([HBox([self.from_, self.to]), self.way, self.place])
+        return [HBox([self.picture, controls]), self.strip]
 
     def opened(self) -> None:
         with self.quietly():
-            for control in (self.from_, self.to):
-                control.max = len(self.space.codes) - 1
+            self.from_.max = self.to.max = len(self.space.codes) - 1
         self.show()
 
     def show(self) -> None:
-        """Draws the whole way as a strip, and the place on it."""
-        self._path = self._codes(spherical=self.way.value == "spherical")
-        stops = self._path[:: (STOPS - 1) // (STRIP - 1)]
-        x = self.space.model.decode(stops)
-        fill(self.strip, grid(x, columns=len(stops), zoom=zoom(self.space.x_shape, SMALL)))
-        self._show_place()
+        """Draws the place on the way, and the whole way as a strip."""
+        path = self._path(self.way.value)
+        x = self.space.model.decode(torch.cat([path[self.place.value][None], path[::EVERY]]))
+        draw(self.picture, x[:1], BIG)
+        draw(self.strip, x[1:], SMALL)
 
-    def sheet(self) -> Image.Image:
+    def sheet(self) -> PIL.Image.Image:
         """Both ways as one picture. Blank where no run is open."""
-        if self.space is None:
-            return BLANK
-        rows = {
-            name: self.space.model.decode(self._codes(name == "spherical")[:: (STOPS - 1) // (STRIP - 1)])
-            for name in self.way.options
-        }
-        return strips(rows, zoom=zoom(self.space.x_shape, SMALL))
+        ways = self.way.options if self._space else ()
+        return sheet({way: self.space.model.decode(self._path(way)[::EVERY]) for way in ways})
 
-    def _codes(self, spherical: bool) -> Tensor:
+    def _path(self, way: str) -> Tensor:
         """(STOPS, Z)."""
         ends = self.space.codes[torch.tensor([self.from_.value, self.to.value])]
-        return mix(ends[:1], ends[1:], STOPS, spherical)[0]
-
-    def _show_place(self) -> None:
-        x = self.space.model.decode(self._path[self.place.value][None])
-        fill(self.picture, grid(x, zoom=zoom(self.space.x_shape, BIG)))
+        return mix(ends[:1], ends[1:], STOPS, spherical=way == "spherical")[0]

@@ -1,174 +1,157 @@
-"""What all panels share: the choice of a run, a place for messages, and pictures that change in place."""
+"""What all panels share: messages, the choice of a run, and pictures that change in place."""
 
 import html
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ipywidgets
+import PIL.Image
 import torch
-from PIL import Image
+from ipywidgets import HTML, Button, Dropdown, HBox, VBox, Widget
+from torch import Tensor
 
 from .. import runs
 from ..errors import AlikitError
+from ..figures import grid, strips
 from ..latent import LatentSpace
 from ..recipes import RECIPES
 from ..runs.records import Recorded, recorded
 
-BIG = 256  # pixels a side of the large picture, about
-SMALL = 64  # of one in a strip
-BLANK = Image.new("RGB", (SMALL, SMALL), "white")
+BIG, SMALL = 256, 64  # pixels a side, about: of the large picture, and of one in a strip
 
 
-class Telling:
-    """What goes wrong is said in `message`, in one line; and controls that are moved `quietly` are not answered."""
+class Answering:
+    """A panel that answers its controls, and says in `message`, in one line, what went wrong."""
 
-    message: ipywidgets.HTML
-    _quiet = False  # while the panel itself moves its controls
+    message: HTML
+    _quiet = False
 
-    def say(self, what: str) -> None:
-        """Shows a message, or with "" takes it away."""
-        self.message.value = f'<span style="color:#b3261e">{html.escape(what)}</span>' if what else ""
+    def answer(self, act: Callable[[], None], *controls: Widget) -> None:
+        """Calls act() when a person clicks one of the buttons or changes the value of one of the other controls."""
+
+        def answered(_) -> None:
+            if not self._quiet:
+                with self.telling():
+                    act()
+
+        for control in controls:
+            if isinstance(control, Button):
+                control.on_click(answered)
+            else:
+                control.observe(answered, "value")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Errors inside become the panel's message. In a widget's callback nobody would see them otherwise."""
+        """Turns an error into the panel's message. In the callback of a widget nobody would see it otherwise."""
         self.say("")
         try:
             yield
-        except AlikitError as error:
-            self.say(str(error))
         except Exception as error:
-            self.say(f"{type(error).__name__}: {error}")
+            self.say(str(error) if isinstance(error, AlikitError) else f"{type(error).__name__}: {error}")
+
+    def say(self, what: str) -> None:
+        """Shows a message; "" removes it."""
+        self.message.value = f'<span style="color:#b3261e">{html.escape(what)}</span>' if what else ""
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
-        """Inside, controls may be moved without being answered."""
-        before, self._quiet = self._quiet, True
+        """Inside, the panel moves its own controls without answering them."""
+        self._quiet = True
         try:
             yield
         finally:
-            self._quiet = before
+            self._quiet = False
 
 
-class Panel(Telling, ipywidgets.VBox):
-    """A drop-down of runs, a line for messages, and below them what a panel adds in `build` and fills in `opened`.
+class Panel(Answering, VBox):
+    """A drop-down of runs and a line for messages. A panel adds its controls in `build`, and shows a run in `opened`.
 
-    results  folder of recorded runs; every one in it can be chosen, damaged ones too, of which the panel then says so;
-             but conditional ones, which `Switches` is for
-    models   further runs by name, which come first: as `alikit.records.described` gives them
-    first    the run to begin with, by name; the first one that can be opened by default
+    results  folder of recorded runs. All are offered, also damaged ones, but not conditional ones: see `Switches`
+    models   further runs by name, as `alikit.runs.records.described` makes them; they come first
+    first    name of the run to begin with; by default the first that can be opened
 
-    What goes wrong is said in the panel, in one line, and the panel stays as it was.
+    A run that cannot be opened leaves the panel as it is, with a message.
     """
 
     def __init__(
-        self,
-        results: str | Path | None = None,
-        models: Mapping[str, Recorded] | None = None,
-        first: str | None = None,
+        self, results: str | Path | None = None, models: Mapping[str, Recorded] | None = None, first: str | None = None
     ):
-        self._runs: dict[str, Recorded | Path] = {}
-        if results is not None:
-            folders = [file.parent for file in sorted(Path(results).glob("*/settings.json"))]
-            self._runs = {folder.name: folder for folder in folders if not _is_conditional(folder)}
-        self._runs = dict(models or {}) | {name: run for name, run in self._runs.items() if name not in (models or {})}
-        self.space: LatentSpace | None = None
+        folders = sorted(file.parent for file in Path(results).glob("*/settings.json")) if results else []
+        recorded_runs = {folder.name: folder for folder in folders if not _is_conditional(folder)}
+        self._runs: dict[str, Recorded | Path] = {**(models or {}), **recorded_runs, **(models or {})}
+        self._space: LatentSpace | None = None
         self._name: str | None = None  # of the run that is open
-        self.run = ipywidgets.Dropdown(options=list(self._runs), value=None, description="run")
-        self.message = ipywidgets.HTML(layout={"min_height": "32px"})
-        super().__init__([ipywidgets.HBox([self.run, self.message]), *self.build()])
-        self.run.observe(lambda change: self._choose(change["new"]), "value")
+        self.run = Dropdown(options=list(self._runs), value=None, description="run")
+        self.message = HTML(layout={"min_height": "32px"})
+        super().__init__([HBox([self.run, self.message]), *self.build()])
+        self.answer(self._open, self.run)
         for name in [first] if first in self._runs else self._runs:
             self.run.value = name
-            if self.space is not None:
+            if self._space:
                 break
         if not self._runs:
-            self.say(_nothing_in(results))
-        elif first is not None and first not in self._runs:
+            where = f"no recorded run in {results}" if results else "there is nothing to show"
+            self.say(f"{where}: give models by name, or the folder of runs made with alikit train and alikit record")
+        elif first not in (None, *self._runs):
             self.say(f"no run called {first}: there are {', '.join(self._runs)}")
 
-    def build(self) -> list[ipywidgets.Widget]:
-        """The panel's own controls, made once."""
-        raise NotImplementedError
-
-    def opened(self) -> None:
-        """Puts the controls to the run that was just opened, `space`, and shows it."""
-        raise NotImplementedError
-
-    def need(self) -> LatentSpace:
-        """The space of the run that is open. AlikitError where none is."""
-        if self.space is None:
+    @property
+    def space(self) -> LatentSpace:
+        """The latent space of the run that is open. AlikitError where none is."""
+        if self._space is None:
             raise AlikitError("no run is open: choose one")
-        return self.space
+        return self._space
 
-    def answer(self, control: ipywidgets.Widget, act) -> None:
-        """Lets act(value) answer each change of a control's value that a person makes."""
-
-        def answered(change: dict) -> None:
-            if not self._quiet and self.space is not None:
-                with self.telling():
-                    act(change["new"])
-
-        control.observe(answered, "value")
-
-    def _choose(self, name: str | None) -> None:
-        if self._quiet or name is None:
-            return
-        before = self.space
-        with self.telling():
+    def _open(self) -> None:
+        name = self.run.value
+        try:
             run = self._runs[name]
-            try:
-                self.space = LatentSpace(recorded(run) if isinstance(run, Path) else run)
-                if len(self.space.x_shape) != 3:
-                    raise AlikitError("its examples are points, and panels show pictures")
-            except AlikitError as error:
-                self.space = before
-                raise AlikitError(f"{name}: {error}") from None
-            finally:
-                if self.space is before:
-                    with self.quietly():
-                        self.run.value = self._name
-            self._name = name
-            self.opened()
+            space = LatentSpace(recorded(run) if isinstance(run, Path) else run)
+            if len(space.x_shape) != 3:
+                raise AlikitError("its examples are points, and panels show pictures")
+        except Exception as error:
+            with self.quietly():
+                self.run.value = self._name
+            raise AlikitError(f"{name}: {error}") from None
+        self._space, self._name = space, name
+        self.opened()
 
 
 def _is_conditional(folder: Path) -> bool:
     try:
         return RECIPES[runs.settings(folder)["recipe"]].is_conditional
-    except AlikitError:  # damaged
+    except AlikitError:  # damaged, which is said when it is chosen
         return False
 
 
-def _nothing_in(results: str | Path | None) -> str:
-    if results is None:
-        return "there is nothing to show: give a folder of recorded runs, or models by name"
-    if not Path(results).is_dir():
-        return f"{results} is no folder: name the one that recorded runs lie in"
-    if (Path(results) / "settings.json").is_file():
-        return f"{results} is one run: name the folder it lies in, and choose it by first={Path(results).name!r}"
-    return f"no recorded run in {results}: make one with alikit train and alikit record"
-
-
 def frame(side: int) -> ipywidgets.Image:
-    """A place for a picture this high, which keeps its place while pictures change."""
+    """A place for a picture of this height, which stays where it is while pictures change."""
     layout = {"height": f"{side}px", "object_fit": "contain", "flex": "0 0 auto", "align_self": "flex-start"}
     return ipywidgets.Image(format="png", layout=layout)
 
 
-def fill(place: ipywidgets.Image, picture: Image.Image) -> None:
-    """Puts a picture into its place. Packed in haste: it travels once for each move of a slider."""
+def draw(place: ipywidgets.Image, x: Tensor, side: int) -> None:
+    """Shows a row of pictures (N, C, H, W) in [0, 1] in their place, each about `side` pixels wide."""
     data = io.BytesIO()
-    picture.save(data, "png", compress_level=1)
+    sheet = grid(x, len(x), max(1, side // x.shape[-1]))
+    sheet.save(data, "png", compress_level=1)  # quick, as each move of a slider sends one
     place.value = data.getvalue()
 
 
-def zoom(x_shape: tuple[int, ...], side: int) -> int:
-    """By how much pictures of this shape are enlarged to be about so many pixels a side."""
-    return max(1, side // x_shape[-1])
+def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> PIL.Image.Image:
+    """`strips` with pictures of the size of those in a panel's strip; blank without rows."""
+    if not rows:
+        return PIL.Image.new("RGB", (SMALL, SMALL), "white")
+    return strips(rows, columns, max(1, SMALL // next(iter(rows.values())).shape[-1]))
 
 
-def same_noise(seed: int, n: int) -> torch.Tensor:
-    """n numbers of the prior for this seed; torch's own chance is left alone."""
+def fixed(width: str) -> dict[str, str]:
+    """The layout of a control that keeps its width."""
+    return {"width": width, "flex": "0 0 auto"}
+
+
+def same_noise(seed: int, n: int) -> Tensor:
+    """n numbers from the prior by this seed. Torch's own generator is left alone."""
     return torch.randn(n, generator=torch.Generator().manual_seed(seed))

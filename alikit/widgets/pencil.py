@@ -2,83 +2,65 @@
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import torch
 from ipycanvas import Canvas, hold_canvas
+from ipywidgets import BoundedIntText, Button, ColorPicker, FileUpload, HBox, VBox, Widget
 from PIL import ImageColor
 from torch import Tensor
 
 from ..data.images import decode, square
 from ..errors import AlikitError
-from ..figures import grid
-from ..runs.records import Recorded
-from .panel import BIG, fill, frame, zoom
+from .panel import BIG, draw, frame
 from .sliders import Sliders
 
 
 class Pencil(Sliders):
-    """`Sliders` that begin at the code of a picture: drawn with the mouse, one of the held-out ones, or a file.
+    """`Sliders` that begin at the code of a picture: one drawn with the mouse, a held-out one, or a file.
 
-    Left what is drawn, then the picture that was encoded, then what the decoder makes of the code.
+    From left to right: the drawing, the picture that was encoded, and what the decoder makes of its code.
 
-    pictures  by the name of a run the held-out pictures (N, C, H, W) in [0, 1] whose codes it keeps, where they may be
-              shown; of other runs the code alone is at hand
+    pictures  by the name of a run, the held-out pictures (N, C, H, W) in [0, 1] whose codes it keeps, where they may be
+              shown. For other runs their code is decoded instead
     """
 
-    def __init__(
-        self,
-        results: str | Path | None = None,
-        models: Mapping[str, Recorded] | None = None,
-        first: str | None = None,
-        pictures: Mapping[str, Tensor] | None = None,
-    ):
+    def __init__(self, results=None, models=None, first=None, pictures: Mapping[str, Tensor] | None = None):
         self._pictures = dict(pictures or {})
         super().__init__(results, models, first)
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.canvas = Canvas(width=BIG, height=BIG, layout={"width": f"{BIG}px", "height": f"{BIG}px"})
         self.canvas.on_mouse_down(self._press)
         self.canvas.on_mouse_move(self._drag)
         self.canvas.on_mouse_up(self._lift)
         self.canvas.on_mouse_out(self._lift)
-        self.ink = ipywidgets.ColorPicker(value="#f4f1e8", description="ink", layout={"width": "200px"})
-        self.paper = ipywidgets.ColorPicker(value="#27408b", description="paper", layout={"width": "200px"})
-        self.clear = ipywidgets.Button(description="clear", icon="eraser")
-        self.number = ipywidgets.BoundedIntText(0, min=0, description="held-out", layout={"width": "160px"})
-        self.upload = ipywidgets.FileUpload(accept="image/*", description="a file", layout={"width": "160px"})
-        self.given, self._at = frame(BIG), None
-        self.clear.on_click(lambda _: self._wipe())
-        self.answer(self.paper, lambda _: self._wipe())
-        self.answer(self.number, lambda _: self._pick())
-        self.answer(self.upload, self._read)
-        pad = ipywidgets.VBox([self.canvas, ipywidgets.HBox([self.ink, self.clear]), self.paper])
-        source = ipywidgets.VBox([self.given, self.number, self.upload])
-        return [ipywidgets.HBox([pad, source]), *super().build()]
+        self.ink = ColorPicker(value="#f4f1e8", description="ink", layout={"width": "200px"})
+        self.paper = ColorPicker(value="#27408b", description="paper", layout={"width": "200px"})
+        self.clear = Button(description="clear", icon="eraser")
+        self.number = BoundedIntText(0, min=0, description="held-out", layout={"width": "160px"})
+        self.upload = FileUpload(accept="image/*", description="a file", layout={"width": "160px"})
+        self.given, self._at = frame(BIG), None  # _at: where the pencil is, while a button is held
+        self.answer(self._wipe, self.clear, self.paper)
+        self.answer(self._pick, self.number)
+        self.answer(self._read, self.upload)
+        pad = VBox([self.canvas, HBox([self.ink, self.clear]), self.paper])
+        return [HBox([pad, VBox([self.given, self.number, self.upload])]), *super().build()]
 
     def opened(self) -> None:
-        colours = None if self.space.x_shape[0] == 3 else "none"
-        self.ink.layout.display = self.paper.layout.display = colours
+        self.ink.layout.display = self.paper.layout.display = None if self.space.x_shape[0] == 3 else "none"
         with self.quietly():
             self.number.max = len(self.space.codes) - 1
         super().opened()
-
-    def begin(self) -> None:
-        """Shows an empty pad and the code of the held-out picture that is chosen."""
         self._wipe()
         self._pick()
 
     def encode(self, x: Tensor) -> None:
-        """Shows a picture (C, H, W) in [0, 1] and its code. A message in the panel if the run takes other shapes."""
+        """Shows a picture (C, H, W) in [0, 1] and its code. One that does not fit the run leaves a message instead."""
         with self.telling():
-            z = self.need().encode(x)
-            self._give(torch.as_tensor(x).reshape(1, *self.space.x_shape))
+            z = self.space.encode(x)
+            draw(self.given, torch.as_tensor(x).reshape(1, *self.space.x_shape), BIG)
             self.start(z)
-
-    def _give(self, x: Tensor) -> None:
-        fill(self.given, grid(x, zoom=zoom(self.space.x_shape, BIG)))
 
     def _pick(self) -> None:
         pictures = self._pictures.get(self.run.value)
@@ -86,35 +68,34 @@ class Pencil(Sliders):
             self.encode(pictures[self.number.value])
             return
         z = self.space.codes[self.number.value]
-        self._give(self.space.model.decode(z[None]))
+        draw(self.given, self.space.model.decode(z[None]), BIG)
         self.start(z)
         self.say("The pictures of this run are not kept with it: what stands in its place is made from the code.")
 
-    def _read(self, files: tuple[dict, ...]) -> None:
-        if not files:
-            return
+    def _read(self) -> None:
         channels, size, _ = self.space.x_shape
-        pixels = decode(io.BytesIO(files[0].content), square(size))
-        if pixels is None:
-            raise AlikitError(f"{files[0].name} is no readable picture: choose a PNG or JPEG file")
-        x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-        self.encode(x if channels == 3 else x.mean(0, keepdim=True))
+        for file in self.upload.value:
+            pixels = decode(io.BytesIO(file["content"]), square(size))
+            if pixels is None:
+                raise AlikitError(f"{file['name']} is no readable picture: choose a PNG or JPEG file")
+            x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+            self.encode(x if channels == 3 else x.mean(0, keepdim=True))
 
-    # The drawing is a picture of the run's own size, and the canvas shows it enlarged.
+    # The drawing is a picture of the run's own size. The canvas shows it enlarged.
 
     def _wipe(self) -> None:
-        if self.space is None:
-            return
         channels, high, wide = self.space.x_shape
         self.drawing = self._colour(self.paper)[:, None, None].expand(channels, high, wide).clone()
         self._paint(torch.ones(high, wide, dtype=torch.bool))
 
-    def _colour(self, picker: ipywidgets.ColorPicker) -> Tensor:
-        if self.space.x_shape[0] == 1:  # as the digits are: light on black
-            return torch.ones(1) if picker is self.ink else torch.zeros(1)
+    def _colour(self, picker: ColorPicker) -> Tensor:
+        """(C,), in grey always light on black, as the digits are."""
+        if self.space.x_shape[0] == 1:
+            return torch.tensor([float(picker is self.ink)])
         return torch.tensor(ImageColor.getrgb(picker.value)[:3]) / 255
 
     def _paint(self, where: Tensor) -> None:
+        """Shows the pixels of the drawing that `where` (H, W) marks."""
         cell = BIG / self.space.x_shape[-1]
         rows, columns = where.nonzero().numpy().T
         colours = (self.drawing[:, where].expand(3, -1).T.numpy() * 255).round().astype(np.uint8)
@@ -122,12 +103,12 @@ class Pencil(Sliders):
             self.canvas.fill_styled_rects(columns * cell, rows * cell, cell, cell, colours)
 
     def _press(self, x: float, y: float) -> None:
-        if self.space is not None:
+        if self._space:
             self._at = (x, y)
             self._drag(x, y)
 
     def _drag(self, x: float, y: float) -> None:
-        """Draws from where the pencil was to (x, y), as wide as digits' strokes are, its edges soft."""
+        """Draws from where the pencil was to (x, y), a line as wide as the strokes of digits, with soft edges."""
         if self._at is None:
             return
         side = self.space.x_shape[-1]

@@ -1,105 +1,86 @@
-"""The panel of sliders: they show a code, and change it."""
+"""The panel of sliders, which show a code and change it."""
 
 from functools import partial
 
-import ipywidgets
+import PIL.Image
 import torch
-from PIL import Image
+from ipywidgets import HTML, BoundedIntText, Button, Dropdown, FloatSlider, HBox, VBox, Widget
 from torch import Tensor
 
-from ..figures import grid, strips
-from ..latent import Direction
-from .panel import BIG, BLANK, SMALL, Panel, fill, frame, same_noise, zoom
+from ..latent import Direction, one_code
+from .panel import BIG, SMALL, Panel, draw, fixed, frame, same_noise, sheet
 
 AXES, MEANINGS, NEIGHBOURS = 8, 3, 8
-# Put first where a run has them: what can be seen at a glance.
+# What can be seen at a glance comes first, where a run has it.
 PREFERRED = ("Smiling", "Eyeglasses", "Male", "ink, brightness", "position, right", "paper, brightness")
-REACH = 4.0  # standard deviations that a slider goes to either side
-# A browser brings what it is told to a whole step and sends that back, as if a person had moved the slider. So it is
-# told whole steps only, of a size that binary numbers hold exactly.
-STEP = 0.125
-NAME, SLIDER = "150px", "220px"  # how wide
+# A browser rounds what it is sent to a whole step and sends that back, as if a person had moved the slider. So it is
+# sent whole steps only, of a size that binary numbers hold exactly.
+STEP, REACH = 0.125, 4.0  # in standard deviations; how far a slider goes to either side
+NAME, SLIDER = "150px", "220px"  # widths
 
 
 class Sliders(Panel):
-    """A code z, drawn as a picture, with sliders for the leading axes of q(z) and for directions with a meaning.
+    """A code z as a picture, with sliders for the leading axes of q(z) and for directions with a meaning.
 
-    Each slider shows its own reading of z (`Direction`), so all of them move when a new z is drawn, and those whose
-    readings go together move together. `z` is the code that is shown; below the picture are the held-out codes nearest
-    to it. Truncation draws z nearer to the mean of all codes, and leaves z itself as it is.
+    Each slider shows its own reading of z (`Direction`). So all of them move with a new z, and those whose readings are
+    correlated move together. Below the picture are the held-out codes nearest to z. Truncation shows a code nearer to
+    the mean of all codes, and leaves z itself as it is.
     """
 
-    z: Tensor  # (Z,)
+    z: Tensor  # (Z,), the code that is shown
+    _start: Tensor | None = None  # the code that reset shows
 
-    def build(self) -> list[ipywidgets.Widget]:
+    def build(self) -> list[Widget]:
         self.picture, self.strip = frame(BIG), frame(SMALL)
-        self.axes = [_slider(f"axis {i + 1}") for i in range(AXES)]
-        self.turns = [_slider("") for _ in range(MEANINGS)]
-        self.meanings = [ipywidgets.Dropdown(layout=_layout(NAME)) for _ in range(MEANINGS)]
-        self.qualities = [ipywidgets.HTML() for _ in range(MEANINGS)]
-        self.truncation = ipywidgets.FloatSlider(
-            1.0, min=0, max=1.5, step=STEP, description="truncation", layout=_layout("240px")
-        )
-        self.seed = ipywidgets.BoundedIntText(0, min=0, max=9999, description="seed", layout=_layout("160px"))
-        self.another = ipywidgets.Button(description="another z", icon="random", layout=_layout("110px"))
-        self.reset = ipywidgets.Button(description="reset", icon="undo", layout=_layout("80px"))
+        span = {"min": -REACH, "max": REACH, "step": STEP, "readout_format": ".1f"}
+        named = {"layout": fixed(f"calc({NAME} + {SLIDER} + 4px)"), "style": {"description_width": NAME}}
+        self.axes = [FloatSlider(description=f"axis {i + 1}", **span, **named) for i in range(AXES)]
+        self.turns = [FloatSlider(layout=fixed(SLIDER), **span) for _ in range(MEANINGS)]
+        self.meanings = [Dropdown(layout=fixed(NAME)) for _ in range(MEANINGS)]
+        self.qualities = [HTML() for _ in range(MEANINGS)]
+        look = {"description": "truncation", "layout": fixed("240px")}
+        self.truncation = FloatSlider(1.0, min=0, max=1.5, step=STEP, **look)
+        self.seed = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("160px"))
+        self.another = Button(description="another z", icon="random", layout=fixed("110px"))
+        self.reset = Button(description="reset", icon="undo", layout=fixed("80px"))
         for slider in (*self.axes, *self.turns):
-            self.answer(slider, partial(self._move, slider))
-        for meaning in self.meanings:
-            self.answer(meaning, lambda _: self.show())
-        self.answer(self.truncation, lambda _: self.show())
-        self.answer(self.seed, lambda _: self._draw())
-        self.another.on_click(self._next)
-        self.reset.on_click(self._back)
-        rows = [
-            ipywidgets.HBox([meaning, slider, quality])
-            for meaning, slider, quality in zip(self.meanings, self.turns, self.qualities, strict=True)
-        ]
-        left = [
-            self.picture,
-            ipywidgets.HBox([self.seed, self.another]),
-            ipywidgets.HBox([self.truncation, self.reset]),
-        ]
-        return [
-            ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox([*self.axes, *rows])]),
-            ipywidgets.HTML("the nearest held-out codes, decoded"),
-            self.strip,
-        ]
+            self.answer(partial(self._move, slider), slider)
+        self.answer(self.show, *self.meanings, self.truncation)
+        self.answer(self._draw, self.seed)
+        self.answer(self._next, self.another)
+        self.answer(self._back, self.reset)
+        self._rows = [HBox(row) for row in zip(self.meanings, self.turns, self.qualities, strict=True)]
+        left = VBox([self.picture, HBox([self.seed, self.another]), HBox([self.truncation, self.reset])])
+        below = HTML("the nearest held-out codes, decoded")
+        return [HBox([left, VBox([*self.axes, *self._rows])]), below, self.strip]
 
     def opened(self) -> None:
-        names = list(self.space.meanings)
-        names.sort(key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+        order = {name: number for number, name in enumerate(PREFERRED)}
+        names = sorted(self.space.meanings, key=lambda name: order.get(name, len(order)))
         with self.quietly():
-            for number, meaning in enumerate(self.meanings):
+            for number, (meaning, row) in enumerate(zip(self.meanings, self._rows, strict=True)):
                 meaning.options = names
                 meaning.value = names[number] if number < len(names) else None
+                row.layout.display = None if meaning.value else "none"
             self.truncation.value = 1.0
-        for slider, number in zip(self.axes, range(AXES), strict=True):
+        for number, slider in enumerate(self.axes):
             slider.layout.display = None if number < len(self.space.axes) else "none"
-        for row in zip(self.meanings, self.turns, self.qualities, strict=True):
-            for part in row:
-                part.layout.display = None if row[0].value else "none"
-        self.begin()
-
-    def begin(self) -> None:
-        """Shows the code that a run begins with."""
         self._draw()
 
     def start(self, z: Tensor) -> None:
-        """Shows the code z of Z numbers, and comes back to it on reset. A message in the panel if its size is wrong."""
+        """Shows the code z (Z,), to which reset returns. One that does not fit the run leaves a message instead."""
         with self.telling():
-            self._start = self.need().check(z)
-            self.z = self._start
+            self._start = self.z = one_code(z, len(self.space.mean))
             self.show()
 
-    def show(self, moved: ipywidgets.Widget | None = None) -> None:
-        """Draws the picture and its neighbours, and puts the sliders to z, but for the one that is being moved."""
+    def show(self, moved: FloatSlider | None = None) -> None:
+        """Draws z and its neighbours, and sets all sliders to z but the one that is being moved."""
         space = self.space
         nearest = space.codes[space.neighbours(self.z, NEIGHBOURS)]
         z = space.mean + self.truncation.value * (self.z - space.mean)
         x = space.model.decode(torch.cat([z[None], nearest]))
-        fill(self.picture, grid(x[:1], zoom=zoom(space.x_shape, BIG)))
-        fill(self.strip, grid(x[1:], columns=NEIGHBOURS, zoom=zoom(space.x_shape, SMALL)))
+        draw(self.picture, x[:1], BIG)
+        draw(self.strip, x[1:], SMALL)
         with self.quietly():
             for slider, direction in self.directions().items():
                 if slider is not moved:
@@ -108,51 +89,32 @@ class Sliders(Panel):
                 words = space.meanings[meaning.value].quality if meaning.value else ""
                 quality.value = f'<span style="white-space:nowrap">{words}</span>'
 
-    def directions(self) -> dict[ipywidgets.FloatSlider, Direction]:
+    def directions(self) -> dict[FloatSlider, Direction]:
         """What each slider turns."""
         found = dict(zip(self.axes, self.space.axes, strict=False))
         turns = zip(self.turns, self.meanings, strict=True)
         return found | {slider: self.space.meanings[meaning.value] for slider, meaning in turns if meaning.value}
 
-    def sheet(self, columns: int = 7) -> Image.Image:
-        """What the sliders do, as one picture: a row a slider, z turned from -3 to 3 standard deviations. Blank where
-        no run is open."""
-        if self.space is None:
-            return BLANK
-        values = torch.linspace(-3, 3, columns)
-        names = [slider.description for slider in self.axes] + [meaning.value for meaning in self.meanings]
-        sliders = dict(zip((*self.axes, *self.turns), names, strict=True))
-        rows = {
-            sliders[slider]: self.space.model.decode(direction.turned(self.z, values))
-            for slider, direction in self.directions().items()
-        }
-        return strips(rows, [f"{value:+g}" for value in values.tolist()], zoom=zoom(self.space.x_shape, SMALL))
+    def sheet(self, columns: int = 7) -> PIL.Image.Image:
+        """A row for each slider, which turns z from -3 to 3 standard deviations. Blank where no run is open."""
+        values, rows = torch.linspace(-3, 3, columns), {}
+        names = dict(zip(self.turns, (meaning.value for meaning in self.meanings), strict=True))
+        for slider, direction in self.directions().items() if self._space else ():
+            name = names.get(slider, slider.description)
+            rows[name] = self.space.model.decode(direction.turned(self.z, values))
+        return sheet(rows, [f"{value:+g}" for value in values.tolist()])
 
-    def _move(self, slider: ipywidgets.FloatSlider, value: float) -> None:
-        self.z = self.directions()[slider].turned(self.z, torch.tensor(value))
+    def _move(self, slider: FloatSlider) -> None:
+        self.z = self.directions()[slider].turned(self.z, torch.tensor(slider.value))
         self.show(moved=slider)
 
     def _draw(self) -> None:
-        """z from the prior, of this seed."""
         self.start(same_noise(self.seed.value, len(self.space.mean)))
 
-    def _next(self, _) -> None:
+    def _next(self) -> None:
         self.seed.value = (self.seed.value + 1) % (self.seed.max + 1)
 
-    def _back(self, _) -> None:
-        if self.space is not None:
-            with self.quietly():
-                self.truncation.value = 1.0
-            self.start(self._start)
-
-
-def _layout(width: str) -> dict[str, str]:
-    return {"width": width, "flex": "0 0 auto"}
-
-
-def _slider(name: str) -> ipywidgets.FloatSlider:
-    """With a name before it, it is as wide as one without is beside a drop-down."""
-    look = {"layout": _layout(SLIDER)}
-    if name:
-        look = {"layout": _layout(f"calc({NAME} + {SLIDER} + 4px)"), "style": {"description_width": NAME}}
-    return ipywidgets.FloatSlider(0.0, min=-REACH, max=REACH, step=STEP, description=name, readout_format=".1f", **look)
+    def _back(self) -> None:
+        with self.quietly():
+            self.truncation.value = 1.0
+        self.start(self._start)

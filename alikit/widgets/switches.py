@@ -1,39 +1,42 @@
-"""The panel of switches: what a conditional model is told, attribute by attribute."""
+"""The panel of switches: one for each attribute of a conditional model."""
 
 import html
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import ipywidgets
+import PIL.Image
 import torch
-from PIL import Image
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox, Widget
 from torch import Tensor
+from traitlets import Any, validate
 
 from ..data.conditions import switched
 from ..errors import AlikitError
-from ..figures import grid, strips
+from ..latent import one_code
 from ..models import Game
-from .panel import BIG, SMALL, Telling, fill, frame, same_noise, zoom
+from .panel import BIG, SMALL, Answering, draw, fixed, frame, same_noise, sheet
 
-CARD = "156px"  # how wide: room for a tick and Mouth Slightly Open
-GIVEN = "as given"  # what the y that a panel is made with is called among its starts
+CARD = "156px"  # the width of a switch: room for a tick and Mouth Slightly Open
+GIVEN = "as given"  # the name, among the starts, of the y that a panel is made with
 
 
-class Switches(Telling, ipywidgets.HBox):
-    """Gx(z, y) as a picture, with a switch for each attribute in y, and for z a seed to draw it by.
+class Switches(Answering, HBox):
+    """Gx(z, y) as a picture, with a switch for each attribute in y and a seed to draw z by.
 
-    model   conditional, of A attributes
+    model   conditional on A attributes
     names   of the attributes, in the order of y: the `classes` of the data
     y       (A,) of 0 and 1, what is on at first, and again after "back"
-    z       (Z,), the code to begin with, of a picture that was encoded say; by default the prior's of seed 0
-    starts  further y by name, to choose from
-    ahead   whether each switch has above it the picture that it would lead to, as its box is ticked at first. That is
-            A more pictures to decode at every move: too many for a large model without a GPU
+    z       (Z,), the code to begin with, for example of an encoded picture; by default the prior's by seed 0
+    starts  further y by name, to choose from; one that does not fit is a message in the panel when it is chosen
+    ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
+            every move, too many for a large model without a GPU
 
-    A hair colour that is switched on switches the others off, see `switched`. `z`, `y` and `seed` are what is shown,
-    and can be set; a z that was given has no seed, None. AlikitError for a model that is told nothing, and for names, y
-    and z that do not fit it. What goes wrong when a control is moved is said in the panel, in one line.
+    Switching a hair colour on switches the others off, see `switched`. `y` and `z` are what is shown, and can be set.
+    AlikitError for a model that is not conditional, and for names, y and z that do not fit it.
     """
+
+    y = Any()  # (A,) uint8
+    z = Any()  # (Z,)
 
     def __init__(
         self,
@@ -45,209 +48,119 @@ class Switches(Telling, ipywidgets.HBox):
         ahead: bool = True,
     ):
         if not model.attributes:
-            raise AlikitError(
-                "this model is told nothing beside x, so there is nothing to switch: train a conditional one"
-            )
+            raise AlikitError("this model is not conditional, so there is nothing to switch: train one that is")
         if len(names) != model.attributes:
-            raise AlikitError(
-                f"{len(names)} names for a model of {model.attributes} attributes: give the classes of its data"
-            )
-        self.model, self.names = model, tuple(names)
-        self._starts = {GIVEN: self._y_of(y)} | {name: self._y_of(y, f"{name}: ") for name, y in (starts or {}).items()}
-        self._y, self._given = self._starts[GIVEN], None if z is None else self._z_of(z)
-        self._seed: int | None = None
+            raise AlikitError(f"give the {model.attributes} names of this model's attributes, here are {len(names)}")
+        self.model, self.names, self._given = model, tuple(names), None
+        self._starts = {GIVEN: y, **(starts or {})}
         super().__init__(self._build(ahead))
-        self._z = same_noise(0, model.z_dim)
-        self.x_shape = tuple(model.decode(self._z[None], y=self._y).shape[1:])
-        if len(self.x_shape) != 3:
-            raise AlikitError("the examples of this model are points, and panels show pictures")
-        if z is None:
-            self._draw()
-        else:
-            self._take()
+        self.y = y
+        self._starts[GIVEN] = self.y
+        self.observe(lambda _: self.show(), ["y", "z"])
+        self.z = same_noise(0, model.z_dim) if z is None else z
 
-    def _build(self, ahead: bool) -> list[ipywidgets.Widget]:
-        self.picture, self.words = frame(BIG), ipywidgets.HTML(layout={"width": f"{BIG}px"})
-        self.message = ipywidgets.HTML(layout={"width": f"{BIG}px", "min_height": "32px"})
-        self.start = ipywidgets.Dropdown(options=list(self._starts), description="start", style=_narrow("40px"))
-        self.start.layout = _layout(f"{BIG}px") | {"display": None if len(self._starts) > 1 else "none"}
-        self.number = ipywidgets.BoundedIntText(
-            0, min=0, max=9999, description="seed", layout=_layout("120px"), style=_narrow("40px")
-        )
-        self.another = ipywidgets.Button(description="new z", icon="random", layout=_layout("128px"))
-        self.back = ipywidgets.Button(description="back", icon="undo", layout=_layout("120px"))
-        self.given = ipywidgets.Button(description="z as given", icon="image", layout=_layout("128px"))
+    def _build(self, ahead: bool) -> list[Widget]:
+        narrow, side = {"description_width": "40px"}, f"{BIG}px"
+        self.picture, self.words = frame(BIG), HTML(layout={"width": side})
+        self.message = HTML(layout={"width": side, "min_height": "32px"})
+        self.start = Dropdown(options=list(self._starts), description="start", style=narrow, layout=fixed(side))
+        self.start.layout.display = None if len(self._starts) > 1 else "none"
+        self.number = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("120px"), style=narrow)
+        self.another = Button(description="new z", icon="random", layout=fixed("128px"))
+        self.back = Button(description="back", icon="undo", layout=fixed("120px"))
+        self.given = Button(description="z as given", icon="image", layout=fixed("128px"))
         self.back.tooltip, self.given.tooltip = "the switches as they were at the start", "the code that was given"
-        self.ahead = ipywidgets.Checkbox(
-            ahead, description="what each switch would do", indent=False, layout=_layout("auto")
-        )
-        look = {"layout": _layout(CARD) | {"padding": "0 4px"}}
-        self.switches = [ipywidgets.ToggleButton(tooltip=name, **look) for name in self.names]
+        self.ahead = Checkbox(ahead, description="what each switch would do", indent=False, layout=fixed("auto"))
+        look = fixed(CARD) | {"padding": "0 4px"}
+        self.switches = [ToggleButton(tooltip=name, layout=look) for name in self.names]
         self.previews = [frame(SMALL) for _ in self.names]
-        for preview in self.previews:
+        for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
             preview.layout.align_self = "center"
-        for column, switch in enumerate(self.switches):
-            self._answer(switch, partial(self._switch, column))
-        self._answer(self.start, lambda _: self._back())
-        self._answer(self.number, lambda _: self._draw())
-        self._answer(self.ahead, lambda _: self.show())
-        for button, act in ((self.another, self._next), (self.back, self._back), (self.given, self._take)):
-            button.on_click(partial(self._clicked, act))
-        left = [
-            self.picture,
-            self.start,
-            ipywidgets.HBox([self.number, self.another]),
-            ipywidgets.HBox([self.back, self.given]),
-            self.words,
-            self.message,
-        ]
-        cards = [
-            ipywidgets.VBox(card, layout={"margin": "0 4px 8px 0"})
-            for card in zip(self.previews, self.switches, strict=True)
-        ]
-        right = [self.ahead, ipywidgets.HBox(cards, layout={"flex_flow": "row wrap"})]
+            self.answer(partial(self._switch, column), switch)
+        self.answer(self._back, self.start, self.back)
+        self.answer(self._draw, self.number)
+        self.answer(self._next, self.another)
+        self.answer(self._take, self.given)
+        self.answer(self.show, self.ahead)
+        buttons = [HBox([self.number, self.another]), HBox([self.back, self.given])]
+        left = [self.picture, self.start, *buttons, self.words, self.message]
+        pairs, air = zip(self.previews, self.switches, strict=True), {"margin": "0 4px 8px 0"}
+        cards = [VBox(pair, layout=air) for pair in pairs]
+        right = [self.ahead, HBox(cards, layout={"flex_flow": "row wrap"})]
         return [
-            ipywidgets.VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"}),
-            ipywidgets.VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
+            VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"}),
+            VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
         ]
 
-    @property
-    def y(self) -> Tensor:
-        """(A,) uint8."""
-        return self._y
+    @validate("y")
+    def _one_y(self, proposal) -> Tensor:
+        y = torch.as_tensor(proposal.value).detach().cpu().flatten()
+        if len(y) != self.model.attributes or not ((y == 0) | (y == 1)).all():
+            raise AlikitError(f"y is a tensor of {self.model.attributes} numbers, 0 for off and 1 for on")
+        return y.to(torch.uint8, copy=True)
 
-    @y.setter
-    def y(self, y: Tensor) -> None:
-        self._y = self._y_of(y)
-        self.show()
-
-    @property
-    def z(self) -> Tensor:
-        """(Z,)."""
-        return self._z
-
-    @z.setter
-    def z(self, z: Tensor) -> None:
-        self._given = self._z_of(z)
-        self._take()
+    @validate("z")
+    def _one_z(self, proposal) -> Tensor:
+        return one_code(proposal.value, self.model.z_dim)
 
     @property
     def seed(self) -> int | None:
-        """By which z was drawn from the prior."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        with self.quietly():
-            self.number.value = seed
-        self._draw()
+        """The seed in the panel, if z was drawn by it; None for a z that was given."""
+        seed = self.number.value
+        return seed if torch.equal(self.z, same_noise(seed, len(self.z))) else None
 
     def show(self) -> None:
-        """Draws the picture and, in the same pass, what each switch would make of it, and puts the switches to y."""
-        ys = [self._y, *(self._with(column, not on) for column, on in enumerate(self._y))]
-        ys = torch.stack(ys if self.ahead.value else ys[:1])
-        x = self.model.decode(self._z.expand(len(ys), -1), y=ys)
-        fill(self.picture, grid(x[:1], zoom=zoom(self.x_shape, BIG)))
-        for preview, would_be in zip(self.previews, x[1:], strict=False):
-            fill(preview, grid(would_be[None], zoom=zoom(self.x_shape, SMALL)))
-        self._say_what_is_on()
-
-    def sheet(self) -> Image.Image:
-        """What the switches do, as one picture: for each, z with it off and with it on, all else as it is shown."""
-        ys = torch.stack([self._with(column, on) for column in range(len(self.names)) for on in (False, True)])
-        x = self.model.decode(self._z.expand(len(ys), -1), y=ys)
-        rows = dict(zip(map(_in_words, self.names), x.split(2), strict=True))
-        return strips(rows, ["off", "on"], zoom=zoom(self.x_shape, SMALL))
-
-    def _with(self, column: int, on: bool) -> Tensor:
-        return switched(self._y, [("" if on else "-") + self.names[column]], self.names)
-
-    def _say_what_is_on(self) -> None:
-        on = [_in_words(name) for name, value in zip(self.names, self._y, strict=True) if value]
-        origin = "z as given" if self._seed is None else f"z of seed {self._seed}"
-        what = html.escape(", ".join(on)) or "nothing"
-        self.words.value = f'<div style="line-height:1.4"><b>on:</b> {what}<br>{origin}</div>'
+        """Draws the picture and, in the same pass, what each switch would make of it, and sets the switches to y."""
+        ahead = [self._with(a, not on) for a, on in enumerate(self.y)] if self.ahead.value else []
+        x = self._decode([self.y, *ahead])
+        if x.ndim != 4:
+            raise AlikitError("the examples of this model are points, and panels show pictures")
+        draw(self.picture, x[:1], BIG)
+        for preview, picture in zip(self.previews, x[1:, None], strict=False):
+            draw(preview, picture, SMALL)
+        on = ", ".join(_in_words(name) for name, value in zip(self.names, self.y, strict=True) if value)
+        if self.seed is None:
+            self._given = self.z
+        origin = "z as given" if self.seed is None else f"z of seed {self.seed}"
+        words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
+        self.words.value = f'<div style="line-height:1.4">{words}</div>'
         self.given.layout.display = None if self._given is not None else "none"
         with self.quietly():
-            for name, value, switch, preview in zip(self.names, self._y, self.switches, self.previews, strict=True):
+            for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
                 switch.value = bool(value)
-                # A mark too: a colour alone is not seen by everyone.
-                switch.description = ("✓ " if value else "") + _in_words(name)
+                switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
                 switch.button_style = "primary" if value else ""
                 preview.layout.display = None if self.ahead.value else "none"
 
-    def _answer(self, control: ipywidgets.Widget, act) -> None:
-        """Lets act(value) answer each change of a control's value that a person makes."""
+    def sheet(self) -> PIL.Image.Image:
+        """What the switches do, as one picture: for each attribute z with it off and on, all else as it is shown."""
+        x = self._decode([self._with(column, on) for column in range(len(self.names)) for on in (False, True)])
+        return sheet(dict(zip(map(_in_words, self.names), x.split(2), strict=True)), ["off", "on"])
 
-        def answered(change: dict) -> None:
-            if not self._quiet:
-                with self.telling():
-                    act(change["new"])
+    def _decode(self, ys: list[Tensor]) -> Tensor:
+        return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
 
-        control.observe(answered, "value")
+    def _with(self, column: int, on: bool) -> Tensor:
+        return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
 
-    def _clicked(self, act, _) -> None:
-        with self.telling():
-            act()
-
-    def _switch(self, column: int, on: bool) -> None:
-        self._y = self._with(column, on)
-        self.show()
-
-    def _draw(self) -> None:
-        """z from the prior, of the seed that stands there."""
-        self._seed = self.number.value
-        self._z = same_noise(self._seed, self.model.z_dim)
-        self.show()
-
-    def _next(self) -> None:
-        if self._seed is not None:  # where z was given, the seed that stands there has not been drawn
-            with self.quietly():
-                self.number.value = (self._seed + 1) % (self.number.max + 1)
-        self._draw()
+    def _switch(self, column: int) -> None:
+        self.y = self._with(column, self.switches[column].value)
 
     def _back(self) -> None:
-        self._y = self._starts[self.start.value]
-        self.show()
+        self.y = self._starts[self.start.value]
+
+    def _draw(self) -> None:
+        self.z = same_noise(self.number.value, len(self.z))
+
+    def _next(self) -> None:
+        if self.seed is not None:  # else the seed in the panel has not been drawn yet
+            with self.quietly():
+                self.number.value = (self.seed + 1) % (self.number.max + 1)
+        self._draw()
 
     def _take(self) -> None:
-        self._z, self._seed = self._given, None
-        self.show()
-
-    def _y_of(self, y: Tensor, whose: str = "") -> Tensor:
-        """y as one (A,) uint8, apart from what the caller does with it."""
-        wanted = f"{self.model.attributes} numbers, each 0 or 1"
-        try:
-            y = torch.as_tensor(y).detach().cpu().flatten()
-        except (TypeError, ValueError, RuntimeError):
-            raise AlikitError(f"{whose}y is a tensor of {wanted}") from None
-        if len(y) != self.model.attributes:
-            raise AlikitError(f"{whose}y is {wanted}, and here are {len(y)}")
-        if not ((y == 0) | (y == 1)).all():
-            raise AlikitError(f"{whose}y is {wanted}, and here is one that is neither: a switch is off or on")
-        return y.to(torch.uint8, copy=True)
-
-    def _z_of(self, z: Tensor) -> Tensor:
-        """z as one code (Z,), apart from what the caller does with it."""
-        wanted = self.model.z_dim
-        try:
-            z = torch.as_tensor(z, dtype=torch.float32).detach().cpu().flatten().clone()
-        except (TypeError, ValueError, RuntimeError):
-            raise AlikitError(f"a code of this model is a tensor of {wanted} numbers") from None
-        if len(z) != wanted:
-            raise AlikitError(f"a code of this model has {wanted} numbers, not {len(z)}")
-        if not z.isfinite().all():
-            raise AlikitError("this code holds something that is no number, so there is nothing to show")
-        return z
+        self.z = self._given
 
 
 def _in_words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _layout(width: str) -> dict[str, str]:
-    return {"width": width, "flex": "0 0 auto"}
-
-
-def _narrow(width: str) -> dict[str, str]:
-    return {"description_width": width}

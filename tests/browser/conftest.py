@@ -1,4 +1,7 @@
-"""A real browser, and JupyterLab on a copy of the course: on its own notebooks it would save over them."""
+"""A real browser, and JupyterLab on a copy of the course: on its own notebooks it would save over them.
+
+ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody would see it for years.
+"""
 
 import importlib.util
 import os
@@ -18,20 +21,15 @@ from browsing import ROOT, SHOTS, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"]
-
-
-def without(what: str) -> None:
-    """Skips, but fails where browser tests are required: they would be skipped for years and nobody would see it."""
-    (pytest.fail if os.environ.get("ALIKIT_BROWSER") == "required" else pytest.skip)(what)
+PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    if importlib.util.find_spec("playwright") is None:
-        without("playwright is not installed: it comes with the extra `test`")
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None:
-        without(f"no browser: none of {', '.join(NAMES)} is installed")
+    if chromium is None or importlib.util.find_spec("playwright") is None:
+        leave = pytest.fail if os.environ.get("ALIKIT_BROWSER") == "required" else pytest.skip
+        leave(f"needs playwright, of the extra `test`, and one of the browsers {', '.join(NAMES)}")
     from playwright.sync_api import sync_playwright
 
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -49,51 +47,40 @@ def course(tmp_path_factory) -> Path:
     (course / "results").mkdir()
     for entry in (ROOT / "results").iterdir():
         (course / "results" / entry.name).symlink_to(entry)
-    damaged = course / "results" / "damaged"
-    shutil.copytree(ROOT / "results" / "celeba-small", damaged)
-    codes = (damaged / "codes.safetensors").read_bytes()
-    (damaged / "codes.safetensors").write_bytes(codes[: len(codes) // 2])
+    damaged = shutil.copytree(ROOT / "results" / "celeba-small", course / "results" / "damaged")
+    os.truncate(damaged / "codes.safetensors", 1000)
     return course
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def make_lab(port: int) -> list[str]:
-    """What `make lab` gives to JupyterLab, as make itself says."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "--dry-run", "lab", f"PORT={port}", "OPTIONS=--no-browser"]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    return shlex.split(said.replace("\\\n", "").partition(" -m jupyterlab ")[2])
 
 
 @pytest.fixture(scope="module")
 def lab(browser, course, tmp_path_factory) -> Callable:
     """with lab(*options) as address: `make lab` of a newcomer, without settings of his own, open tabs or proxies."""
-    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    no_make = {name: value for name, value in environment.items() if not name.startswith(("MAKE", "MFLAGS"))}
     # Without a token the address alone opens it, in this browser and for these minutes.
     alone = ["--IdentityProvider.token=", "--ServerApp.port_retries=0"]
 
     @contextmanager
     def lab(*options: str) -> Iterator[str]:
-        port, home = free_port(), tmp_path_factory.mktemp("jupyter")
-        command = [sys.executable, "-m", "jupyterlab", *make_lab(port), *alone, *options]
-        address, log = f"http://localhost:{port}", home / "log"
-        with log.open("w") as out:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        said = subprocess.check_output(
+            ["make", "--dry-run", "lab", f"PORT={port}", "OPTIONS=--no-browser"], cwd=ROOT, env=no_make, text=True
+        )
+        given = shlex.split(said.replace("\\\n", "").partition(" -m jupyterlab ")[2])
+        address, home = f"http://localhost:{port}", tmp_path_factory.mktemp("jupyter")
+        with (home / "log").open("w") as log:
             server = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "jupyterlab", *given, *alone, *options],
                 cwd=course,
-                env=environment | {name: str(home / name) for name in places},
-                stdout=out,
-                stderr=out,
+                env=environment | {name: str(home / name) for name in PLACES},
+                stdout=log,
+                stderr=log,
             )
         try:
             until(lambda: answers(address) or server.poll() is not None, "JupyterLab does not answer", 60)
-            assert server.poll() is None, log.read_text()
+            assert server.poll() is None, (home / "log").read_text()
             yield address
         finally:
             server.terminate()  # it shuts its kernels down first
