@@ -1,0 +1,299 @@
+"""Training one run in several processes: torchrun starts them, torch.distributed connects them.
+
+    alikit train cifar10 --devices 4                                            four GPUs, or four shares of the cores
+    alikit train cifar10 --devices 4 --num-nodes 2 --rendezvous node01:29500    the same command on both machines
+    torchrun --standalone --nproc-per-node 4 -m alikit train cifar10            torchrun started by hand
+
+Each of the W processes holds the whole model and takes N / W of the N examples of a batch. In a process that is alone,
+W is 1 and everything here leaves things as they are.
+"""
+
+import hashlib
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .errors import AlikitError
+
+PATIENCE = timedelta(hours=2)  # the others wait this long for process 0 to fetch data, measure or draw
+LOST, STOPPED = 75, 130  # exit statuses: another process is gone; a signal asked the run to stop
+_parent = os.getppid()  # of a worker: torchrun's agent
+
+
+class Lost(Exception):
+    """Another process is gone or does not answer, so this one has to end. The cause is for the other to report."""
+
+
+@contextmanager
+def _raising_lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost(str(error)) from error
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return dist.is_available() and dist.is_torchelastic_launched() and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def is_together() -> bool:
+    """Whether this process is connected to others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world() -> int:
+    """The number of processes that train together, W."""
+    return dist.get_world_size() if is_together() else 1
+
+
+def rank() -> int:
+    """The number of this process, 0 to W - 1. Process 0 writes the files, measures and prints."""
+    return dist.get_rank() if is_together() else 0
+
+
+def check_divides(number: int, processes: int, what: str = "examples") -> None:
+    """Raises AlikitError if this many examples a step cannot be divided evenly among the processes."""
+    if number % processes:
+        raise AlikitError(
+            f"{number} {what} a step do not divide by {processes} processes: change one of the two numbers"
+        )
+
+
+def share(index: Tensor) -> Tensor:
+    """This process's part of the examples of a batch: (N,) -> (N / W,)."""
+    return index.chunk(world())[rank()]
+
+
+def own_noise(seed: int, step: int) -> None:
+    """Seeds torch's generators by seed, step and process: no two processes draw the same noise, and a resumed run draws
+    what it would have drawn. A process that is alone keeps the state of its generators."""
+    if is_together():
+        digest = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=8).digest()
+        torch.manual_seed(int.from_bytes(digest))
+
+
+@_raising_lost()
+def _sum_over_all(tensor: Tensor) -> Tensor:
+    dist.all_reduce(tensor)  # in place, of a contiguous tensor; by gloo on the processor and by NCCL on a GPU
+    return tensor
+
+
+def average(losses: dict[str, Tensor], gradients: dict[str, tuple[Tensor, ...]]) -> tuple[dict, dict]:
+    """The means over all processes of each player's loss and gradients, with the shapes and types that they have.
+
+    One all-reduce of our own, because DistributedDataParallel averages neither what `torch.autograd.grad` returns nor
+    the second of two backward passes through one forward pass, and players with different losses need both.
+    """
+    if not is_together():
+        return losses, gradients
+    parts = [*(g for own in gradients.values() for g in own), *(loss.detach() for loss in losses.values())]
+    flat = _sum_over_all(torch.cat([part.flatten() for part in parts])).div_(world())
+    means = flat.split([part.numel() for part in parts])
+    mean = iter([mean.view(part.shape).to(part.dtype) for mean, part in zip(means, parts, strict=True)])
+    gradients = {player: tuple(next(mean) for _ in own) for player, own in gradients.items()}
+    return {player: next(mean) for player in losses}, gradients
+
+
+class _Sum(torch.autograd.Function):  # the library's own, `torch.distributed.nn.functional.all_reduce`, is deprecated
+    @staticmethod
+    def forward(ctx, part: Tensor) -> Tensor:
+        return _sum_over_all(part.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)
+
+
+def mean_of_all(part: Tensor) -> Tensor:
+    """The mean over all processes, with its gradient: for losses that are functions of a batch's mean."""
+    return _Sum.apply(part) / world() if is_together() else part
+
+
+def any_of_all(flag: bool) -> bool:
+    """Whether any process says yes, or has lost its launcher: the same answer in all. Waits for no GPU."""
+    if is_together():
+        flag = _sum_over_all(torch.tensor(float(flag or os.getppid() != _parent))).item() > 0
+    return flag
+
+
+def barrier() -> None:
+    """Waits for all processes, on the processor: a GPU would wait at full power."""
+    any_of_all(False)
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Runs the block in process 0, then in the first process of every other machine, then in the rest, so that each
+    finds what an earlier one downloaded or prepared."""
+    turn = 0 if rank() == 0 else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
+    for now in range(3):
+        if now == turn:
+            yield
+        barrier()
+
+
+def leave() -> None:
+    """Waits for all processes and disconnects from them."""
+    if is_together():
+        barrier()
+        dist.destroy_process_group()
+
+
+class _SyncBatchNormCPU(nn.SyncBatchNorm):  # which refuses tensors on the processor
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        dims, form, wide = (
+            [0, *range(2, x.ndim)],
+            (1, -1, *[1] * (x.ndim - 2)),
+            torch.promote_types(x.dtype, torch.float),
+        )
+        var, mean = torch.var_mean(x.to(wide), dims, correction=0)
+        # In float64, because the variance of the whole batch is a difference of squares.
+        mean, square = mean_of_all(torch.stack([mean.double(), var.double() + mean.double().square()]))
+        var, n = square - mean.square(), world() * x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        mean, scale, shift = (values.to(wide).view(form) for values in (mean, scale, self.bias))
+        return torch.addcmul(shift, x.to(wide) - mean, scale).to(x.dtype)
+
+
+@_raising_lost()
+def synchronise(model: nn.Module) -> nn.Module:
+    """Changes the model in place: the weights of process 0 in all, and batch norm over the examples of all.
+
+    On a GPU that is `torch.nn.SyncBatchNorm`, which cannot be differentiated twice: a gradient penalty on a
+    discriminator with batch norm trains there in one process only.
+    """
+    for tensor in model.state_dict().values() if is_together() else ():
+        whole = tensor.contiguous()  # channels_last weights are not
+        dist.broadcast(whole, 0)
+        tensor.copy_(whole)
+    for layer in model.modules() if is_together() else ():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            # The same layers, for an optimiser may have their weights; convert_sync_batchnorm makes new ones.
+            layer.class_alone, layer.process_group = type(layer), None
+            layer.__class__ = nn.SyncBatchNorm if layer.weight.is_cuda else _SyncBatchNormCPU
+    return model
+
+
+def apart(model: nn.Module) -> nn.Module:
+    """Changes the model in place: its batch norm asks no other process any more, for use in one process."""
+    for layer in model.modules():
+        if isinstance(layer, nn.SyncBatchNorm):
+            layer.__class__ = layer.class_alone
+    return model
+
+
+def options(devices: int | None = None, nodes: int = 1, rendezvous: str | None = None) -> list[str]:
+    """The command line's options for so many processes; in a worker, for as many as there are."""
+    if is_worker():
+        devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    machines = ["--num-nodes", str(nodes), "--rendezvous", rendezvous or "HOST:PORT"] if nodes > 1 else []
+    return ["--devices", str(devices or 1), *machines] if (devices or 1) * nodes > 1 else []
+
+
+def speaks() -> bool:
+    """Whether this process is the one to report a mistake that all of them may meet: the first that asks."""
+    try:
+        return not is_worker() or next(dist.rendezvous("env://"))[0].add("spoken", 1) == 1
+    except RuntimeError:  # the process that kept count is gone
+        return False
+
+
+def end(status: int) -> None:
+    """Ends this process: a worker without Python's shutdown, during which a library's thread may still abort it."""
+    if is_worker():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def launch(
+    argv: list[str], devices: int | None, nodes: int = 1, rendezvous: str | None = None, run: Path | None = None
+) -> int | None:
+    """Runs `alikit ARGV` in `devices` processes on each of `nodes` machines, and returns the exit status.
+
+    Returns None if this process is to do the work: it is alone, or torchrun started it, and it is now connected to the
+    others. `rendezvous` is HOST:PORT; `run` is the folder that a failure's report names. Raises AlikitError for options
+    that do not fit together.
+    """
+    number, gpus, started = (devices or 1) * nodes, torch.cuda.device_count(), os.environ.get("WORLD_SIZE")
+    host, _, port = (rendezvous or "localhost:0").rpartition(":")
+    is_address, alone = host and port.isdecimal() and int(port) < 2**16, not is_worker()
+    for message, is_so in {
+        f"--rendezvous is HOST:PORT, node01:29500 for example, and not {rendezvous}": not is_address,
+        "one machine needs no --rendezvous: leave it out, or add --num-nodes": rendezvous and nodes == 1,
+        "machines find each other by --rendezvous HOST:PORT: add it": nodes > 1 and not rendezvous and alone,
+        "this PyTorch lacks torch.distributed: train with one process": number > 1 and not dist.is_available(),
+        f"--devices {devices}, and this machine has {gpus} GPUs": 0 < gpus < (devices or 1),
+        f"{number} processes are asked for, and torchrun started {started}": devices
+        and not alone
+        and str(number) != started,
+    }.items():
+        if is_so:
+            raise AlikitError(message)
+    if alone:
+        return _torchrun(argv, devices or 1, nodes, rendezvous, run) if number > 1 else None
+    if gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    with _raising_lost():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    if rank():
+        logging.disable()  # process 0 says the same
+    return None
+
+
+def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path | None) -> int:
+    """torchrun, in this process and not in another, because only its exception tells which worker failed and how."""
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    several = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}", "--rdzv-id=alikit"]
+    how = several if nodes > 1 else ["--standalone", "--local-addr=localhost"]
+    how += [f"--nproc-per-node={devices}", "--signals-to-handle=SIGTERM", "-m", "alikit", *argv]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
+    logging.disable()  # torchrun's own account of what it does
+    # The agent passes SIGTERM on to the workers, which it ends without a traceback if they cannot heed it yet. Workers
+    # have sessions of their own: Ctrl-C in a terminal reaches this process only.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there is an agent
+    signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        torchrun.run(torchrun.parse_args(how))
+        return 0
+    except (SignalException, KeyboardInterrupt):
+        return STOPPED
+    except (RendezvousError, dist.DistError) as error:
+        why = f"the processes did not find each other at {rendezvous} ({str(error).splitlines()[0]})"
+        raise AlikitError(f"{why}: give all machines one --num-nodes and one --rendezvous, in reach of them") from None
+    except ChildFailedError as error:
+        followed = (LOST, STOPPED, -signal.SIGTERM)  # how workers end because another one did
+        first = min(error.failures.items(), key=lambda it: (it[1].exitcode in followed, it[1].timestamp))
+        number, status = first[0], first[1].exitcode
+    if status in (2, STOPPED):  # the worker has said why
+        return status
+    by = "lost the others, whose machine says why" if status == LOST else f"ended with status {status}, see above"
+    by = f"was killed by {signal.Signals(-status).name}" if status < 0 else by
+    way = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices, nodes, rendezvous)])
+    way = f"go on from its last checkpoint with: {way}"
+    if run and not (run / "settings.json").is_file():
+        way = "the run had not begun: train again"
+    print(f"\nalikit: worker {number} of {devices * nodes} {by}; {way}", file=sys.stderr)
+    return 1
