@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 import alikit
 
-from . import launch, parallel, runs
+from . import distributed, parallel, runs
 from .data import SOURCES, Dataset, load
 from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
@@ -78,7 +78,6 @@ Nodes = Annotated[int, typer.Option("--num-nodes", help="Machines; give each the
 Rendezvous = Annotated[
     str | None, typer.Option(help="Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
 ]
-Strategy = Annotated[str, typer.Option(help="How processes share the work: ddp, each its part of every batch.")]
 Attributes = Annotated[
     str | None,
     typer.Option(
@@ -164,7 +163,6 @@ def train(
     devices: Devices = None,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
-    strategy: Strategy = "ddp",
 ) -> None:
     """Train a recipe into a new run folder."""
     row = _recipe(recipe)
@@ -197,11 +195,12 @@ def train(
         size = row.networks.size
     if None not in (size, row.networks.size) and size != row.networks.size:
         raise AlikitError(f"{recipe} is of pictures of {row.networks.size} pixels: leave --size out")
-    status = launch.launch(out, batch or row.batch_size, devices, num_nodes, rendezvous, strategy)
+    distributed.check_divides(batch or row.batch_size, (devices or 1) * num_nodes)
+    status = distributed.launch(sys.argv[1:], devices, num_nodes, rendezvous, out)
     if status is not None:
         raise SystemExit(status)
     with runs.alone(out):
-        with parallel.in_turn():
+        with distributed.in_turn():
             parts = load(name, size, skip_corrupt, download)
         settings = {
             "recipe": recipe,
@@ -226,8 +225,8 @@ def train(
         trainer = runs.trainer(settings, parts[0])
         if epochs:
             settings["steps"] = epochs * trainer.epoch_steps
-        settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": parallel.world()}
-        if parallel.rank() == 0:
+        settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": distributed.world()}
+        if distributed.rank() == 0:
             runs.create(out, settings)
         _run(trainer, parts, out, settings["steps"], save_every)
 
@@ -243,16 +242,16 @@ def resume(
     devices: Devices = None,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
-    strategy: Strategy = "ddp",
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
     settings = runs.settings(run)
-    status = launch.launch(run, settings["batch_size"], devices, num_nodes, rendezvous, strategy)
+    distributed.check_divides(settings["batch_size"], (devices or 1) * num_nodes)
+    status = distributed.launch(sys.argv[1:], devices, num_nodes, rendezvous, run)
     if status is not None:
         raise SystemExit(status)
     with runs.alone(run):
         state = None if runs.is_untouched(run) else runs.checkpoint(run)
-        with parallel.in_turn():
+        with distributed.in_turn():
             parts = _data(run, settings, data)
         runs.check_same(settings, parts)
         # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
@@ -266,10 +265,10 @@ def resume(
         whole = evaluated and (run / "weights.safetensors").exists()
         if trainer.step > steps or (trainer.step == steps and whole):
             raise AlikitError(f"{run} has its {trainer.step} steps: name a larger number with --steps to go on")
-        parallel.barrier()  # all have read what is there
-        if parallel.rank() == 0:
+        distributed.barrier()  # all have read what is there
+        if distributed.rank() == 0:
             runs.tidy(run)
-        if more and parallel.rank() == 0:
+        if more and distributed.rank() == 0:
             commands = [settings["command"]] if "command" in settings else []  # none in the run of a study
             runs.write_settings(run, {**settings, "steps": steps, "command": _joined([*commands, _command()])})
         _run(trainer, parts, run, steps, save_every)
@@ -491,7 +490,7 @@ def study_(
             lines = run(name, out, number, steps, watch=watch)
     except KeyboardInterrupt:
         typer.echo("stopped; finished runs are kept, and the same command goes on", err=True)
-        raise SystemExit(launch.STOPPED) from None
+        raise SystemExit(distributed.STOPPED) from None
     for arm in row.arms:
         found = [line for line in lines if line["arm"] == arm]
         mean = {measure: round(statistics.mean(line[measure] for line in found), 3) for measure in COVERAGE}
@@ -697,10 +696,10 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
     every = max(1, min(100, steps // 10))
     drawn = every * max(10, steps // every // 20)  # how often; more of a long run than twenty no one looks at
     milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES}
-    if parallel.rank():
+    if distributed.rank():
         with suppress(KeyboardInterrupt, Diverged):  # the first process is told the same, and says so
             trainer.run(steps, every, also=milestones)
-        return parallel.leave()
+        return distributed.leave()
     runs.rewind_log(out, trainer.step)
     if trainer.step == 0 or not (out / "weights.safetensors").exists():
         runs.save(out, trainer)  # so that there is always something to go on from, and to look at
@@ -749,9 +748,9 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
             raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
         runs.save(out, trainer)
         often = [] if save_every == SAVE_EVERY else ["--save-every", f"{save_every:g}"]
-        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *often, *launch.flags()])
+        again = shlex.join(["alikit", "resume", str(out), "--steps", str(steps), *often, *distributed.options()])
         _echo(f"stopped at step {trainer.step} of {steps}, saved; go on with: {again}", err=True)
-        raise SystemExit(launch.STOPPED) from None
+        raise SystemExit(distributed.STOPPED) from None
     except Diverged as error:
         raise AlikitError(f"{error}; {out} keeps the weights and checkpoint of step {saved}") from None
     runs.log(out, {"step": steps, **found})
@@ -760,7 +759,7 @@ def _run(trainer: Trainer, parts: tuple[Dataset, Dataset], out: Path, steps: int
         again = shlex.join(["alikit", "evaluate", str(out)])
         _echo(f"measured on {len(held_out)} of {len(parts[1]):,} held-out examples; on all of them by: {again}")
     _echo(f"weights, log and pictures in {out}")
-    parallel.leave()
+    distributed.leave()
 
 
 def _vital_signs(model: Game, watched: Dataset) -> dict[str, float]:
@@ -821,10 +820,10 @@ def main() -> None:
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
         # So Ctrl-C comes out of typer. Who had something to save has said so, and is not here any more.
-        if status == launch.STOPPED and launch.speaks():
+        if status == distributed.STOPPED and distributed.speaks():
             typer.echo("alikit: stopped", err=True)
-    except parallel.Lost:
-        status = launch.LOST
+    except distributed.Lost:
+        status = distributed.LOST
     except UsageError as error:
         said = error.format_message().rstrip(".")
         _echo(f"alikit: {said}: see {error.ctx.command_path} --help", err=True)
@@ -832,7 +831,7 @@ def main() -> None:
         if isinstance(error, OSError):  # standard output on a full disk, or a name that is too long, say
             what = f"use {error.filename}" if error.filename else "write to standard output"
             error = f"cannot {what} ({error.strerror}): {WAYS.get(error.errno, 'make that possible')}"
-        if launch.speaks():
+        if distributed.speaks():
             _echo(f"alikit: {error}", err=True)
     sys.exit(status)
 
@@ -841,4 +840,4 @@ if __name__ == "__main__":
     try:
         main()
     except SystemExit as over:
-        launch.end(over.code)
+        distributed.end(over.code)

@@ -34,14 +34,6 @@ class Lost(Exception):
     """Another process is gone or does not answer, so this one has to end. The cause is for the other to report."""
 
 
-@contextmanager
-def _raising_lost() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise Lost(str(error)) from error
-
-
 def is_worker() -> bool:
     """Whether torchrun started this process as one of several."""
     return dist.is_available() and dist.is_torchelastic_launched() and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -83,9 +75,11 @@ def own_noise(seed: int, step: int) -> None:
         torch.manual_seed(int.from_bytes(digest))
 
 
-@_raising_lost()
 def _sum_over_all(tensor: Tensor) -> Tensor:
-    dist.all_reduce(tensor)  # in place, of a contiguous tensor; by gloo on the processor and by NCCL on a GPU
+    try:
+        dist.all_reduce(tensor)  # in place, of a contiguous tensor; by gloo on the processor and by NCCL on a GPU
+    except RuntimeError as error:
+        raise Lost(str(error)) from error
     return tensor
 
 
@@ -154,38 +148,31 @@ class _SyncBatchNormCPU(nn.SyncBatchNorm):  # which refuses tensors on the proce
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        dims, form, wide = (
-            [0, *range(2, x.ndim)],
-            (1, -1, *[1] * (x.ndim - 2)),
-            torch.promote_types(x.dtype, torch.float),
-        )
-        var, mean = torch.var_mean(x.to(wide), dims, correction=0)
-        # In float64, because the variance of the whole batch is a difference of squares.
-        mean, square = mean_of_all(torch.stack([mean.double(), var.double() + mean.double().square()]))
-        var, n = square - mean.square(), world() * x.numel() // x.shape[1]
+        dims, form = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
+        wide, n = x.double(), world() * x.numel() // x.shape[1]  # for the variance is a difference of squares
+        mean, square = mean_of_all(torch.stack([wide.mean(dims), wide.square().mean(dims)]))
+        var = square - mean.square()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), self.momentum)
-        scale = self.weight * (var + self.eps).rsqrt()
-        mean, scale, shift = (values.to(wide).view(form) for values in (mean, scale, self.bias))
-        return torch.addcmul(shift, x.to(wide) - mean, scale).to(x.dtype)
+        scale = (self.weight * (var + self.eps).rsqrt()).view(form)
+        return torch.addcmul(self.bias.double().view(form), wide - mean.view(form), scale).to(x.dtype)
 
 
-@_raising_lost()
 def synchronise(model: nn.Module) -> nn.Module:
     """Changes the model in place: the weights of process 0 in all, and batch norm over the examples of all.
 
     On a GPU that is `torch.nn.SyncBatchNorm`, which cannot be differentiated twice: a gradient penalty on a
     discriminator with batch norm trains there in one process only.
     """
-    for tensor in model.state_dict().values() if is_together() else ():
-        whole = tensor.contiguous()  # channels_last weights are not
-        dist.broadcast(whole, 0)
-        tensor.copy_(whole)
-    for layer in model.modules() if is_together() else ():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            # The same layers, for an optimiser may have their weights; convert_sync_batchnorm makes new ones.
+    if not is_together():
+        return model
+    for tensor in model.state_dict().values():
+        own = tensor.clone(memory_format=torch.contiguous_format)
+        tensor.copy_(_sum_over_all(own if rank() == 0 else own.zero_()))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # convert_sync_batchnorm would make new layers
             layer.class_alone, layer.process_group = type(layer), None
             layer.__class__ = nn.SyncBatchNorm if layer.weight.is_cuda else _SyncBatchNormCPU
     return model
@@ -233,47 +220,47 @@ def launch(
     others. `rendezvous` is HOST:PORT; `run` is the folder that a failure's report names. Raises AlikitError for options
     that do not fit together.
     """
-    number, gpus, started = (devices or 1) * nodes, torch.cuda.device_count(), os.environ.get("WORLD_SIZE")
+    number, gpus, worker = (devices or 1) * nodes, torch.cuda.device_count(), is_worker()
+    started = int(os.environ["WORLD_SIZE"]) if worker and devices else number
     host, _, port = (rendezvous or "localhost:0").rpartition(":")
-    is_address, alone = host and port.isdecimal() and int(port) < 2**16, not is_worker()
-    for message, is_so in {
+    is_address = host and port.isdecimal() and int(port) < 2**16
+    for message, is_wrong in {
         f"--rendezvous is HOST:PORT, node01:29500 for example, and not {rendezvous}": not is_address,
         "one machine needs no --rendezvous: leave it out, or add --num-nodes": rendezvous and nodes == 1,
-        "machines find each other by --rendezvous HOST:PORT: add it": nodes > 1 and not rendezvous and alone,
+        "machines find each other by --rendezvous HOST:PORT: add it": nodes > 1 and not rendezvous and not worker,
         "this PyTorch lacks torch.distributed: train with one process": number > 1 and not dist.is_available(),
         f"--devices {devices}, and this machine has {gpus} GPUs": 0 < gpus < (devices or 1),
-        f"{number} processes are asked for, and torchrun started {started}": devices
-        and not alone
-        and str(number) != started,
+        f"{number} processes are asked for, and torchrun started {started}": number != started,
     }.items():
-        if is_so:
+        if is_wrong:
             raise AlikitError(message)
-    if alone:
-        return _torchrun(argv, devices or 1, nodes, rendezvous, run) if number > 1 else None
+    if not worker:
+        return _torchrun(argv, devices, nodes, rendezvous, run) if number > 1 else None
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    with _raising_lost():
+    try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    except RuntimeError as error:
+        raise Lost(str(error)) from error
     if rank():
         logging.disable()  # process 0 says the same
     return None
 
 
-def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path | None) -> int:
-    """torchrun, in this process and not in another, because only its exception tells which worker failed and how."""
+def _torchrun(argv: list[str], devices: int | None, nodes: int, rendezvous: str | None, run: Path | None) -> int:
+    """Calls torchrun in this process and not in one more: its exception says which worker failed, and how."""
     from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.multiprocessing import SignalException, errors
     from torch.distributed.elastic.rendezvous import RendezvousError
 
     several = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}", "--rdzv-id=alikit"]
     how = several if nodes > 1 else ["--standalone", "--local-addr=localhost"]
-    how += [f"--nproc-per-node={devices}", "--signals-to-handle=SIGTERM", "-m", "alikit", *argv]
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
-    logging.disable()  # torchrun's own account of what it does
-    # The agent passes SIGTERM on to the workers, which it ends without a traceback if they cannot heed it yet. Workers
-    # have sessions of their own: Ctrl-C in a terminal reaches this process only.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there is an agent
+    how += [f"--nproc-per-node={devices or 1}", "--signals-to-handle=SIGTERM", "-m", "alikit", *argv]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (devices or 1))))
+    logging.disable()  # torchrun's account of what it does
+    # Workers have their own sessions, so Ctrl-C reaches only this process. torchrun passes SIGTERM on to them, which
+    # ends them without a traceback if they are not ready for it yet.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until torchrun handles it
     signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         torchrun.run(torchrun.parse_args(how))
@@ -282,18 +269,17 @@ def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None,
         return STOPPED
     except (RendezvousError, dist.DistError) as error:
         why = f"the processes did not find each other at {rendezvous} ({str(error).splitlines()[0]})"
-        raise AlikitError(f"{why}: give all machines one --num-nodes and one --rendezvous, in reach of them") from None
-    except ChildFailedError as error:
-        followed = (LOST, STOPPED, -signal.SIGTERM)  # how workers end because another one did
-        first = min(error.failures.items(), key=lambda it: (it[1].exitcode in followed, it[1].timestamp))
-        number, status = first[0], first[1].exitcode
+        raise AlikitError(f"{why}: give all machines the same --num-nodes and a --rendezvous in their reach") from None
+    except errors.ChildFailedError as error:
+        failures, followed = error.failures, (LOST, STOPPED, -signal.SIGTERM)  # how one ends because another has
+    first = min(failures, key=lambda rank: (failures[rank].exitcode in followed, failures[rank].timestamp))
+    status = failures[first].exitcode
     if status in (2, STOPPED):  # the worker has said why
         return status
     by = "lost the others, whose machine says why" if status == LOST else f"ended with status {status}, see above"
     by = f"was killed by {signal.Signals(-status).name}" if status < 0 else by
-    way = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices, nodes, rendezvous)])
-    way = f"go on from its last checkpoint with: {way}"
-    if run and not (run / "settings.json").is_file():
-        way = "the run had not begun: train again"
-    print(f"\nalikit: worker {number} of {devices * nodes} {by}; {way}", file=sys.stderr)
+    again = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices or 1, nodes, rendezvous)])
+    began = run is None or (run / "settings.json").is_file()
+    way = f"go on from its last checkpoint with: {again}" if began else "the run had not begun: train again"
+    print(f"\nalikit: worker {first} of {(devices or 1) * nodes} {by}; {way}", file=sys.stderr)
     return 1

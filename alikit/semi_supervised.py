@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from .distributed import mean_of_all
 from .losses import P, Q, class_surprise, disagreement, realness
 from .models import ALI, GAN, Game
-from .parallel import mean_of_all
 from .views import shifted
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from . import parallel
+from . import distributed, parallel
 from .convolutions import plain as with_library_layers
 from .data import Dataset
 from .errors import AlikitError, Diverged
@@ -65,7 +65,7 @@ class Trainer:
     labelled    the examples whose classes the model is told, `labelled_batch` of them added to each batch
     seed        of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`)
 
-    In one of several processes (see `parallel`) batch_size and labelled_batch are those of all together, and noise
+    In one of several processes (see `distributed`) batch_size and labelled_batch are those of all together, and noise
     comes from `seed`.
 
     Raises AlikitError where the batch is larger than the data, for precise_bn in a game without a discriminator, and
@@ -106,17 +106,17 @@ class Trainer:
             raise AlikitError("plain is float32: leave bf16 or plain out")
         if shifts and len(data.shape) != 3:
             raise AlikitError("a shifted point is another point: leave shifts out")
-        parallel.check_divides(batch_size, parallel.world())
+        distributed.check_divides(batch_size, distributed.world())
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: look once for the quickest way
         # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
-        self.model = parallel.together(model.to(memory_format=torch.channels_last))
+        self.model = distributed.synchronise(model.to(memory_format=torch.channels_last))
         if plain:
             with_library_layers(self.model)
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.labelled, self.labelled_batch = labelled, min(labelled_batch, len(labelled or ()))
-        parallel.check_divides(self.labelled_batch, parallel.world(), "labelled examples")
+        distributed.check_divides(self.labelled_batch, distributed.world(), "labelled examples")
         self.flips, self.shifts, self.bf16 = flips, shifts, bf16
         self.batch_size, self.lr, self.decay, self.seed, self.step = batch_size, lr, decay, seed, 0
         self.precise_bn, self._precise = precise_bn, (-1, model)  # at which step, and what was found
@@ -125,7 +125,6 @@ class Trainer:
         average = self._ramped(averaging) if ramp else get_ema_multi_avg_fn(averaging)
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if averaging else None
         self._epoch, self._order = -1, torch.empty(0)
-        self._exchange = parallel.Exchange()
         if bf16 is None:
             self.bf16 = not plain and self._is_quicker_in_bf16()
 
@@ -147,10 +146,10 @@ class Trainer:
 
         Of several processes together; KeyboardInterrupt, the step done, where one of them was asked to stop.
         """
-        parallel.own_noise(self.seed, self.step)
+        distributed.own_noise(self.seed, self.step)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             losses, gradients = self.model.gradients(*self._batch(), self.players)
-        losses, gradients = self._exchange(losses, gradients)
+        losses, gradients = distributed.average(losses, gradients)
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
                 # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
@@ -160,7 +159,7 @@ class Trainer:
         if self._average:
             self._average.update_parameters(self.model)
         self.step += 1
-        if self._exchange.stop:
+        if distributed.any_of_all(bool(parallel._asked)):
             raise KeyboardInterrupt
         return {player: loss.detach() for player, loss in losses.items()}
 
@@ -179,7 +178,7 @@ class Trainer:
                         twin.gradients(*batch)
                     took.append(time.perf_counter() - begin)
         gained = torch.tensor(min(seconds[False]) - min(seconds[True]))
-        return parallel.mean_of_all(gained).item() > 0  # for all processes the same
+        return distributed.mean_of_all(gained).item() > 0  # for all processes the same
 
     @parallel.stopping_together()
     def run(
@@ -236,7 +235,7 @@ class Trainer:
             raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
 
     def _with_precise_statistics(self, model: Game) -> Game:
-        model, number = parallel.apart(copy.deepcopy(model)), min(EXAMPLES, len(self.data))
+        model, number = distributed.apart(copy.deepcopy(model)), min(EXAMPLES, len(self.data))
         batches = min(math.ceil(number * math.prod(self.data.shape) / AT_ONCE), number // 2)
         order = epoch_order(len(self.data), 0, self.seed)[:number].tensor_split(batches)
         with torch.random.fork_rng():
@@ -263,14 +262,14 @@ class Trainer:
         if epoch != self._epoch:
             # Where the examples are: an index from elsewhere would have to be waited for.
             self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed).to(self.data.x.device)
-        index = parallel.share(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+        index = distributed.share(self._order[position * self.batch_size : (position + 1) * self.batch_size])
         x, y = self.data.floats(index).to(self.model.device, non_blocking=True), None
         if self.conditions is not None:
             y = self.conditions[index].float()
         if self.labelled_batch:
             epoch, position = divmod(self.step, len(self.labelled) // self.labelled_batch)
             order = epoch_order(len(self.labelled), epoch, self.seed + 1)  # not that of the others
-            known = parallel.share(order[position * self.labelled_batch : (position + 1) * self.labelled_batch])
+            known = distributed.share(order[position * self.labelled_batch : (position + 1) * self.labelled_batch])
             x = torch.cat([x, self.labelled.floats(known).to(x.device)])
             y = self.labelled.labels[known].to(x.device)
         if self.flips:

@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
-from .. import formats, parallel, reading, storage
+from .. import distributed, formats, reading, storage
 from ..data import Dataset
 from ..errors import AlikitError, expanded, unwritten
 from ..models import Game
@@ -152,7 +152,7 @@ def alone(folder: Path, at: Path | None = None) -> Iterator[None]:
     somebody else is at work there, or nobody can be."""
     from filelock import FileLock, Timeout  # takes a moment to import, and is wanted only where something is written
 
-    if parallel.rank():
+    if distributed.rank():
         yield
         return
     lock = FileLock(folder / LOCK)
