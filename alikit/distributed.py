@@ -197,8 +197,9 @@ def options(devices: int | None = None, nodes: int = 1, rendezvous: str | None =
 def speaks() -> bool:
     """Whether this process is the one to report a mistake that all of them may meet: the first that asks."""
     try:
-        return not is_worker() or next(dist.rendezvous("env://"))[0].add("spoken", 1) == 1
-    except RuntimeError:  # the process that kept count is gone
+        store = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))[0] if is_worker() else None
+        return store is None or store.add("reports", 1) == 1
+    except RuntimeError:  # whoever kept count is gone
         return False
 
 
