@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from alikit import AlikitError, distributed, runs
 from alikit.__main__ import main
@@ -36,8 +36,8 @@ NORMS = {  # the layer, the shape of x, its mean, its type, and the rounding tha
 }
 
 
-def normalised(name: str) -> dict[str, dict]:
-    """What batch norm makes of this process's share, a loss's slope, and the gradients of a penalty on the slope."""
+def normalised(name: str) -> tuple[dict, dict]:
+    """Batch norm of this process's share, the slope of a loss and a penalty on it; and the layer's statistics."""
     kind, shape, mean, dtype, _ = NORMS[name]
     torch.manual_seed(0)
     layer = distributed.synchronise(kind(3, momentum=0.05).to(torch.promote_types(dtype, torch.float32)))
@@ -47,20 +47,18 @@ def normalised(name: str) -> dict[str, dict]:
     y = layer(x)
     (slope,) = torch.autograd.grad((y.square() * scale).sum(), x, create_graph=True)
     slope.square().sum().backward()
-    parts = {"y": y.detach(), "slope": slope.detach(), **({"penalty": x.grad} if dtype == torch.float64 else {})}
-    return {"parts": parts, "same": dict(layer.named_buffers()), "sums": {"weight": layer.weight.grad}}
+    found = {"y": y.detach(), "slope": slope.detach(), "penalty": x.grad}
+    return found if dtype == torch.float64 else {"y": found["y"], "slope": found["slope"]}, dict(layer.named_buffers())
 
 
 @pytest.mark.parametrize("name", NORMS)
 def test_batch_norm_of_two_is_that_of_one(both, name):
-    (first, second), alone, rounding = (found[name] for found in both), normalised(name), NORMS[name][-1]
-    whole = {part: torch.cat([first["parts"][part], second["parts"][part]]) for part in first["parts"]}
-    torch.testing.assert_close(whole, alone["parts"], rtol=rounding, atol=rounding)
-    torch.testing.assert_close(first["same"], second["same"], rtol=0, atol=0)
-    torch.testing.assert_close(first["same"], alone["same"], rtol=1e-5, atol=1e-5)
-    if "penalty" in whole:
-        total = first["sums"]["weight"] + second["sums"]["weight"]
-        torch.testing.assert_close(total, alone["sums"]["weight"], rtol=rounding, atol=rounding)
+    (first, statistics), (second, same) = (found[name] for found in both)
+    alone, statistics_alone = normalised(name)
+    whole = {part: torch.cat([first[part], second[part]]) for part in first}
+    torch.testing.assert_close(whole, alone, rtol=NORMS[name][-1], atol=NORMS[name][-1])
+    torch.testing.assert_close(statistics, same, rtol=0, atol=0)
+    torch.testing.assert_close(statistics, statistics_alone, rtol=1e-5, atol=1e-5)
 
 
 GAMES = {  # encoder, decoder, and discriminators of x alone and of pairs, by the number of outputs
@@ -132,31 +130,24 @@ def test_what_one_meets_all_hear(both):
     assert torch.equal(noise(), torch.randn(5, generator=torch.Generator().manual_seed(3)))  # alone
 
 
-def launched(line: str, lines: int, ask) -> tuple[int, str, int]:
-    """Runs the command till its log has so many lines, then asks something of it: the exit status, what it said, and
-    the step of the checkpoint."""
-    log, command = Path("run/metrics.jsonl"), [sys.executable, "-m", "alikit", *line.split()]
-    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    while launcher.poll() is None and not (log.exists() and log.read_text().count("\n") >= lines):
-        time.sleep(0.01)
-    ask(launcher)
-    err = launcher.communicate(timeout=60)[1]
-    return launcher.returncode, err, runs.checkpoint(Path("run"))["step"]
-
-
-def kill_second_worker(launcher: subprocess.Popen) -> None:
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
-    os.kill(int(children.split()[1]), signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory) -> dict:
-    """One run that a killed worker ends, and that then gets Ctrl-C."""
-    with pytest.MonkeyPatch.context() as context:
-        context.chdir(tmp_path_factory.mktemp("runs"))
-        killed = launched(f"{TRAIN} --out run --devices 2", 2, kill_second_worker)
-        asked = launched("resume run --devices 2", 4, lambda launcher: launcher.send_signal(signal.SIGINT))
-        return {"killed": killed, "asked": asked, "folder": Path.cwd()}
+def stopped(tmp_path_factory) -> list[tuple[int, str, int, Path]]:
+    """A run whose second worker is killed, and that then gets Ctrl-C: each time the exit status, what was said, the
+    step of the checkpoint, and the folder."""
+    found, run = [], tmp_path_factory.mktemp("runs") / "run"
+    for line, lines in ((f"{TRAIN} --out run --devices 2", 2), ("resume run --devices 2", 4)):
+        command = [sys.executable, "-m", "alikit", *line.split()]
+        launcher = subprocess.Popen(command, cwd=run.parent, stderr=subprocess.PIPE, text=True)
+        log, children = run / "metrics.jsonl", Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+        while launcher.poll() is None and not (log.exists() and log.read_text().count("\n") >= lines):
+            time.sleep(0.01)
+        if found:
+            launcher.send_signal(signal.SIGINT)
+        else:
+            os.kill(int(children.read_text().split()[1]), signal.SIGKILL)
+        said = launcher.communicate(timeout=60)[1]
+        found.append((launcher.returncode, said, runs.checkpoint(run)["step"], run))
+    return found
 
 
 def _find(rank: int, folder: Path, ports: list[int]) -> None:
@@ -182,35 +173,33 @@ def _find(rank: int, folder: Path, ports: list[int]) -> None:
 @pytest.fixture(scope="module")
 def both(stopped) -> list[dict]:
     """What each of two processes finds; they also train a run without a stop, and bring the stopped one to its end."""
-    free = [socket.create_server(("localhost", 0)) for _ in range(4)]
-    ports = [server.getsockname()[1] for server in free]
-    for server in free:
-        server.close()
-    torch.multiprocessing.spawn(_find, (stopped["folder"], ports), nprocs=2)
-    return [torch.load(stopped["folder"] / f"{rank}.pt") for rank in (0, 1)]
+    folder, ports = stopped[0][-1].parent, [get_free_port() for _ in range(4)]
+    torch.multiprocessing.spawn(_find, (folder, ports), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
 def test_stopped_together(stopped):
-    (status, err, step), (asked_status, asked_err, asked_step) = stopped["killed"], stopped["asked"]
+    (status, said, step, _), (asked_status, asked_said, asked_step, _) = stopped
     assert (status, asked_status) == (1, 130) and 12 <= step < asked_step < STEPS
     way = "go on from its last checkpoint with: alikit resume run --devices 2"
-    assert err.splitlines()[-1] == f"alikit: worker 1 of 2 was killed by SIGKILL; {way}"
+    assert said.splitlines()[-1] == f"alikit: worker 1 of 2 was killed by SIGKILL; {way}"
     way = f"go on with: alikit resume run --steps {STEPS} --devices 2"
-    assert asked_err.splitlines()[-1] == f"stopped at step {asked_step} of {STEPS}, saved; {way}"
-    assert "Traceback" not in err + asked_err and err.count("alikit") == 2, err
+    assert asked_said.splitlines()[-1] == f"stopped at step {asked_step} of {STEPS}, saved; {way}"
+    assert "Traceback" not in said + asked_said and said.count("alikit") == 2, said
 
 
-def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(stopped, both, monkeypatch):
-    monkeypatch.chdir(stopped["folder"])
-    run, whole = (load_file(Path(name, "weights.safetensors")) for name in ("run", "whole"))
+def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(stopped, both):
+    folders = [stopped[0][-1], stopped[0][-1].with_name("whole")]
+    run, whole = (load_file(folder / "weights.safetensors") for folder in folders)
     torch.testing.assert_close(run, whole, rtol=0, atol=0)
+    steps, steps_whole = ([line["step"] for line in runs.metrics(folder)] for folder in folders)
+    assert steps == steps_whole
     (status, said), silence = both[0]["run"], both[1]["run"]
     assert status == 0 and said.count("reconstruction_mean") == 1 and silence == (0, "")
-    steps, steps_whole = ([line["step"] for line in runs.metrics(Path(name))] for name in ("run", "whole"))
-    assert steps == steps_whole
-    with patch.object(sys, "argv", f"alikit resume run --steps {STEPS + 6}".split()), pytest.raises(SystemExit):
-        main()  # by one process
-    assert runs.checkpoint(Path("run"))["step"] == STEPS + 6
+    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 6)]
+    with patch.object(sys, "argv", by_one), pytest.raises(SystemExit):
+        main()
+    assert runs.checkpoint(folders[0])["step"] == STEPS + 6
 
 
 def test_a_mistake_of_both_is_said_once(both):
@@ -220,62 +209,47 @@ def test_a_mistake_of_both_is_said_once(both):
 
 @pytest.fixture
 def torchrun(monkeypatch):
-    for name in ("signal.signal", "logging.disable"):
+    for name in ("signal.signal", "logging.disable", "torch.distributed.run.run"):
         monkeypatch.setattr(name, Mock())
-    monkeypatch.setattr("torch.distributed.run.run", Mock())
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with patch.dict(os.environ):
-        yield torch.distributed.run.run
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return torch.distributed.run.run
 
 
 @pytest.mark.parametrize(
-    ("exits", "run", "status", "said"),
+    ("exits", "status", "said"),
     [
-        (
-            {0: -9, 1: 75},
-            "begun",
-            1,
-            "worker 0 of 2 was killed by SIGKILL; go on from its last checkpoint with: alikit ",
-        ),
-        ({1: 75, 0: 1}, "begun", 1, "worker 0 of 2 ended with status 1, see above; go on"),
-        ({1: 1}, "not begun", 1, "worker 1 of 2 ended with status 1, see above; the run had not begun: train again"),
-        ({0: 75}, "begun", 1, "worker 0 of 2 lost the others, whose machine says why"),
-        ({0: 2, 1: 75}, "begun", 2, ""),
-        ({0: 130, 1: 130}, "begun", 130, ""),
+        ({0: -9, 1: 75}, 1, "worker 0 of 2 was killed by SIGKILL; go on from its last checkpoint with: alikit resume "),
+        ({1: 75, 0: 1}, 1, "worker 0 of 2 ended with status 1, see above; go on"),
+        ({0: 75}, 1, "worker 0 of 2 lost the others, whose machine says why"),
+        ({0: 2, 1: 75}, 2, ""),
+        ({0: 130, 1: 130}, 130, ""),
     ],
 )
-def test_the_first_worker_to_end_is_named(torchrun, tmp_path, capsys, exits, run, status, said):
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "settings.json").touch()
+def test_the_first_worker_to_end_is_named(torchrun, tmp_path, capsys, exits, status, said):
     failures = {rank: ProcessFailure(rank, 1, code, "nowhere") for rank, code in exits.items()}
     torchrun.side_effect = ChildFailedError("alikit", failures)
-    assert distributed.launch(["train", "digits"], 2, run=tmp_path / run) == status
+    assert distributed.launch(["train", "digits"], 2) == status
     assert said in capsys.readouterr().err
+    assert distributed.launch(["train", "digits"], 2, run=tmp_path) == status
+    assert status != 1 or "the run had not begun: train again" in capsys.readouterr().err
 
 
 def test_several_machines(torchrun):
     assert distributed.launch(["train", "digits"], 1, 2, "node01:29500") == 0
     (asked,), _ = torchrun.call_args
     assert (asked.nnodes, asked.rdzv_endpoint, asked.training_script_args) == ("2", "node01:29500", ["train", "digits"])
-    torchrun.side_effect = torch.distributed.DistNetworkError("no answer")
-    with pytest.raises(AlikitError, match="did not find each other at node01:29500"):
-        distributed.launch([], 1, 2, "node01:29500")
     torchrun.side_effect = SignalException("asked", signal.SIGTERM)
-    assert distributed.launch([], 2) == distributed.STOPPED
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ((None, 2), "--rendezvous HOST:PORT: add it"),
-        ((2, 1, "node01:29500"), "one machine needs no --rendezvous"),
-        ((None, 2, "node01"), "--rendezvous is HOST:PORT"),
-        ((None, 2, "node01:70000"), "--rendezvous is HOST:PORT"),
-    ],
-)
-def test_mistakes(options, said):
-    with pytest.raises(AlikitError, match=said):
-        distributed.launch([], *options)
+    assert distributed.launch([], 1, 2, "node01:29500") == distributed.STOPPED
+    torchrun.side_effect = torch.distributed.DistNetworkError("no answer")
+    for said, *options in (
+        ("did not find each other at node01:29500", None, 2, "node01:29500"),
+        ("--rendezvous HOST:PORT: add it", None, 2),
+        ("one machine needs no --rendezvous", 2, 1, "node01:29500"),
+        ("--rendezvous is HOST:PORT", None, 2, "node01"),
+        ("--rendezvous is HOST:PORT", None, 2, "node01:70000"),
+    ):
+        with pytest.raises(AlikitError, match=said):
+            distributed.launch([], *options)
     with pytest.raises(AlikitError, match="5 examples a step do not divide by 2 processes"):
         distributed.check_divides(5, 2)
 
