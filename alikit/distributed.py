@@ -125,7 +125,7 @@ def barrier() -> None:
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """Runs the block in process 0, then in one process of every other machine, then in the rest: one fetches for all."""
+    """Runs the block in process 0, then in one of every other machine, then in the rest: one may fetch for all."""
     turn = 0 if rank() == 0 else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
     for now in range(3):
         if now == turn:
@@ -145,15 +145,18 @@ class _SyncBatchNormCPU(nn.SyncBatchNorm):  # the library's own refuses tensors 
         if not self.training:
             return super().forward(x)
         dims, form = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
-        wide, n = x.double(), world() * x.numel() // x.shape[1]  # for the variance is a difference of squares
-        mean, square = mean_of_all(torch.stack([wide.mean(dims), wide.square().mean(dims)]))
+        wide, n = x.to(torch.promote_types(x.dtype, torch.float32)), world() * x.numel() // x.shape[1]
+        var, mean = torch.var_mean(wide, dims, correction=0)
+        # In float64, because the variance of the whole batch is a difference of squares.
+        mean, square = mean_of_all(torch.stack([mean.double(), var.double() + mean.double().square()]))
         var = square - mean.square()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), self.momentum)
-        scale = (self.weight * (var + self.eps).rsqrt()).view(form)
-        return torch.addcmul(self.bias.double().view(form), wide - mean.view(form), scale).to(x.dtype)
+        scale = self.weight * (var + self.eps).rsqrt()
+        mean, scale, shift = (values.to(wide.dtype).view(form) for values in (mean, scale, self.bias))
+        return torch.addcmul(shift, wide - mean, scale).to(x.dtype)
 
 
 def synchronise(model: nn.Module) -> nn.Module:
