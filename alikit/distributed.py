@@ -4,8 +4,8 @@
     alikit train cifar10 --devices 4 --num-nodes 2 --rendezvous node01:29500    the same command on both machines
     torchrun --standalone --nproc-per-node 4 -m alikit train cifar10            torchrun started by hand
 
-Each of the W processes holds the whole model and takes N / W of the N examples of a batch. In a process that is alone,
-W is 1 and everything here leaves things as they are.
+Each of W processes holds the whole model and takes N / W of a batch's N examples. For a process that is alone, W is 1
+and nothing here changes what it does.
 """
 
 import hashlib
@@ -57,9 +57,7 @@ def rank() -> int:
 def check_divides(number: int, processes: int, what: str = "examples") -> None:
     """Raises AlikitError if this many examples a step cannot be divided evenly among the processes."""
     if number % processes:
-        raise AlikitError(
-            f"{number} {what} a step do not divide by {processes} processes: change one of the two numbers"
-        )
+        raise AlikitError(f"{number} {what} a step do not divide by {processes} processes: change one of the numbers")
 
 
 def share(index: Tensor) -> Tensor:
@@ -68,8 +66,7 @@ def share(index: Tensor) -> Tensor:
 
 
 def own_noise(seed: int, step: int) -> None:
-    """Seeds torch's generators by seed, step and process: no two processes draw the same noise, and a resumed run draws
-    what it would have drawn. A process that is alone keeps the state of its generators."""
+    """Seeds torch's generators by seed, step and process, so that processes differ and a resumed run repeats itself."""
     if is_together():
         digest = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest))
@@ -128,8 +125,7 @@ def barrier() -> None:
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """Runs the block in process 0, then in the first process of every other machine, then in the rest, so that each
-    finds what an earlier one downloaded or prepared."""
+    """Runs the block in process 0, then in one of every other machine, then in the rest: one may fetch for all."""
     turn = 0 if rank() == 0 else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
     for now in range(3):
         if now == turn:
@@ -144,24 +140,27 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-class _SyncBatchNormCPU(nn.SyncBatchNorm):  # which refuses tensors on the processor
+class _SyncBatchNormCPU(nn.SyncBatchNorm):  # the library's own refuses tensors on the processor
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
         dims, form = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
-        wide, n = x.double(), world() * x.numel() // x.shape[1]  # for the variance is a difference of squares
-        mean, square = mean_of_all(torch.stack([wide.mean(dims), wide.square().mean(dims)]))
+        wide, n = x.to(torch.promote_types(x.dtype, torch.float32)), world() * x.numel() // x.shape[1]
+        var, mean = torch.var_mean(wide, dims, correction=0)
+        # In float64, because the variance of the whole batch is a difference of squares.
+        mean, square = mean_of_all(torch.stack([mean.double(), var.double() + mean.double().square()]))
         var = square - mean.square()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), self.momentum)
-        scale = (self.weight * (var + self.eps).rsqrt()).view(form)
-        return torch.addcmul(self.bias.double().view(form), wide - mean.view(form), scale).to(x.dtype)
+        scale = self.weight * (var + self.eps).rsqrt()
+        mean, scale, shift = (values.to(wide.dtype).view(form) for values in (mean, scale, self.bias))
+        return torch.addcmul(shift, wide - mean, scale).to(x.dtype)
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """Changes the model in place: the weights of process 0 in all, and batch norm over the examples of all.
+    """Gives all processes the weights of process 0, and its batch norm the statistics of all examples; in place.
 
     On a GPU that is `torch.nn.SyncBatchNorm`, which cannot be differentiated twice: a gradient penalty on a
     discriminator with batch norm trains there in one process only.
@@ -172,14 +171,14 @@ def synchronise(model: nn.Module) -> nn.Module:
         own = tensor.clone(memory_format=torch.contiguous_format)
         tensor.copy_(_sum_over_all(own if rank() == 0 else own.zero_()))
     for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # convert_sync_batchnorm would make new layers
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # not convert_sync_batchnorm, which makes new layers
             layer.class_alone, layer.process_group = type(layer), None
             layer.__class__ = nn.SyncBatchNorm if layer.weight.is_cuda else _SyncBatchNormCPU
     return model
 
 
 def apart(model: nn.Module) -> nn.Module:
-    """Changes the model in place: its batch norm asks no other process any more, for use in one process."""
+    """Ends what `synchronise` did to batch norm, in place, for a copy that one process evaluates."""
     for layer in model.modules():
         if isinstance(layer, nn.SyncBatchNorm):
             layer.__class__ = layer.class_alone
@@ -187,7 +186,7 @@ def apart(model: nn.Module) -> nn.Module:
 
 
 def options(devices: int | None = None, nodes: int = 1, rendezvous: str | None = None) -> list[str]:
-    """The command line's options for so many processes; in a worker, for as many as there are."""
+    """The command-line options that start so many processes; in a worker, as many as there are."""
     if is_worker():
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
     machines = ["--num-nodes", str(nodes), "--rendezvous", rendezvous or "HOST:PORT"] if nodes > 1 else []
@@ -197,8 +196,9 @@ def options(devices: int | None = None, nodes: int = 1, rendezvous: str | None =
 def speaks() -> bool:
     """Whether this process is the one to report a mistake that all of them may meet: the first that asks."""
     try:
-        return not is_worker() or next(dist.rendezvous("env://"))[0].add("spoken", 1) == 1
-    except RuntimeError:  # the process that kept count is gone
+        store = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))[0] if is_worker() else None
+        return store is None or store.add("reports", 1) == 1
+    except RuntimeError:  # whoever kept count is gone
         return False
 
 
@@ -235,7 +235,7 @@ def launch(
         if is_wrong:
             raise AlikitError(message)
     if not worker:
-        return _torchrun(argv, devices, nodes, rendezvous, run) if number > 1 else None
+        return _torchrun(argv, devices or 1, nodes, rendezvous, run) if number > 1 else None
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
@@ -247,7 +247,7 @@ def launch(
     return None
 
 
-def _torchrun(argv: list[str], devices: int | None, nodes: int, rendezvous: str | None, run: Path | None) -> int:
+def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path | None) -> int:
     """Calls torchrun in this process and not in one more: its exception says which worker failed, and how."""
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException, errors
@@ -255,8 +255,8 @@ def _torchrun(argv: list[str], devices: int | None, nodes: int, rendezvous: str 
 
     several = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}", "--rdzv-id=alikit"]
     how = several if nodes > 1 else ["--standalone", "--local-addr=localhost"]
-    how += [f"--nproc-per-node={devices or 1}", "--signals-to-handle=SIGTERM", "-m", "alikit", *argv]
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (devices or 1))))
+    how += [f"--nproc-per-node={devices}", "--signals-to-handle=SIGTERM", "-m", "alikit", *argv]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
     logging.disable()  # torchrun's account of what it does
     # Workers have their own sessions, so Ctrl-C reaches only this process. torchrun passes SIGTERM on to them, which
     # ends them without a traceback if they are not ready for it yet.
@@ -272,14 +272,14 @@ def _torchrun(argv: list[str], devices: int | None, nodes: int, rendezvous: str 
         raise AlikitError(f"{why}: give all machines the same --num-nodes and a --rendezvous in their reach") from None
     except errors.ChildFailedError as error:
         failures, followed = error.failures, (LOST, STOPPED, -signal.SIGTERM)  # how one ends because another has
-    first = min(failures, key=lambda rank: (failures[rank].exitcode in followed, failures[rank].timestamp))
+    first = min(failures, key=lambda number: (failures[number].exitcode in followed, failures[number].timestamp))
     status = failures[first].exitcode
     if status in (2, STOPPED):  # the worker has said why
         return status
     by = "lost the others, whose machine says why" if status == LOST else f"ended with status {status}, see above"
     by = f"was killed by {signal.Signals(-status).name}" if status < 0 else by
-    again = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices or 1, nodes, rendezvous)])
-    began = run is None or (run / "settings.json").is_file()
-    way = f"go on from its last checkpoint with: {again}" if began else "the run had not begun: train again"
-    print(f"\nalikit: worker {first} of {(devices or 1) * nodes} {by}; {way}", file=sys.stderr)
+    again = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices, nodes, rendezvous)])
+    has_begun = run is None or (run / "settings.json").is_file()
+    way = f"go on from its last checkpoint with: {again}" if has_begun else "the run had not begun: train again"
+    print(f"\nalikit: worker {first} of {devices * nodes} {by}; {way}", file=sys.stderr)
     return 1
