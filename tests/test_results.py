@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import alikit
 from alikit.evaluation import found_modes
 from alikit.runs.report import write_report
-from alikit.storage import inflated, whole
+from alikit.storage import unpack
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -154,7 +154,7 @@ def test_what_the_page_says_of_conditional_runs(name):
 
 def test_the_stored_probe_of_the_papers_network_reads_y():
     """From codes in half precision, of means alone; of codes with their noise it does not."""
-    codes = whole(inflated(load_file(RESULTS / "conditional-celeba" / "probe.safetensors")))
+    codes = unpack(load_file(RESULTS / "conditional-celeba" / "probe.safetensors"))
     weight, bias, y = codes["probe_weight"], codes["probe_bias"], codes["labels"] > 0
     torch.manual_seed(0)
     noisy = codes["codes"] + 0.91 * torch.randn_like(codes["codes"])

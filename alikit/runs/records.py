@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def recorded(folder: str | Path) -> Recorded:
     model = runs.load_model(folder)
     try:
         metrics = measured_of(folder)
-        codes = storage.whole(storage.inflated(storage.read(folder / "codes.safetensors", MOST_CODES)))
+        codes = load(reading.content(folder / "codes.safetensors", MOST_CODES))
         if not _are_codes(codes, model.z_dim):
             raise SafetensorError("not what record keeps")
     except OSError as error:
@@ -224,7 +225,7 @@ def _record(run: Path, stage: Path, out: Path, settings: dict, step: int, parts:
     if model.attributes and held_out.labels.ndim == 2:
         found |= _switches(model, train, held_out, stage)
         _draw_switches(model, held_out, kept.codes.get("grid"), stage)
-    _write(stage / "codes.safetensors", to_bytes(storage.deflated(storage.halved(kept.codes))))
+    _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     epoch = len(train) // settings["batch_size"]
     _draw(model, held_out, log, epoch, stage)
     at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}
