@@ -182,21 +182,24 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     It lies beside that place, in a folder whose name begins with a dot, so that nothing takes it for a record.
     """
     aside = out.parent / f".{out.name}.partial"
-    new, before = aside / "new", aside / "before"
     with runs.alone(aside, out):
-        shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
         try:
-            new.mkdir()
-            yield new
+            _tidy(aside, out)  # after a process that was killed
+            (aside / "new").mkdir()
+            yield aside / "new"
             if out.exists():
-                out.rename(before)
-            new.rename(out)
+                out.rename(aside / "before")
+            (aside / "new").rename(out)
         except OSError as error:
             raise unwritten(error, out, "or choose another --out") from None
         finally:
-            restore(out)
-            shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(before, ignore_errors=True)
+            _tidy(aside, out)
+
+
+def _tidy(aside: Path, out: Path) -> None:
+    restore(out)
+    for name in ("new", "before"):
+        shutil.rmtree(aside / name, ignore_errors=True)
 
 
 def without_folders(word: str) -> str:
