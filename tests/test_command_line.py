@@ -441,7 +441,7 @@ LONG = "x" * 300
         ("record nowhere --out kept", "nowhere is no run folder"),
         ("report nowhere", "no folder nowhere"),
         ("resume nowhere", "nowhere is no run folder"),
-        ("resume {gan}", "holds no checkpoint"),
+        ("resume {gan}", "checkpoint.pt is missing: train again"),
         ("resume {digits}", "has its 20 steps: ask for a larger number of steps"),
         ("resume {digits} --steps 20", "has its 20 steps"),
         ("study", "Missing argument.*alikit study --help"),

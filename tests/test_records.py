@@ -10,39 +10,58 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 
-from alikit import RECIPES, AlikitError, house_numbers, load, load_model, recorded, runs
-from alikit.__main__ import main
+from alikit import RECIPES, AlikitError, Dataset, load_model, recorded, runs
 from alikit.evaluation import measured
+from alikit.figures import grid
 from alikit.runs import records
-from alikit.runs.records import CODES, record
 from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
-from alikit.storage import unpack
 
-HARDWARE = "a test's machine"
-COMMAND = "alikit train cifar10-small --data folder:pictures --batch 16 --steps 12"
+HARDWARE, COMMAND = "a test's machine", "alikit train house-numbers --data folder:pictures"
+
+
+def noise_of(channels: int, size: int, classes: tuple[str, ...]) -> tuple[Dataset, Dataset]:
+    """100 pictures to train on and 60 held out; of each class another brightness."""
+    labels, generator = torch.arange(160) % max(1, len(classes)), torch.Generator().manual_seed(0)
+    x = torch.randint(0, 128, (160, channels, size, size), dtype=torch.uint8, generator=generator)
+    x, factors = x + 60 * labels.byte()[:, None, None, None], {"brightness": labels.float()}
+    data = Dataset("noise", x, labels if classes else None, classes, factors if classes else {})
+    return data.select(slice(100)), data.select(slice(100, 160))
+
+
+def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], **changes) -> None:
+    """A run of 6 steps in batches of 50, an epoch being 2."""
+    classes, shape = len(parts[0].classes) or None, list(parts[0].shape)
+    known = runs.trained_with(RECIPES[recipe]) | {"recipe": recipe, "data": "noise", "size": None, "seed": 0}
+    known |= {"steps": 6, "skip_corrupt": False, "decoder": None, "x_shape": shape, "batch_size": 50}
+    known |= {"number_of_classes": classes, "number_of_attributes": classes, "versions": {"torch": "2"}}
+    runs.create(run, known | {"command": COMMAND, "digest": runs.digest(parts)} | changes)
+    trainer = runs.trainer(runs.settings(run), parts[0])
+    for report in trainer.run(6, every=2):
+        runs.log(run, {"step": report.step, **report.losses})
+        runs.save_picture(grid(trainer.model.sample(60, None)), run / f"samples-{report.step:07d}.png")
+    runs.save(run, trainer)
+
+
+PARTS = noise_of(3, 32, ("dark", "light"))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder with pictures (two classes, 80 noise pictures each), a run of 12 steps on them and its record."""
+    """A run on noise and its record, which has taken the place of an older one."""
     root = tmp_path_factory.mktemp("records")
-    generator = torch.Generator().manual_seed(0)
-    for number in range(160):
-        file = root / "pictures" / ("dark", "light")[number % 2] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        x = torch.randint(0, 128, (32, 32, 3), dtype=torch.uint8, generator=generator) + 127 * (number % 2)
-        Image.fromarray(x.numpy()).save(file)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setattr("sys.argv", shlex.split(COMMAND))
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert not stopped.value.code
-    run = root / "runs" / "cifar10-small-seed0"
-    record(run, root / "results" / "noise", load(f"folder:{root}/pictures", 32), HARDWARE, "noise, drawn")
+    changes = {"data_from_run": "folder:../pictures", "command": f"{COMMAND} '--out={root}/my run'"}
+    make_run(root / "run", "house-numbers", PARTS, **changes)
+    (root / "results" / "noise").mkdir(parents=True)
+    for name in ("decoder.safetensors", "metrics.json", "samples-epoch-100.png"):
+        (root / "results" / "noise" / name).touch()
+    assert again(root, root / "results" / "noise") == recorded(root / "results" / "noise").metrics
     return root
+
+
+def again(made: Path, out: Path, run: str = "run", parts: tuple = PARTS) -> dict:
+    return records.record(made / run, out, parts, HARDWARE, "noise, drawn")
 
 
 @pytest.fixture
@@ -50,296 +69,187 @@ def noise(made) -> Path:
     return made / "results" / "noise"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 def test_what_is_kept(noise):
-    pictures = {"samples", "reconstructions", "interpolations", "cycle", "learning", "samples-epoch-001"}
-    files = {"settings.json", "metrics.json", "metrics.jsonl"}
+    pictures = {"samples", "reconstructions", "interpolations", "cycle", "learning"}
+    files = {"settings.json", "metrics.json", "metrics.jsonl", "samples-epoch-001.png", "samples-epoch-003.png"}
     weights = {"encoder.safetensors", "decoder.safetensors", "codes.safetensors"}
-    assert {file.name for file in noise.iterdir()} == files | weights | {f"{name}.png" for name in pictures}
-    assert all(file.stat().st_size < 16e6 for file in noise.iterdir())
-
-
-def test_settings_say_how_it_came_about(noise):
+    assert contents(noise).keys() == files | weights | {f"{name}.png" for name in pictures}
     settings = runs.settings(noise)
-    assert settings["hardware"] == HARDWARE and settings["images_seen"] == 12 * 16 and settings["hours"] >= 0
-    assert settings["command"] == COMMAND
-    assert settings["data_from_run"] == "folder:../../pictures" and settings["seed"] == 0
+    assert settings["hardware"] == HARDWARE and settings["images_seen"] == 6 * 50 and settings["hours"] >= 0
+    assert settings["command"] == f"{COMMAND} '--out=my run'" and str(noise.parents[1]) not in json.dumps(settings)
+    assert settings["data_from_run"] == "folder:../../pictures" and settings["classes"] == ["dark", "light"]
 
 
-def test_no_picture_of_the_data_is_kept(made, noise):
+def test_no_picture_of_the_data_is_kept(noise):
     """Every tile of every sheet, brought back to its size, is far from every picture that the run saw."""
-    x = torch.cat([part.floats() for part in load(f"folder:{made}/pictures", 32)])
-    for sheet in ("samples", "reconstructions", "interpolations", "cycle", "samples-epoch-001"):
+    x = torch.cat([part.floats() for part in PARTS])
+    for sheet in ("samples", "reconstructions", "interpolations", "cycle"):
         with Image.open(noise / f"{sheet}.png") as picture:
             pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
             pixels = pixels.view(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
-        tiles = (
-            pixels[:, 2:, 2:].unfold(1, 64, 66).unfold(2, 64, 66)[..., ::2, ::2].permute(1, 2, 0, 3, 4).flatten(0, 1)
-        )
-        assert torch.cdist(tiles.flatten(1), x.flatten(1)).min() > 5, sheet
+        tiles = pixels[:, 2:, 2:].unfold(1, 64, 66).unfold(2, 64, 66)[..., ::2, ::2].permute(1, 2, 0, 3, 4)
+        assert torch.cdist(tiles.reshape(-1, 3 * 32 * 32), x.flatten(1)).min() > 5, sheet
 
 
 def test_metrics_are_of_the_weights_as_they_are_stored(made, noise):
-    found = json.loads((noise / "metrics.json").read_text())
-    parts = load(f"folder:{made}/pictures", 32)
-    again = measured(load_model(noise), *parts)
-    assert {name: found[name] for name in again} == again
+    found, stored = json.loads((noise / "metrics.json").read_text()), measured(load_model(noise), *PARTS)
+    assert {name: found[name] for name in stored} == stored
     assert {"fidelity_frechet", "copying_share", "probe_accuracy"} <= found.keys()
-    trained = measured(load_model(made / "runs" / "cifar10-small-seed0"), *parts)
-    assert trained["reconstruction_mean"] == pytest.approx(again["reconstruction_mean"], rel=0.01)
+    trained = measured(load_model(made / "run"), *PARTS)
+    assert trained["reconstruction_mean"] == pytest.approx(stored["reconstruction_mean"], rel=0.01)
 
 
-def test_a_recorded_run_is_opened_without_its_data(made, noise, tmp_path):
+def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
+    """And its stored probe reads what the metrics say, by hand, from nothing but the folder and held-out pictures."""
     shutil.copytree(noise, tmp_path / "noise")
-    found = recorded(tmp_path / "noise")
+    found, held_out = recorded(tmp_path / "noise"), PARTS[1]
     assert found.model.sample(3).shape == (3, 3, 32, 32) and not found.model.training
-    held_out = load(f"folder:{made}/pictures", 32)[1].some(CODES)
-    torch.testing.assert_close(found.codes["codes"], found.model.encode(held_out.floats(), sample=False))
-    assert torch.equal(found.codes["labels"], held_out.labels)
-    assert found.codes["q_covariance"].shape == (64, 64) and found.codes["q_mean"].shape == (64,)
-    assert found.metrics["reconstruction_baseline"] > 0 and found.log[-2]["step"] == 12
-
-
-def test_the_stored_probe_reads_what_the_metrics_say(made, noise):
-    """By hand, from nothing but the folder and the held-out pictures."""
-    found, held_out = recorded(noise), load(f"folder:{made}/pictures", 32)[1]
     z = found.model.encode(held_out.floats(), sample=False)
+    torch.testing.assert_close(found.codes["codes"], z)
+    assert torch.equal(found.codes["labels"], held_out.labels) and found.log[-1]["step"] == 6
+    assert found.codes["q_covariance"].shape == (64, 64) and found.codes["q_mean"].shape == (64,)
     guess = (z @ found.codes["probe_weight"].T + found.codes["probe_bias"]).argmax(1)
     accuracy = (guess == held_out.labels).double().mean().item()
     assert accuracy == pytest.approx(found.metrics["probe_accuracy"], abs=1e-4)
+    assert found.metrics["probe_names"] == ["dark", "light"] and found.metrics["probe_attributes"] == {}
+    guess, truth = (
+        (z @ found.codes["factor_weight"].T + found.codes["factor_bias"])[:, 0],
+        held_out.factors["brightness"],
+    )
+    r2 = 1 - (guess - truth).square().mean().item() / truth.var(correction=0).item()
+    assert found.metrics["factor_r2"] == {"brightness": pytest.approx(r2, abs=1e-3)}
+    for wrong in (torch.zeros(3), torch.full((64,), torch.nan)):
+        save_file({**found.codes, "q_mean": wrong}, tmp_path / "noise" / "codes.safetensors")
+        with pytest.raises(AlikitError, match=r"codes.safetensors is damaged or .*: make a recorded run with alikit"):
+            recorded(tmp_path / "noise")
 
 
-def test_weights_are_kept_in_8_bits(made, noise):
-    whole = load_file(made / "runs" / "cifar10-small-seed0" / "weights.safetensors")
-    for part in ("encoder", "decoder"):
-        packed = load_file(noise / f"{part}.safetensors")
-        assert sum(t.nbytes for t in packed.values()) < 0.3 * sum(
-            t.nbytes for name, t in whole.items() if name.startswith(f"{part}.")
-        )
-        for name, tensor in unpack(packed).items():
-            kept = whole[f"{part}.{name}"]
-            torch.testing.assert_close(tensor.to(kept.dtype), kept, rtol=0, atol=kept.abs().max().item() / 250 + 1e-7)
-
-
-@pytest.mark.parametrize("name", ["metrics.json", "codes.safetensors", "encoder.safetensors"])
-@pytest.mark.parametrize("content", [None, b"", b"\xff{]"])
-def test_damaged_records(noise, tmp_path, name, content):
-    shutil.copytree(noise, tmp_path / "noise")
-    (tmp_path / "noise" / name).unlink()
-    if content is not None:
-        (tmp_path / "noise" / name).write_bytes(content)
-    with pytest.raises(AlikitError, match=r"^[^\n]+$"):
-        recorded(tmp_path / "noise")
-
-
-def test_names_are_kept(made, noise):
-    found = recorded(noise)
-    assert found.settings["classes"] == ["dark", "light"] == found.metrics["probe_names"]
-    assert found.metrics["probe_attributes"] == {}
-
-
-def test_of_rendered_data_each_factor_is_read(tmp_path):
-    train, held_out = house_numbers(300, seed=0), house_numbers(120, seed=1)
-    torch.manual_seed(0)
-    model = RECIPES["house-numbers"].build(train.shape, train.mean())
-    found = records.described(model, train, held_out)
-    r2 = found.metrics["factor_r2"]
-    assert found.codes["factor_weight"].shape == (len(r2), 64) and "position, down" in r2
-    assert found.metrics["probe_names"] == list("0123456789") and found.log == []
-    z = model.encode(held_out.floats(), sample=False)
-    guess = (z @ found.codes["factor_weight"].T + found.codes["factor_bias"])[:, list(r2).index("blur")]
-    error = (guess - held_out.factors["blur"]).square().sum() / (120 * held_out.factors["blur"].var(correction=0))
-    assert 1 - error.item() == pytest.approx(r2["blur"], abs=1e-3)
-
-
-def record_again(made: Path, out: Path, **changes) -> dict:
-    run = made / "runs" / "cifar10-small-seed0"
-    arguments = {"parts": load(f"folder:{made}/pictures", 32), "hardware": HARDWARE, "data_name": "noise, drawn"}
-    return record(run, out, **arguments | changes)
-
-
-def test_a_record_is_replaced_whole(made, noise, tmp_path, monkeypatch):
-    shutil.copytree(noise, tmp_path / "kept")
-    before = {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()}
-    monkeypatch.setattr("alikit.figures.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
-    with pytest.raises(pytest.fail.Exception):
-        record_again(made, tmp_path / "kept")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()} == before
-    monkeypatch.undo()
-    (tmp_path / "kept" / "stray.png").touch()
-    assert record_again(made, tmp_path / "kept") == recorded(noise).metrics
-    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
-    assert {file.name for file in (tmp_path / "kept").iterdir()} == before.keys()
-
-
-@pytest.mark.parametrize("killed_after", ["writing", "the first rename", "the second rename"])
-def test_a_record_survives_a_kill(made, noise, tmp_path, monkeypatch, killed_after):
-    """What a process leaves that is killed while it replaces a record; the next one brings the older record back first,
-    so that it is there even if that one fails."""
-    out, before = tmp_path / "kept", tmp_path / ".kept.partial" / "before"
-    shutil.copytree(noise, before if killed_after == "the first rename" else out)
-    if killed_after == "the second rename":
-        shutil.copytree(noise, before)
-    else:
-        (before.parent / "new").mkdir(parents=True, exist_ok=True)
-        (before.parent / "new" / "settings.json").touch()
-    with monkeypatch.context() as patch:
-        patch.setattr("alikit.figures.learning_figure", lambda *_: pytest.fail("stopped in the middle"))
-        with pytest.raises(pytest.fail.Exception):
-            record_again(made, out)
-    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
-    assert recorded(out).metrics == recorded(noise).metrics
-
-
-def test_a_rename_that_fails_costs_no_record(made, noise, tmp_path, monkeypatch):
-    shutil.copytree(noise, tmp_path / "kept")
-    rename = Path.rename
-
-    def full(self, target):
-        if self.name == "new":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(AlikitError, match=r"cannot write .*kept \(No space left on device\): make room, or choose"):
-        record_again(made, tmp_path / "kept")
-    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
-    assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
-
-
-def test_the_report_brings_back_what_a_kill_left_aside(noise, tmp_path):
-    """And lists no record that is being made."""
-    shutil.copytree(noise, tmp_path / ".kept.partial" / "before")
-    shutil.copytree(noise, tmp_path / ".other.partial" / "new")
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    assert write_report(tmp_path) == 1 and recorded(tmp_path / "kept").metrics == recorded(noise).metrics
-    assert "partial" not in (tmp_path / "README.md").read_text()
-
-
-def test_a_run_that_is_gone_costs_no_record(noise, tmp_path):
-    shutil.copytree(noise, tmp_path / ".kept.partial" / "before")
-    with pytest.raises(AlikitError, match="is no run folder"):
-        record(tmp_path / "gone", tmp_path / "kept", (), HARDWARE, "noise")
-    assert recorded(tmp_path / "kept").metrics == recorded(noise).metrics
-
-
-def test_what_is_no_record_is_not_replaced(made, tmp_path):
-    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
-    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
-    with pytest.raises(AlikitError, match="is there already and is no record"):
-        record_again(made, tmp_path / "run")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
-
-
-def test_only_the_data_of_the_run_is_measured(made, tmp_path):
-    parts = load(f"folder:{made}/pictures", 32)
-    with pytest.raises(AlikitError, match="is not what this run began with"):
-        record_again(made, tmp_path / "kept", parts=(parts[0].select(slice(1, None)), parts[1]))
-    assert not (tmp_path / "kept").exists()
-
-
-def test_only_a_finished_run_is_recorded(made, tmp_path):
-    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
-    runs.write_settings(tmp_path / "run", runs.settings(tmp_path / "run") | {"steps": 20})
-    with pytest.raises(AlikitError, match="is at step 12 of 20: finish it with: alikit resume"):
-        record(tmp_path / "run", tmp_path / "kept", load(f"folder:{made}/pictures", 32), HARDWARE, "noise")
-
-
-def test_pictures_without_labels_have_no_probe(made, tmp_path):
-    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
-    parts = tuple(replace(part, labels=None, classes=()) for part in load(f"folder:{made}/pictures", 32))
-    found = record(tmp_path / "run", tmp_path / "kept", (parts[0], parts[1]), HARDWARE, "noise")
-    assert not any(name.startswith("probe") for name in found) and "labels" not in recorded(tmp_path / "kept").codes
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    write_report(tmp_path)
-    assert "| no labels |" in (tmp_path / "README.md").read_text()
-
-
-def test_no_folder_of_somebody_s_machine_is_kept(made, tmp_path):
-    shutil.copytree(made / "runs" / "cifar10-small-seed0", tmp_path / "run")
-    known = runs.settings(tmp_path / "run")
-    place = f"folder:{made}/pictures"
-    words = ["alikit", "train", "cifar10-small", "--data", place, f"--out={tmp_path}/my run"]
-    changes = {"data": place, "data_from_run": place, "decoder": f"{tmp_path}/a gan", "command": shlex.join(words)}
-    runs.write_settings(tmp_path / "run", known | changes)
-    record(tmp_path / "run", tmp_path / "kept", load(place, 32), HARDWARE, "noise")
-    assert str(tmp_path) not in (text := (tmp_path / "kept" / "settings.json").read_text()) and str(made) not in text
-    kept = runs.settings(tmp_path / "kept")
-    assert kept["command"] == "alikit train cifar10-small --data folder:pictures '--out=my run'"
-    assert (kept["data"], kept["data_from_run"], kept["decoder"]) == ("folder:pictures", "folder:pictures", "a gan")
-
-
-def test_the_commands_of_a_run_that_went_further_stay_commands(tmp_path):
-    command = f"alikit train digits --out={tmp_path}/run; alikit resume '{tmp_path}/my run' --steps 5"
-    kept = "alikit train digits --out=run; alikit resume 'my run' --steps 5"
-    assert records._command_without_folders(command) == kept == records._command_without_folders(kept)
+@pytest.mark.parametrize("recipe", ["digits", "digits-vae", "digits-semi"])
+def test_grey_pictures_of_a_recipe_of_the_reader(tmp_path, monkeypatch, recipe):
+    """What the feature network was not made for is left out; and no labels, no probe."""
+    mine = replace(RECIPES[recipe], networks=replace(RECIPES[recipe].networks, size=28))
+    monkeypatch.setitem(RECIPES, "mine", mine)
+    classes = ("a", "b", "c") if recipe == "digits-semi" else ()
+    parts = noise_of(1, 28, classes)
+    make_run(tmp_path / "run", "mine", parts, **({"labels": 30} if classes else {}))
+    found = again(tmp_path, tmp_path / "results" / "grey", parts=parts)
+    assert not any(name.startswith(("fidelity", "copying", "attributes")) for name in found)
+    kept = recorded(tmp_path / "results" / "grey").codes
+    assert ("classification_error" in found) == ("probe_accuracy" in found) == ("labels" in kept) == bool(classes)
+    assert write_report(tmp_path / "results") == 1
+    text = (tmp_path / "results" / "README.md").read_text()
+    assert text.count("| not measured ") == 3 and ("| no labels |" in text) == (not classes)
 
 
 @pytest.mark.parametrize(
     ("word", "kept"),
     [
         ("folder:{root}/2024:01", "folder:2024:01"),
-        ("--data=table:{root}/my faces", "--data=table:my faces"),
+        ("table:{root}/my faces", "table:my faces"),
         ("{root}/a:b/c", "c"),
+        ("{root}/a/", "a/"),
         ("~/pictures", "pictures"),
         ("stand-in:svhn", "stand-in:svhn"),
         ("folder:data/cifar10-jpeg", "folder:data/cifar10-jpeg"),
-        ("--batch=16", "--batch=16"),
     ],
 )
 def test_of_a_path_the_last_name_is_kept(tmp_path, word, kept):
-    assert records._without_folders(word.format(root=tmp_path)) == kept
+    """In a command, and where there are several, as of a run that went further."""
+    command, expected = (
+        f"{shlex.join(['alikit', 'train', 'x', '--data', place, f'--out={place}'])}; alikit resume {shlex.quote(place)}"
+        for place in (word.format(root=tmp_path), kept)
+    )
+    assert records._command_without_folders(command) == expected
+    assert records.without_folders(word.format(root=tmp_path)) == kept
 
 
-def test_points_are_not_recorded(tmp_path):
-    model = {"recipe": "mixture-ali", "data": "mixture", "x_shape": (2,), "size": None, "skip_corrupt": False}
-    settings = {"seed": 0, "batch_size": 100, "lr": 1e-4, "betas": (0.5, 0.9), "decay": False, "steps": 1}
-    runs.create(tmp_path / "run", {**model, **settings, "decoder": None})
-    with pytest.raises(AlikitError, match="no run on pictures"):
-        record(tmp_path / "run", tmp_path / "out", load("mixture"), HARDWARE, "points")
-    assert not (tmp_path / "out").exists()
+# Replacing a record.
+
+
+@pytest.mark.parametrize("killed", ["never", "while writing", "after the first rename", "after the second"])
+@pytest.mark.parametrize("then", ["stopped", "full"])
+def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeypatch, killed, then):
+    """Whatever an earlier process left that was killed: the next one brings the older record back first, so that it is
+    there even if that one fails."""
+    out, aside, rename = tmp_path / "kept", tmp_path / ".kept.partial", Path.rename
+    shutil.copytree(noise, aside / "before" if killed == "after the first rename" else out)
+    if killed == "after the second":
+        shutil.copytree(noise, aside / "before")
+    elif killed != "never":
+        (aside / "new").mkdir(parents=True, exist_ok=True)
+        (aside / "new" / "settings.json").touch()
+
+    def full(self: Path, target: Path):
+        if self.name == "new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(records, "_measure", lambda *_: pytest.fail("stopped") if then == "stopped" else {})
+    monkeypatch.setattr(Path, "rename", full)
+    says = r"stopped|cannot write .*kept \(No space left on device\): make room, or choose"
+    with pytest.raises((AlikitError, pytest.fail.Exception), match=says):
+        again(made, out)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"] and contents(out) == contents(noise)
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("no record", "is there already and is no record"),
+        ("other data", "is not what this run began with"),
+        ("unfinished", "is at step 6 of 20: finish it with: alikit resume"),
+        ("points", "no run on pictures"),
+    ],
+)
+def test_what_is_not_recorded(made, tmp_path, case, message):
+    shutil.copytree(made / "run", tmp_path / "run")
+    changes = {"unfinished": {"steps": 20}, "points": {"recipe": "mixture-ali", "x_shape": [2]}}.get(case, {})
+    runs.write_settings(tmp_path / "run", runs.settings(tmp_path / "run") | changes)
+    before, parts = contents(tmp_path / "run"), (PARTS[1] if case == "other data" else PARTS[0], PARTS[1])
+    with pytest.raises(AlikitError, match=message):
+        again(tmp_path, tmp_path / ("run" if case == "no record" else "kept"), parts=parts)
+    assert contents(tmp_path / "run") == before and not (tmp_path / "kept").exists()
 
 
 # The table.
 
 
 def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_path):
-    shutil.copytree(noise, tmp_path / "noise")
+    """It brings back what was left aside by a killed process, and lists no record that is being made."""
+    shutil.copytree(noise, tmp_path / ".noise.partial" / "before")
+    shutil.copytree(noise, tmp_path / ".other.partial" / "new")
     (tmp_path / "study").mkdir(), (tmp_path / "study" / "metrics.json").write_text("{}")  # is none of its business
-    (tmp_path / "README.md").write_text(f"# Before\n\n{BEGIN}\nstale\n{END}\n\nafter\n")
+    page = tmp_path / "README.md"
+    page.write_text(f"# Before\n\n{BEGIN}\nstale\n{END}\n\nbetween\n\n{ASKED_BEGIN}\nstale\n{ASKED_END}\nafter\n")
     assert write_report(tmp_path) == 1
-    text, metrics = (tmp_path / "README.md").read_text(), recorded(noise).metrics
-    assert text.startswith(f"# Before\n\n{BEGIN}\n") and text.endswith(f"{END}\n\nafter\n") and "stale" not in text
+    text, metrics = page.read_text(), recorded(noise).metrics
+    assert text.startswith(f"# Before\n\n{BEGIN}\n") and f"{END}\n\nbetween\n" in text and "stale" not in text
+    assert text.endswith(f"{ASKED_BEGIN}\n\nNo conditional run is recorded here.\n\n{ASKED_END}\nafter\n")
     row = next(line for line in text.splitlines() if line.startswith("| [noise](noise)"))
     assert f"{metrics['reconstruction_mean']:.4f}" in row and f"{metrics['fidelity_frechet']:.2f}" in row
     assert all(f"| {name}, the paper's networks | wanted" in text for name in ("cifar10", "svhn", "celeba"))
-    assert HARDWARE in text and "noise, drawn" in row and "alikit train cifar10-small --data folder:pictures" in text
+    assert HARDWARE in text and "noise, drawn" in row and COMMAND in text and "partial" not in text
     assert all((tmp_path / link).exists() for link in ("noise/samples.png", "noise/reconstructions.png"))
-    write_report(tmp_path)
-    assert (tmp_path / "README.md").read_text() == text
+    assert write_report(tmp_path) == 1 and page.read_text() == text
 
 
 def test_a_record_cannot_change_the_page_around_it(noise, tmp_path):
     """Texts of a stranger's record stand in the page as text."""
-    odd = f"x {END} | `y` <b>\n# Heading \x1b[31m"
-    shutil.copytree(noise, tmp_path / "noise")
+    odd = f"x {END} | `y` <b>\n# Heading \x1b[31m {{{{ r }}}}"
+    shutil.copytree(noise, tmp_path / "a | <b>")
     settings = json.loads((noise / "settings.json").read_text())
-    (tmp_path / "noise" / "settings.json").write_text(json.dumps({**settings, "data_name": odd, "hardware": odd}))
-    (tmp_path / "noise").rename(tmp_path / "a | <b>")
+    (tmp_path / "a | <b>" / "settings.json").write_text(json.dumps({**settings, "data_name": odd, "hardware": odd}))
     write_report(tmp_path)
     text = (tmp_path / "README.md").read_text()
+    assert text.startswith("# Recorded runs\n") and "(a%20%7C%20%3Cb%3E/samples.png)" in text
     assert text.count(END) == 1 and "<b>" not in text and "\n# Heading" not in text and "\x1b" not in text
-    assert r"x &lt;!-- end of recorded runs --&gt; \| 'y' &lt;b&gt;\n# Heading" in text
+    assert r"x &lt;!-- end of recorded runs --&gt; \| 'y' &lt;b&gt;\n# Heading" in text and "{{ r }}" in text
     write_report(tmp_path)
     assert (tmp_path / "README.md").read_text() == text
-
-
-def test_half_a_character_is_no_text(noise, tmp_path):
-    """JSON can say it, and no page can hold it."""
-    shutil.copytree(noise, tmp_path / "noise")
-    settings = (noise / "settings.json").read_text()
-    (tmp_path / "noise" / "settings.json").write_text(settings.replace(HARDWARE, r"\ud800"))
-    with pytest.raises(AlikitError, match=r"settings\.json is damaged"):
-        write_report(tmp_path)
 
 
 def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
@@ -348,16 +258,13 @@ def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
     for part in ("encoder", "decoder", "codes"):
         (tmp_path / "light" / f"{part}.safetensors").unlink()
     assert write_report(tmp_path) == 2
-    text = (tmp_path / "README.md").read_text()
-    rows = {name: next(line for line in text.splitlines() if f"[{name}]" in line) for name in ("light", "whole")}
-    assert rows["light"].replace("light", "whole") == rows["whole"]
-    light, whole = text.split("### whole")
-    assert "weights are not kept here" in light.split("### light")[1] and "not kept" not in whole
-    with pytest.raises(AlikitError, match=r"^[^\n]*decoder.safetensors is missing[^\n]*$"):
+    light, whole = (tmp_path / "README.md").read_text().split("### light")[1].split("### whole")
+    assert "weights are not kept here" in light and "not kept" not in whole
+    with pytest.raises(AlikitError, match=r"^[^\n]*light is a record without weights[^\n]*$"):
         recorded(tmp_path / "light")
 
 
-@pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}"])
+@pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}{END}{ASKED_END}"])
 def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
     (tmp_path / "README.md").write_text(page)
     with pytest.raises(AlikitError, match="must hold the lines"):
@@ -365,33 +272,22 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
     assert (tmp_path / "README.md").read_text() == page
 
 
-def test_marks_of_conditional_runs_are_filled_where_they_are(noise, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "settings.json",
+            HARDWARE,
+            r"\ud800",
+            r"settings\.json is damaged",
+        ),  # JSON can say it, and no page can hold it
+        ("metrics.json", "probe_n", "of_an_older_version", r"noise is damaged or .*: record the run again"),
+        ("metrics.json", "{", "", r"metrics\.json is damaged or .*: make a recorded run"),
+    ],
+)
+def test_what_no_page_can_say(noise, tmp_path, file, old, new, message):
     shutil.copytree(noise, tmp_path / "noise")
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n\nbetween\n\n{ASKED_BEGIN}\nstale\n{ASKED_END}\nafter\n")
-    assert write_report(tmp_path) == 1
-    text = (tmp_path / "README.md").read_text()
-    assert text.endswith(f"between\n\n{ASKED_BEGIN}\n\nNo conditional run is recorded here.\n\n{ASKED_END}\nafter\n")
-    (tmp_path / "README.md").write_text(broken := f"{BEGIN}\n{END}\n{ASKED_END}\n")
-    with pytest.raises(AlikitError, match="must hold the lines <!-- conditional runs"):
-        write_report(tmp_path)
-    assert (tmp_path / "README.md").read_text() == broken
-
-
-def test_a_page_that_is_missing_is_made(noise, tmp_path):
-    shutil.copytree(noise, tmp_path / "my noise")
-    assert write_report(tmp_path) == 1
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("# Recorded runs\n") and "| [my noise](my%20noise): " in text
-    assert "(my%20noise/samples.png)" in text
-    assert write_report(tmp_path) == 1 and (tmp_path / "README.md").read_text() == text
-    with pytest.raises(AlikitError, match="no folder"):
-        write_report(tmp_path / "nowhere")
-
-
-def test_a_record_of_an_older_version_is_not_listed(noise, tmp_path):
-    shutil.copytree(noise, tmp_path / "old")
-    metrics = json.loads((tmp_path / "old" / "metrics.json").read_text())
-    del metrics["probe_n"]
-    (tmp_path / "old" / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(AlikitError, match="older version of alikit: record the run again"):
-        write_report(tmp_path)
+    (tmp_path / "noise" / file).write_text((noise / file).read_text().replace(old, new))
+    for place, says in ((tmp_path, message), (noise, "is a run, or the record of one"), (noise / "no", "no folder")):
+        with pytest.raises(AlikitError, match=says):
+            write_report(place)

@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alikit import storage
 from alikit.data import Dataset, load
 from alikit.errors import AlikitError
 from alikit.evaluation.features import FILE, SIZE, FeatureNetwork
-from alikit.storage import halved
 
+LIMIT = 2**21  # bytes of the file: up to this, weights are kept in 16 bits
 SHIFT = 4  # pixels by which a picture is moved at most while training, in each direction
 
 
@@ -121,7 +122,7 @@ def main() -> None:
     except AlikitError as error:
         parser.error(str(error))
     trunk, heads = train(tasks, arguments.steps)
-    trunk.load_state_dict(halved(trunk.state_dict()))  # as it will be read from the file
+    trunk.load_state_dict(storage.pack(trunk, limit=LIMIT))  # as it will be read from the file
     with torch.no_grad():
         accuracy = {name: round(task.accuracy(trunk, heads[name]), 4) for name, task in tasks.items()}
     known = {
@@ -131,8 +132,11 @@ def main() -> None:
         "seed": arguments.seed,
         "steps": arguments.steps,
     }
-    weights = halved(trunk.to(memory_format=torch.contiguous_format).state_dict())
-    save_file(weights, arguments.out, metadata={name: json.dumps(value) for name, value in known.items()})
+    save_file(
+        storage.pack(trunk, limit=LIMIT),
+        arguments.out,
+        metadata={name: json.dumps(value) for name, value in known.items()},
+    )
     print(json.dumps(known, indent=1))
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
 

@@ -140,7 +140,7 @@ def lighten(name: str, discriminator: bool = False) -> None:
         if all(_half(one).equal(_half(two)) for one, two in same):
             kept = {key: tensor for key, tensor in kept.items() if not key.startswith("decoder.")}
             alikit.runs.write_settings(HOME / name, settings | {"decoder_from_run": f"../{other.name}"})
-    alikit.runs.save_weights(HOME / name, storage.deflated(kept))
+    alikit.runs.save_weights(HOME / name, kept)
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:

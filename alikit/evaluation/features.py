@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -73,12 +72,7 @@ def feature_network(file: str | Path = FILE) -> FeatureNetwork:
     their own, not Inception's. AlikitError where the file is missing or damaged.
     """
     network = FeatureNetwork()
-    try:
-        storage.fill(network, storage.read(Path(file), storage.room(network)))
-    except OSError:
-        raise AlikitError(f"no feature network {file}: install alikit again, or run tools/feature_network.py") from None
-    except (SafetensorError, RuntimeError):
-        raise AlikitError(f"{file} is damaged: install alikit again, or run tools/feature_network.py") from None
+    storage.from_file(network, Path(file), "install alikit again, or run tools/feature_network.py")
     return network.requires_grad_(False).eval()
 
 

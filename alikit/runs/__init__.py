@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
 from .. import distributed, formats, reading, storage
@@ -274,9 +273,7 @@ def tidy(folder: Path) -> None:
 def checkpoint(folder: Path) -> dict:
     """The saved `Trainer.state()`; only tensors and plain values are accepted from the file."""
     file = folder / "checkpoint.pt"
-    if not file.exists():
-        raise AlikitError(f"{folder} holds no checkpoint to go on from: train again into a new folder")
-    with reading.boundary(file, "train again; what needs only the weights goes on without it"):
+    with reading.boundary(file, "train again into a new folder; what needs only the weights goes on without it"):
         state = storage.read_archive(file)
         number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
         if number != OF_CHECKPOINTS:
@@ -308,8 +305,16 @@ def load_model(folder: str | Path) -> Game:
         return _load_parts(folder, known)
     trained = load_model(_where_the_decoder_is(folder, known)) if known.get("decoder_from_run") else None
     model = _untrained(known, trained)
-    try:
-        weights = storage.unpack(storage.read(folder / "weights.safetensors", storage.room(model)))
+    file = folder / "weights.safetensors"
+    if not file.exists():
+        if (folder / "metrics.json").is_file():
+            raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command")
+        raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}")
+    way = f"put weights of recipe {known['recipe']} there, or {formats.again(known)}"
+    if (folder / "checkpoint.pt").is_file():
+        way = f"move it elsewhere, and the checkpoint gives it back with: alikit resume {folder}"
+    with reading.boundary(file, way):
+        weights = storage.unpack(storage.read(file, model))
         if trained:
             weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
         if (
@@ -318,21 +323,6 @@ def load_model(folder: str | Path) -> Game:
         ):
             model = Game(model.decoder, model.z_dim, model.encoder)
         storage.fill(model, weights)
-    except FileNotFoundError:
-        if (folder / "metrics.json").is_file():
-            raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command") from None
-        raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}") from None
-    except OSError as error:
-        file = folder / "weights.safetensors"
-        raise AlikitError(f"cannot read {file} ({error.strerror}): put the weights there, or train again") from None
-    except (SafetensorError, RuntimeError):
-        file, recipe = folder / "weights.safetensors", known["recipe"]
-        if (folder / "checkpoint.pt").is_file():
-            raise AlikitError(
-                f"{file} is damaged or does not fit recipe {recipe}: move it elsewhere, and the checkpoint gives it "
-                f"back with: alikit resume {folder}"
-            ) from None
-        raise AlikitError(f"{file} does not fit recipe {recipe} of this alikit: {formats.again(known)}") from None
     return model.eval()
 
 

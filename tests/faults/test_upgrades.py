@@ -129,10 +129,12 @@ def test_weights_of_networks_that_were_others(tmp_path):
         {name: tensor[:1].clone() if tensor.ndim else tensor for name, tensor in weights.items()},
         folder / "weights.safetensors",
     )
-    with pytest.raises(AlikitError, match=r"damaged or does not fit recipe digits: move it elsewhere, and .* resume "):
+    with pytest.raises(AlikitError, match=r"damaged or not what it should be: move it elsewhere, and .* resume "):
         runs.load_model(folder)
     (folder / "checkpoint.pt").unlink()
-    with pytest.raises(AlikitError, match=r"does not fit .*: train again with: alikit train digits --steps 20$"):
+    with pytest.raises(
+        AlikitError, match=r"put weights of recipe digits there, or train again with: alikit train digits --steps 20$"
+    ):
         runs.load_model(folder)
 
 
