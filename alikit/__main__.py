@@ -44,7 +44,7 @@ from .data.conditions import paper_grid, switched, usual
 from .data.sources import RESIZED, rooted
 from .errors import WAYS, AlikitError, Diverged, expanded, one_line
 from .evaluation import METRICS, QUICK, Coverage, awake, inception, measured
-from .evaluation.examples import told
+from .evaluation.inference import told
 from .evaluation.measured import LABELS
 from .figures import beside, grid, plane_image
 from .models import Game
