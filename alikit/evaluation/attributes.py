@@ -40,10 +40,8 @@ class AttributeJudge(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def train_judge(
-    train: Dataset, steps: int = STEPS, seed: int = 0, device: torch.device | str = "cpu"
-) -> AttributeJudge:
-    """Trains an attribute classifier on these pictures, flipped and shifted at random.
+def train_judge(train: Dataset, steps: int = STEPS, device: torch.device | str = "cpu") -> AttributeJudge:
+    """Trains an attribute classifier on these pictures, flipped and shifted at random; always the same one.
 
     Examples with an attribute and those without weigh the same, however rare it is, so that a logit of 0 is where the
     two are told apart best. AlikitError for data without attributes, or other than RGB pictures of 32x32 or 64x64.
@@ -54,7 +52,7 @@ def train_judge(
         raise AlikitError("a judge of attributes looks at pictures in colour of 32x32 or 64x64: name others")
     y, device = train.conditions().float(), torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         judge = AttributeJudge(y.shape[1], train.shape[1]).to(device, memory_format=torch.channels_last)
         share = y.mean(0).clamp(1 / len(y), 1 - 1 / len(y))
         with_it, without = (0.5 / share).to(device), (0.5 / (1 - share)).to(device)
@@ -97,7 +95,6 @@ class Switching:
     interval: Tensor  # (A,) half the 95 % interval of the difference asked - unasked, over pictures
     drags: Tensor  # (A, A) row a: what switching a on adds to the share in which b is seen; asked - unasked for b = a
     kept: Tensor  # (A,) share of the other attributes seen the same before and after, hair colours without each other
-    changed: Tensor  # (A,) mean absolute difference of a pixel between the two pictures
     n: int
 
     @property
@@ -124,12 +121,11 @@ def switching(model: Game, judge: nn.Module, data: Dataset, x: Tensor | None = N
         z = torch.cat([model.encode(x[part], sample=False, y=y[part]) for part in parts])
     rows = []
     for a, name in enumerate(names):
-        looks, distance = [], 0.0
+        looks = []
         with_it, without = switched(y, [name], names), switched(y, ["-" + name], names)
         for part in parts:
             on, off = (model.decode(z[part], y=conditions[part]).cpu() for conditions in (with_it, without))
             looks.append(torch.stack([seen(judge, on), seen(judge, off)]))
-            distance += (on - off).abs().flatten(1).mean(1).sum()
         on, off = torch.cat(looks, dim=1).float()
         if on.shape != y.shape:
             raise AlikitError(f"this judge knows {on.shape[1]} attributes, and y has {y.shape[1]}")
@@ -137,14 +133,8 @@ def switching(model: Game, judge: nn.Module, data: Dataset, x: Tensor | None = N
         half = 1.96 * difference[:, a].std() / math.sqrt(len(y))
         # Neither the attribute itself is to be kept, nor, if it is a hair colour, the others.
         kept = (on == off).float().mean(0)[(with_it == without).all(0)].mean()
-        rows.append((on[:, a].mean(), off[:, a].mean(), half, difference.mean(0), kept, distance / len(y)))
+        rows.append((on[:, a].mean(), off[:, a].mean(), half, difference.mean(0), kept))
     return Switching(*map(torch.stack, zip(*rows, strict=True)), len(y))
-
-
-def as_asked(model: Game, judge: nn.Module, y: Tensor) -> Tensor:
-    """Draws a picture for each row of y (N, A): the share of them in which each attribute is as y says, (A,)."""
-    found = torch.cat([seen(judge, model.sample(len(part), part)) for part in y.split(AT_ONCE)])
-    return (found == (y > 0)).float().mean(0)
 
 
 def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module | None = None) -> dict:
@@ -162,7 +152,9 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
     judge = judge or train_judge(train, device=model.device)
     some, names = held_out.some(ASKED), held_out.classes
     switches = {"": switching(model, judge, some), "reencoded_": switching(model, judge, some, some.floats())}
-    plain, own = as_asked(model, judge, some.conditions()), balanced_accuracy(judge, held_out)
+    y = some.conditions()
+    drawn = torch.cat([seen(judge, model.sample(len(part), part)) for part in y.split(AT_ONCE)])
+    plain, own = (drawn == (y > 0)).float().mean(0), balanced_accuracy(judge, held_out)
     of = {"share": train.conditions().float().mean(0), "judge": own, "accuracy": plain}
     whole = {"accuracy": plain.mean(), "judge": own.nanmean()}
     for prefix, found in switches.items():

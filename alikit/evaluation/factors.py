@@ -18,14 +18,16 @@ from ..data.rendered import house_numbers
 from ..errors import AlikitError
 from ..models import Game
 from .features import unit
-from .probes import components, fitted, guess, means, regression
+from .probes import applied, component_features, fitted, guess, means, regression
 
 RESAMPLES = 1000  # behind an interval
 
 
 def asked(factors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The factors in the form of answers: kinds stay (N,) int64, numbers become (N, K) float32; of several kinds side
-    by side, -1 where there is none, remains which are there, marks (N, K) bool."""
+    """A data set's factors in the form of answers: kinds stay (N,) int64, numbers become (N, K) float32; of several
+    kinds side by side, -1 for none, remains which are there, marks (N, K) bool. AlikitError without factors."""
+    if not factors:
+        raise AlikitError("the factors of this data are not known: choose rendered data, house-numbers for one")
     return {
         name: v.float().reshape(len(v), -1) if v.is_floating_point() else v if v.ndim == 1 else v >= 0
         for name, v in factors.items()
@@ -76,24 +78,19 @@ def uninformed(train: Tensor, truth: Tensor) -> Score:
 
 def read(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Score]:
     """How well linear probes read each factor from the encoder's means: logistic regression for kinds and marks, ridge
-    regression for numbers, on standardised inputs. AlikitError for data whose factors are not known."""
-    return _read(means(model, train), means(model, held_out), _known(train), _known(held_out))
+    regression for numbers, on standardised inputs."""
+    return _read(means(model, train), means(model, held_out), train, held_out)
 
 
 def read_pixels(z_dim: int, train: Dataset, held_out: Dataset) -> dict[str, Score]:
     """The same from the first Z principal components of the pixels."""
-    return _read(*components(train, held_out, z_dim), _known(train), _known(held_out))
+    components = component_features(train, z_dim)
+    return _read(applied(components, train), applied(components, held_out), train, held_out)
 
 
-def _known(data: Dataset) -> dict[str, Tensor]:
-    if not data.factors:
-        raise AlikitError(f"the factors of {data.name} are not known: choose rendered data, house-numbers for one")
-    return asked(data.factors)
-
-
-def _read(v: np.ndarray, v_held_out: np.ndarray, truth: dict, truth_held_out: dict) -> dict[str, Score]:
-    found = {}
-    for name, of in truth_held_out.items():
+def _read(v: np.ndarray, v_held_out: np.ndarray, train: Dataset, held_out: Dataset) -> dict[str, Score]:
+    truth, found = asked(train.factors), {}
+    for name, of in asked(held_out.factors).items():
         known = truth[name].numpy()
         if of.is_floating_point():
             weight, bias = _ridge(v, known)
@@ -115,9 +112,9 @@ def scalars(factors: dict[str, Tensor]) -> dict[str, Tensor]:
     warmth (red less blue), of positions both coordinates, of marks whether each is there."""
     found = {}
     for name, value in asked(factors).items():
-        if value.ndim == 1:
-            continue
         value = value.float()
+        if value.ndim == 1:
+            continue  # kinds
         if value.shape[1] == 3:
             found[f"{name}, brightness"] = value @ torch.tensor([0.299, 0.587, 0.114])
             found[f"{name}, warmth"] = value[:, 0] - value[:, 2]
@@ -139,10 +136,9 @@ class Scales:
 
 
 def scales(model: Game, train: Dataset, held_out: Dataset) -> Scales:
-    """AlikitError for data whose factors are not known."""
-    _known(train), _known(held_out)
-    z, z_held_out = means(model, train), means(model, held_out)
+    """Fits them to training examples, and tries them on held-out ones."""
     truth, truth_held_out = (torch.stack([*scalars(part.factors).values()], 1) for part in (train, held_out))
+    z, z_held_out = means(model, train), means(model, held_out)
     weight, bias = _ridge(z, truth.numpy())
     answers = torch.from_numpy(z_held_out @ weight.T + bias)
     columns = zip(scalars(held_out.factors), answers.T, truth_held_out.double().T, strict=True)

@@ -31,11 +31,6 @@ def examples(model: Game, data: Dataset, batch_size: int = 500) -> Iterator[tupl
         yield data.floats(batch).to(model.device), None if y is None else y[batch].to(model.device)
 
 
-def encoded(model: Game, data: Dataset, sample: bool = True) -> Tensor:
-    """z_hat ~ q(z|x) of all examples, or the encoder's means, (N, Z) on the CPU."""
-    return torch.cat([model.encode(x, sample, y).cpu() for x, y in examples(model, data)])
-
-
 @dataclass(frozen=True)
 class Reconstruction:
     """Mean squared errors of one value (of pictures: one channel of a pixel, in [0, 1])."""
@@ -55,16 +50,13 @@ def reconstruction(model: Game, train: Dataset, held_out: Dataset) -> Reconstruc
 
 
 def awake(model: Game, x: Tensor, z: Tensor, y: Tensor | None = None) -> dict[str, float]:
-    """Whether an encoder has begun to learn, which it does later than its decoder, for every line of a training log.
-
-    x (N, ...) are examples, z (M, Z) draws of the prior, y (N, A) what a conditional model is told of x, and of z.
+    """Whether an encoder has begun to learn, of examples x (N, ...) with y (N, A) and draws z (M, Z) of the prior.
 
     cycle   mean squared error of one number of z after z -> x -> z, by the means; 1 for an encoder that always says 0.
             Numbers of z that hardly move the picture weigh the same: with many of these an encoder that reconstructs
             well may still have 1 (notebook 03, section 10)
-    spread  root of the variance over x of the encoder's means, averaged over Z; 0 for one code for every x.
-            spread^2 + sigma^2 = 1 where q(z) is the prior
-    sigma   of q(z|x), averaged likewise; only of encoders that have one
+    spread  root of the variance over x of the encoder's means, averaged over Z; 0 for one code for every x
+    sigma   of q(z|x), averaged likewise, where it has one; spread^2 + sigma^2 = 1 where q(z) is the prior
     """
     means, y_of_z = model.encode(x, sample=False, y=y), None if y is None else y[: len(z)]
     z_hat = model.encode(model.decode(z, y=y_of_z), sample=False, y=y_of_z)
@@ -100,7 +92,7 @@ def codes(model: Game, held_out: Dataset) -> Codes:
     if len(held_out) < 2:
         raise AlikitError(f"cannot tell how codes spread from {len(held_out)} examples: hold out at least 2")
     some = held_out.select(torch.randperm(len(held_out))[:CODES])
-    z_hat = encoded(model, some)
+    z_hat = torch.cat([model.encode(x, y=y).cpu() for x, y in examples(model, some)])
     z, z_again = model.prior(len(z_hat)).cpu(), model.prior(len(z_hat)).cpu()
     x, y = next(examples(model, some, FOR_AWAKE))
     mean, covariance = moments(z_hat)

@@ -1,6 +1,7 @@
 """Linear probes: what a weighted sum reads off the encoder's means, and off as many principal components of pixels."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch.nn import functional as F
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
-from .inference import encoded
+from .inference import examples
 
 TRAIN_EXAMPLES, HELD_OUT_EXAMPLES = 20_000, 10_000  # probed at most
 ITERATIONS = 300  # of one fit at most
 SIDE = 32  # in pixels: larger pictures are averaged to this before their principal components are taken
+
+Features = Callable[[Tensor], Tensor]  # (N, ...) examples as `Dataset.floats` gives them -> (N, F), on the CPU
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ def probe(model: Game, train: Dataset, held_out: Dataset) -> Probe:
     labels, truth = train.labels.cpu().numpy(), held_out.labels.cpu().numpy()
     weight, bias, stopped = regression(z, labels)
     of_z = _shares(guess(z_held_out, weight, bias, labels), truth)
-    v, v_held_out = components(train, held_out, z.shape[1])
-    *rows, also_stopped = regression(v, labels)
-    of_pixels = _shares(guess(v_held_out, *rows, labels), truth)
+    components = component_features(train, z.shape[1])
+    *rows, also_stopped = regression(applied(components, train), labels)
+    of_pixels = _shares(guess(applied(components, held_out), *rows, labels), truth)
     most_frequent = np.bincount(labels).argmax() if labels.ndim == 1 else labels.mean(0) > 0.5
     baseline = _shares(np.broadcast_to(most_frequent, truth.shape), truth)[:, 0]
     names = train.classes or tuple(map(str, range(1 + labels.max() if labels.ndim == 1 else labels.shape[1])))
@@ -119,17 +122,23 @@ def _shares(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def means(model: Game, data: Dataset) -> np.ndarray:
     """The encoder's means of all examples, (N, Z) float64."""
-    return encoded(model, data, sample=False).double().numpy()
+    return torch.cat([model.encode(x, False, y).cpu() for x, y in examples(model, data)]).double().numpy()
 
 
-def components(train: Dataset, held_out: Dataset, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """The examples in the first Z principal components of the training ones, each (N, Z); fewer if there are fewer."""
+def applied(features: Features, data: Dataset) -> np.ndarray:
+    """Features of all examples, (N, F) float32."""
+    return np.concatenate([features(x).numpy() for x in data.batches(500)])
+
+
+def component_features(train: Dataset, number: int) -> Features:
+    """The first principal components of at most 20,000 training examples, fewer than `number` if there are fewer.
+    Pictures larger than 32x32 are first averaged to that."""
     from sklearn.decomposition import PCA
 
     def flat(x: Tensor) -> Tensor:
-        return (F.adaptive_avg_pool2d(x, SIDE) if x.ndim == 4 and max(x.shape[2:]) > SIDE else x).flatten(1)
+        return (F.adaptive_avg_pool2d(x, SIDE) if x.ndim == 4 and max(x.shape[2:]) > SIDE else x).flatten(1).cpu()
 
-    v, v_held_out = (torch.cat([flat(x) for x in part.batches(500)]).numpy() for part in (train, held_out))
+    v = applied(flat, train.some(TRAIN_EXAMPLES))
     # N examples span N - 1 directions: one more would be rounding.
-    found = PCA(min(z_dim, len(v) - 1, v.shape[1]), random_state=0).fit(v)
-    return found.transform(v), found.transform(v_held_out)
+    fitted = PCA(min(number, len(v) - 1, v.shape[1]), random_state=0).fit(v)
+    return lambda x: torch.from_numpy(fitted.transform(flat(x).numpy()))

@@ -4,7 +4,7 @@ on features (section 4.4, after Radford et al. 2015), beside what the features h
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,11 @@ from ..data.labels import few_labels, for_settings
 from ..errors import AlikitError
 from ..models import Game
 from ..networks import Maxout
+from .probes import Features, applied, component_features
 
 COSTS = np.exp(np.linspace(-20, 20, 50))  # values of C that are tried, as published
 ITERATIONS = 1_000  # of one fit at most
-FOR_RANDOM, FOR_COMPONENTS = 2_000, 20_000  # unlabelled examples that set batch norm, or principal components, at most
-AT_ONCE = 500  # examples
-
-Features = Callable[[Tensor], Tensor]  # (N, ...) examples as `Dataset.floats` gives them -> (N, F)
+FOR_RANDOM = 2_000  # unlabelled examples that set batch norm, at most
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Classification:
 
 def classification(model: Game, held_out: Dataset) -> Classification:
     """Guesses the class of every held-out example, without dropout and with z_hat = mu (paper section 4.4)."""
-    guess = torch.cat([model.classify(x.to(model.device)).argmax(1).cpu() for x in held_out.batches(AT_ONCE)])
+    guess = torch.cat([model.classify(x.to(model.device)).argmax(1).cpu() for x in held_out.batches(500)])
     wrong = int((guess != held_out.labels).sum())
     return Classification(wrong / len(guess), *interval(wrong, len(guess)), len(guess))
 
@@ -84,22 +82,20 @@ def svm(features: Features, train: Dataset, held_out: Dataset, labels: int, draw
     """
     chosen = [few_labels(train, labels, seed) for seed in (range(draws) if isinstance(draws, int) else draws)]
     validation = for_settings(train)
-    errors, _ = zip(*_fits(features, chosen[0], COSTS, _all(features, validation), validation.labels), strict=True)
+    errors, _ = zip(*_fits(features, chosen[0], COSTS, applied(features, validation), validation.labels), strict=True)
     best = np.flatnonzero(np.array(errors) == min(errors))
-    cost, test = float(COSTS[best[len(best) // 2]]), _all(features, held_out)
+    cost, test = float(COSTS[best[len(best) // 2]]), applied(features, held_out)
     fits = [fit for few in chosen for fit in _fits(features, few, [cost], test, held_out.labels)]
     test_errors, stopped = zip(*fits, strict=True)
     return Draws(test_errors, cost, min(errors), sum(stopped), test.shape[1], len(test))
 
 
-def _fits(
-    features: Features, few: Dataset, costs: Iterable[float], v: np.ndarray, labels: Tensor
-) -> list[tuple[float, bool]]:
+def _fits(features: Features, few: Dataset, costs: Iterable[float], v: np.ndarray, labels: Tensor) -> list[tuple]:
     """Fits an L2-SVM to the features of a few examples at each cost: its error on v (N, F) with these labels (N,), and
     whether the fit was stopped before its end."""
     from sklearn.svm import LinearSVC  # a second to import: only where it is used
 
-    own, found = _all(features, few).astype(np.float64), []
+    own, found = applied(features, few).astype(np.float64), []
     if not np.isfinite(own).all():
         raise AlikitError("an SVM needs features that are numbers, and this network gives others: train it again")
     turned, back = own, None
@@ -122,11 +118,6 @@ def _fits(
         guess = (v @ weight.astype(np.float32).T + bias.astype(np.float32)).argmax(1)
         found.append((float((guess != labels.numpy()).mean()), bool(np.max(machine.n_iter_) >= ITERATIONS)))
     return found
-
-
-def _all(features: Features, data: Dataset) -> np.ndarray:
-    """(N, F) float32, of all examples."""
-    return np.concatenate([features(x).numpy() for x in data.batches(AT_ONCE)])
 
 
 def network_features(model: Game, layers: int = 3) -> Features:
@@ -178,15 +169,6 @@ def pixel_features(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def component_features(train: Dataset, number: int) -> Features:
-    """The first principal components of the training examples; fewer than `number` if there are fewer."""
-    from sklearn.decomposition import PCA
-
-    flat = _all(pixel_features, train.some(FOR_COMPONENTS))
-    fitted = PCA(min(number, *flat.shape), random_state=0).fit(flat)
-    return lambda x: torch.from_numpy(fitted.transform(x.flatten(1).cpu().numpy()).astype(np.float32))
-
-
 def random_features(model: Game, train: Dataset, seed: int = 0) -> Features:
     """`network_features` of an encoder of the same shape that has learned nothing: PyTorch's own first weights, and
     statistics of batch norm from training examples, without which most of it would be scaled to nothing."""
@@ -196,7 +178,7 @@ def random_features(model: Game, train: Dataset, seed: int = 0) -> Features:
         for module in untrained.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-    update_bn(train.some(FOR_RANDOM).batches(AT_ONCE), untrained.encoder, model.device)
+    update_bn(train.some(FOR_RANDOM).batches(500), untrained.encoder, model.device)
     return network_features(untrained)
 
 
@@ -206,8 +188,7 @@ def compared(model: Game, train: Dataset, held_out: Dataset, labels: int, draws:
     table of error and std over draws, cost, unconverged and dims, led by "", pixels_, components_ and random_."""
     kinds = {"": network_features(model), "pixels_": pixel_features}
     kinds["components_"] = component_features(train, model.z_dim)
-    if model.encoder is not None:
-        kinds["random_"] = random_features(model, train)
+    kinds |= {} if model.encoder is None else {"random_": random_features(model, train)}
     found = {"labels": labels, "n": len(held_out)}
     for name, features in kinds.items():
         of = svm(features, train, held_out, labels, draws)

@@ -82,7 +82,7 @@ def test_probes_read_what_is_there_and_nothing_else():
 def test_data_whose_factors_are_not_known():
     train, _ = alikit.load("digits")
     for ask in (read, scales):
-        with pytest.raises(AlikitError, match=r"^the factors of digits are not known: [^\n]+$"):
+        with pytest.raises(AlikitError, match=r"^the factors of this data are not known: [^\n]+$"):
             ask(fixed_game(encode=lambda x: x.flatten(1)), train, train)
 
 

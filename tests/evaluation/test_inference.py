@@ -83,14 +83,6 @@ def test_codes_of_the_prior_stand_at_the_floors(z_dim):
     assert found.numbers().keys() == vars(found).keys() - {"mean", "covariance"}
 
 
-def test_moments():
-    held_out = points(3000, 2)
-    found = codes(game(encode=lambda x: x @ torch.tensor([[2.0, 0], [1, 1]]) + 3), held_out)
-    x = held_out.x.double()
-    torch.testing.assert_close(found.mean, torch.stack([2 * x[:, 0] + x[:, 1], x[:, 1]]).mean(1) + 3)
-    assert found.covariance.tolist() == [pytest.approx([5, 1], abs=0.3), pytest.approx([1, 1], abs=0.3)]
-
-
 def test_an_encoder_that_sleeps():
     """Every code N(0, 1) whatever x is: at the prior, and worth nothing. The cycle tells."""
     found = codes(gaussian(1.0, mean=torch.zeros_like, z_dim=3), points(2000, 3))
@@ -150,13 +142,6 @@ def test_energy_distance_by_hand():
     assert energy_distance(far, -far) == pytest.approx(2 * sqrt(8) * 1e30)
 
 
-def test_energy_distance_on_a_line():
-    """There it is twice the squared area between the two distribution functions. Sizes are no multiples of a block."""
-    a, b = torch.randn(1234), 1.5 * torch.randn(777) + 0.3
-    expected = stats.energy_distance(a.numpy(), b.numpy()) ** 2
-    assert energy_distance(a[:, None], b[:, None]) == pytest.approx(expected, rel=1e-6)
-
-
 # Modes that codes keep.
 
 
@@ -180,11 +165,6 @@ def test_exact_inference_keeps_every_mode():
     data = small.sample(500, seed=1)
     found = latent(game(), data.x, data.labels, small)
     assert found.identity_drawn == 1 and found.identity_strict > 0.97
-
-
-def test_shuffled_codes_keep_modes_by_chance():
-    found = ask(lambda x: x[torch.randperm(len(x))])
-    assert (*identities(found), found.purity) == pytest.approx([1 / 25] * 4, abs=0.015)
 
 
 def test_a_draw_loses_what_the_mean_keeps():

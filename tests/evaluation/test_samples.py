@@ -111,12 +111,6 @@ def test_precision_and_recall_by_hand(k, n, m):
     assert precision_recall(real, fake, k) == (share(fake, real), share(real, fake))
 
 
-def test_precision_and_recall_of_points_on_a_line():
-    """Balls reach to the nearest neighbour: [-1, 1] of 0, [0, 2] of 1 and [1, 19] of 10."""
-    real, fake = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([[2.0], [5.0], [-1.5], [9.9], [30.0]])
-    assert precision_recall(real, fake, k=1)[0] == pytest.approx(3 / 5)
-
-
 def test_a_perfect_model_stands_at_floor_and_ceiling():
     """1,500 pictures are more than a block of rows. A narrow set is inside the wide one and fills little of it."""
     found = fidelity(Sets(*torch.randn(3, 1500, 6)))
@@ -162,14 +156,6 @@ def test_nearest_in_blocks_and_by_brute_force():
     b = torch.randn(300, 50) + 1000  # a copy is at distance 0 however far out
     distance, index = nearest(b[200:], b)
     assert torch.equal(index, torch.arange(200, 300)) and (distance == 0).all()
-
-
-@pytest.mark.parametrize("quality", [1.0, 5.0])
-def test_nothing_copied_is_a_coins_throw(quality):
-    """Of good samples and of bad ones, which are far from both."""
-    train, held_out, samples = torch.randn(3, 2000, 6)
-    found = copying(Sets(quality * samples, train, held_out))
-    assert found.share == pytest.approx(0.5, abs=4 * found.chance) and found.chance < 0.06
 
 
 @pytest.mark.parametrize("width", [0.0, 0.1, 1.0])
