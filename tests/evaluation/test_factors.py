@@ -49,15 +49,12 @@ def test_scores_by_hand():
         (truth.flip(0), truth, -3),
     ):
         assert score(answers, of).value == pytest.approx(value)
-    with pytest.raises(AlikitError, match="do not fit"):
-        score(truth, truth.flatten())
-
-
-def test_who_knows_nothing():
     assert uninformed(torch.tensor([2, 2, 2, 1, 0]), torch.tensor([2, 1, 1, 1])).value == 0.25
     assert uninformed(torch.randn(9, 3), torch.randn(50, 3)).value == pytest.approx(0, abs=1e-6)
     marks = torch.tensor([[True, False]] * 3 + [[False, False]])
     assert uninformed(marks, marks).value == pytest.approx(7 / 8)
+    with pytest.raises(AlikitError, match="do not fit"):
+        score(truth, truth.flatten())
 
 
 def test_an_interval_covers_as_often_as_it_says():

@@ -83,34 +83,24 @@ def test_codes_of_the_prior_stand_at_the_floors(z_dim):
     assert found.numbers().keys() == vars(found).keys() - {"mean", "covariance"}
 
 
-def test_an_encoder_that_sleeps():
+def test_codes_that_sleep_are_too_wide_or_broken():
     """Every code N(0, 1) whatever x is: at the prior, and worth nothing. The cycle tells."""
-    found = codes(gaussian(1.0, mean=torch.zeros_like, z_dim=3), points(2000, 3))
-    assert found.kl < 0.02 and found.energy < 0.01
-    assert (found.spread, found.sigma) == (0, 1) and found.cycle == pytest.approx(1, abs=0.1)
-
-
-def test_codes_too_wide():
-    found = codes(gaussian(0.5, z_dim=4), points(6000, 4))
-    assert found.kl == pytest.approx(4 * (1.25 - 1 - log(1.25)) / 2, rel=0.2) and found.kl > 3 * found.kl_floor
-    assert found.sigma == pytest.approx(0.5)
+    asleep = codes(gaussian(1.0, mean=torch.zeros_like, z_dim=3), points(2000, 3))
+    assert asleep.kl < 0.02 and asleep.energy < 0.01
+    assert (asleep.spread, asleep.sigma) == (0, 1) and asleep.cycle == pytest.approx(1, abs=0.1)
+    wide = codes(gaussian(0.5, z_dim=4), points(6000, 4))
+    assert wide.kl == pytest.approx(4 * (1.25 - 1 - log(1.25)) / 2, rel=0.2) and wide.kl > 3 * wide.kl_floor
+    assert wide.sigma == pytest.approx(0.5) and wide.energy > 2 * wide.energy_floor
     expected = energy_distance(1.25**0.5 * torch.randn(2000, 4), torch.randn(2000, 4))
-    assert found.energy == pytest.approx(expected, rel=0.5) and found.energy > 2 * found.energy_floor
-
-
-def test_codes_that_are_not_finite():
-    found = codes(game(encode=lambda x: torch.where(x > 2, torch.nan, x)), points(500, 2))
-    assert (found.kl, found.energy) == (inf, inf)
-    assert found.kl_floor < 0.1 and found.energy_floor < 0.1
-
-
-def test_more_examples_than_are_encoded():
-    """10,000 at most, and not the first ones."""
-    x = torch.cat([torch.zeros(12_000, 1), torch.ones(4_000, 1)])
-    assert codes(game(z_dim=1), Dataset("points", x)).mean.item() == pytest.approx(0.25, abs=0.03)
+    assert wide.energy == pytest.approx(expected, rel=0.5)
+    broken = codes(game(encode=lambda x: torch.where(x > 2, torch.nan, x)), points(500, 2))
+    assert (broken.kl, broken.energy) == (inf, inf) and broken.kl_floor < 0.1 and broken.energy_floor < 0.1
 
 
 def test_models_and_data_without_codes():
+    """Of more than 10,000 examples not the first ones are encoded."""
+    x = torch.cat([torch.zeros(12_000, 1), torch.ones(4_000, 1)])
+    assert codes(game(z_dim=1), Dataset("points", x)).mean.item() == pytest.approx(0.25, abs=0.03)
     with pytest.raises(AlikitError, match="from 1 examples"):
         codes(game(), points(1, 2))
     with pytest.raises(AlikitError, match="cannot encode"):
@@ -127,14 +117,11 @@ def expected_of_shift(shift: float) -> float:
     return 2 * stats.rice(shift / sqrt(2), scale=sqrt(2)).mean() - 2 * stats.rayleigh(scale=sqrt(2)).mean()
 
 
-@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
-def test_energy_distance_of_a_shift(shift):
-    """The same points twice, so that the distance between their means has no noise."""
-    a = torch.randn(3000, 2)
-    assert energy_distance(a, a + torch.tensor([0.0, shift])) == pytest.approx(expected_of_shift(shift), rel=0.04)
-
-
 def test_energy_distance_by_hand():
+    """And of the same points twice, so that the distance between their means has no noise."""
+    for shift in (0.5, 1.0, 3.0):
+        a = torch.randn(3000, 2)
+        assert energy_distance(a, a + torch.tensor([0.0, shift])) == pytest.approx(expected_of_shift(shift), rel=0.04)
     a, b = torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0]])
     assert energy_distance(a, b) == energy_distance(b, a) == pytest.approx(2 * 5 / 2 - 2 * 5 / 4)
     assert energy_distance(a, a) == 0

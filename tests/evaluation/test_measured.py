@@ -1,6 +1,8 @@
 """One flat table of what can be measured: its names, its numbers, and that asking changes nothing."""
 
 import json
+import sys
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from fixed import game as fixed_game
 from alikit.data import Dataset, GridMixture, digits, house_numbers
 from alikit.errors import AlikitError
 from alikit.evaluation import METRICS, copying, coverage, feature_network, found_modes, in_features, measured, svm
+from alikit.evaluation.svm import compared
 from alikit.models import Game
 from alikit.recipes import RECIPES
 
@@ -133,11 +136,13 @@ def test_what_is_asked_beside_it_changes_no_number():
     assert measured(game(grey, None), *houses, ("reconstruction", "codes", "fidelity")).keys() == FIDELITY
 
 
-def test_an_svm_on_request():
+def test_an_svm_on_request(monkeypatch):
+    few_draws = partial(compared, draws=3)
+    monkeypatch.setattr(sys.modules["alikit.evaluation.measured"], "compared", few_draws)
     train, held_out = digits().select(slice(200)), digits().select(slice(200, 300))
     found = measured(RECIPES["digits"].build(train.shape), train, held_out, ("svm",), labels=10)
-    assert (found["svm_labels"], found["svm_n"], found["svm_draws"]) == (10, 100, 100)
-    assert found["svm_pixels_error"] == round(svm(lambda x: x.flatten(1), train, held_out, 10).error, 5)
+    assert (found["svm_labels"], found["svm_n"], found["svm_draws"]) == (10, 100, 3)
+    assert found["svm_pixels_error"] == round(svm(lambda x: x.flatten(1), train, held_out, 10, draws=3).error, 5)
 
 
 @pytest.mark.parametrize(
