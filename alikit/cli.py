@@ -41,7 +41,7 @@ from .data import SOURCES
 from .data.conditions import paper_grid, switched, usual
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
-from .evaluation.examples import told
+from .evaluation.inference import told
 from .figures import beside, grid
 from .recipes import RECIPES
 from .runs import records, running
