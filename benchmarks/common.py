@@ -188,8 +188,7 @@ def table(rows: list[dict]) -> str:
 
 
 def curves(file: Path, rows: list[dict], x: str, y: list[str], by: str | None = None) -> None:
-    """Draws rows into a PNG file: medians with their quartiles as error bars, over logarithmic axes where they differ by
-    more than a factor of ten.
+    """Draws rows into a PNG file: medians with their quartiles as error bars.
 
     x    the key that a line runs along
     y    keys of summaries, a line for each

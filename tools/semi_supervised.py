@@ -10,6 +10,7 @@
 Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on; what is
 there is not measured again: to repeat it all, name another folder with --out. Draws are the same on the same kind of
 machine; on another one sums are added in another order, and a network trained on a draw comes out a little different.
+README.md is written by hand, in results/semi-supervised, except for what stands between two marks.
 cifar10 wants a folder of pictures, see --data. house-numbers wants the runs of which settings are kept in
 results/what-z-keeps:
 
@@ -41,11 +42,13 @@ from alikit.evaluation.classification import interval
 from alikit.evaluation.svm import component_features, network_features, pixel_features, random_features, svm
 from alikit.figures import drawn, few_colours
 from alikit.runs import save_picture, trained_with, trainer, write_whole
+from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "semi-supervised"
 DIGITS = (10, 20, 50, 100, 200)  # labels
 SVM_DRAWS = 100
+SECTIONS = ("digits", "house-numbers", "cifar10", "cifar10, short")
 # Okabe and Ito's colours without their yellow, which cannot be seen on white; and grey, brown and indigo.
 LINES = ("#009E73", "#0072B2", "#E69F00", "#999999", "#56B4E9", "#000000", "#D55E00", "#CC79A7", "#8C564B", "#332288")
 GAMES = {  # and their recipes; house numbers have none with consistency
@@ -131,49 +134,27 @@ def machines(
         print(f"{data}, {labels} labels, {method}: {found.error:.4f} +- {found.std:.4f}", flush=True)
 
 
-def digits(book: Book, hardware: str) -> None:
-    """All methods, at all numbers of labels; the features come from runs made here, seed 0 each."""
-    parts = alikit.load("digits")
-    train = parts[0]
-    models = {name: trained(recipe, train) for name, recipe in FEATURES["digits"].items()}
-    for labels in DIGITS:
-        machines(book, "digits", parts, labels, _kinds(models, train), hardware)
-    for labels in DIGITS:
-        games(book, "digits", parts, labels, 10, hardware)
+def machines_and_games(
+    book: Book, data: str, parts: tuple[Dataset, Dataset], models: dict[str, alikit.Game], hardware: str
+) -> None:
+    """All methods: an SVM on the features of `models`, and games, at the numbers of labels of `LABELS`."""
+    labels, draws = LABELS[data]
+    for n in labels:
+        machines(book, data, parts, n, _kinds(models, parts[0]), hardware)
+    for n in labels if draws else ():
+        games(book, data, parts, n, draws, hardware)
 
 
-def house_numbers(book: Book, runs: Path, hardware: str) -> None:
-    """All methods at 1000 labels; the features are those of finished runs."""
-    parts = alikit.load("house-numbers")
-    models = {name: alikit.load_model(runs / f"{run}-seed0") for name, run in FEATURES["house-numbers"].items()}
-    machines(book, "house-numbers", parts, 1000, _kinds(models, parts[0]), hardware)
-    games(book, "house-numbers", parts, 1000, 3, hardware)
-
-
-def cifar10(book: Book, data: str, hardware: str) -> None:
-    """An SVM on recorded encoders, of CIFAR-10's own and of other photographs."""
-    parts = alikit.load(data, size=32)
-    models = {f"ALI of {name}": alikit.load_model(RESULTS / run) for name, run in FEATURES["cifar10"].items()}
-    machines(book, "cifar10", parts, 1000, _kinds(models, parts[0]), hardware)
-
-
-def cifar10_games(book: Book, data: str, steps: int | None, hardware: str) -> None:
-    """One run of each game at each number of labels of the paper's table."""
-    parts = alikit.load(data, size=32)
-    for labels in (4000, 1000, 2000, 8000):  # first the one that most others report
-        games(book, "cifar10", parts, labels, 1, hardware, steps)
-
-
-FEATURES = {
+LABELS = {"digits": (DIGITS, 10), "house-numbers": ((1000,), 3), "cifar10": ((1000,), 0)}  # and draws of games
+FEATURES = {  # runs by the names of their methods
     "digits": {"ALI": "digits", "VAE": "digits-vae", "DCGAN": "digits-gan"},
     "house-numbers": {"ALI": "house-numbers", "VAE": "house-numbers-vae", "DCGAN": "house-numbers-gan"},
-    "cifar10": {"CIFAR-10": "cifar10-small", "Tiny ImageNet": "tiny-imagenet-small"},
+    "cifar10": {"ALI of CIFAR-10": "cifar10-small", "ALI of Tiny ImageNet": "tiny-imagenet-small"},
 }
 
 
 def _kinds(models: dict[str, alikit.Game], train: Dataset) -> dict[str, Callable]:
-    """Functions that give features by the name of their method: of models, of the first of them without training, and
-    of none."""
+    """Functions that give features, by the name of their method: of models, of the first one untrained, and of none."""
     first = next(iter(models.values()))
     return {
         **{f"{name} + SVM": lambda model=model: network_features(model) for name, model in models.items()},
@@ -256,54 +237,15 @@ def _cell(entry: dict | None) -> str:
     return f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f} ({len(errors)})"
 
 
-PAGE = """# A few labels
-
-    python tools/semi_supervised.py digits
-    python tools/semi_supervised.py house-numbers
-    python tools/semi_supervised.py cifar10
-    python tools/semi_supervised.py add runs/cifar10-semi-small-seed0 runs/cifar10-supervised-small-seed0
-    python tools/semi_supervised.py page
-
-What they need beforehand, and how to repeat them elsewhere, is told by `--help`. Error in percent on held-out
-examples. Of several draws of the labelled examples: mean ± standard deviation (number of draws); every draw stands in
-`metrics.json`, with the time it took, the hardware and, of an SVM, C, the fits that were stopped before their end, and
-how many numbers an example has. A draw's labelled examples are the same for all methods. Networks with labels are runs
-of the recipes that end in `-semi` (K+1), `-semi-consistent`, `-feature-matching` and `-supervised`; where there is one
-run, the bracket is its 95 % interval over the held-out examples, which knows nothing of other draws, and
-`metrics.json` has its command. An SVM's features are the last three hidden layers of the encoder and its means, of a
-DCGAN the last three hidden layers of D(x); C is chosen on the first draw, on examples that are in no draw.
-*Components*: as many principal components of the pixels as z has numbers; *random encoder*: ALI's, untrained. Encoders
-are one run each, seed 0.
-
-{sections}
-
-`paper.json` has the rows of the paper's two tables, which notebook 05 sets beside these.
-"""
-
-SECTIONS = {
-    "digits": ("Digits, 297 held out", "![Error by number of labels, a line a method](digits.png)"),
-    "house-numbers": ("Rendered house numbers, 2,000 held out", ""),
-    "cifar10": ("CIFAR-10 (JPEG copy), 10,000 held out", ""),
-    "cifar10, short": (
-        "The same, the paper's networks, short runs",
-        "15 to 17 epochs of the pictures: the recipes are made for 45,000 steps, and what they reach then is not\n"
-        "known. The rate fell to 0 within the steps that are named. One run each, at the same time on one NVIDIA H100\n"
-        "80GB, torch 2.11.0+cu130.",
-    ),
-}
-
-
 def write_page(book: Book) -> None:
     """README.md and the figure, of what metrics.json has."""
-    sections = []
-    for data, (title, picture) in SECTIONS.items():
-        if data in book.found:
-            sections += [f"## {title}", table(book.found[data]), *filter(None, [picture])]
+    text, folder = (OUT / "README.md").read_text(), book.file.parent
+    for data in SECTIONS:
+        part = table(book.found[data]) if data in book.found else "Not measured here."
+        text = filled(text, OUT / "README.md", (f"<!-- {data} -->", f"<!-- end of {data} -->"), [part])
     if "digits" in book.found:
-        figure = draw(book.found["digits"])
-        save_picture(few_colours(drawn(figure)), book.file.parent / "digits.png")
-    text = PAGE.format(sections="\n\n".join(sections))
-    write_whole(book.file.parent / "README.md", lambda file: file.write_text(text))
+        save_picture(few_colours(drawn(draw(book.found["digits"]))), folder / "digits.png")
+    write_whole(folder / "README.md", lambda file: file.write_text(text))
 
 
 def main() -> None:
@@ -316,19 +258,26 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
     parser.add_argument("--data", default="folder:data/cifar10-jpeg", help="CIFAR-10, by default %(default)s")
     parser.add_argument("--out", type=Path, default=OUT, help="by default %(default)s")
-    asked = parser.parse_args()
-    book = Book(asked.out / "metrics.json")
+    given = parser.parse_args()
+    book, data = Book(given.out / "metrics.json"), given.what.removesuffix("-games")
     try:
-        if asked.what == "digits":
-            digits(book, asked.hardware)
-        elif asked.what == "house-numbers":
-            house_numbers(book, asked.runs, asked.hardware)
-        elif asked.what == "cifar10":
-            cifar10(book, asked.data, asked.hardware)
-        elif asked.what == "cifar10-games":
-            cifar10_games(book, asked.data, asked.steps, asked.hardware)
-        for folder in asked.folders:
-            add(book, folder, asked.hardware)
+        if data in FEATURES:
+            parts = alikit.load(given.data, size=32) if data == "cifar10" else alikit.load(data)
+        if given.what == "cifar10-games":
+            for labels in (4000, 1000, 2000, 8000):  # first the one that most others report
+                games(book, data, parts, labels, 1, given.hardware, given.steps)
+        elif data in FEATURES:
+            models = {}
+            for method, run in FEATURES[data].items():
+                if data == "digits":
+                    models[method] = trained(run, parts[0])
+                else:
+                    models[method] = alikit.load_model(
+                        RESULTS / run if data == "cifar10" else given.runs / f"{run}-seed0"
+                    )
+            machines_and_games(book, data, parts, models, given.hardware)
+        for folder in given.folders:
+            add(book, folder, given.hardware)
         write_page(book)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
