@@ -33,23 +33,12 @@ ROOT = Path(__file__).resolve().parents[1]
 COLOURS = (DATA, MODEL, ENCODER, DISCRIMINATOR, "#E69F00", "#56B4E9")  # told apart by colour-blind readers too
 
 
-# Measuring.
-
-
 def setting(command: str) -> dict:
     """What a measurement depends on besides the code: machine, its load in the minute before, threads and versions."""
-    return {
-        "command": command,
-        "date": date.today().isoformat(),
-        "hardware": hardware(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # Windows has none
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "alikit": alikit.__version__,
-        },
-    }
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # Windows has none
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "alikit": alikit.__version__}
+    of_now = {"command": command, "date": date.today().isoformat(), "hardware": hardware(), "load": load}
+    return {**of_now, "threads": torch.get_num_threads(), "versions": versions}
 
 
 def hardware() -> str:
@@ -142,9 +131,6 @@ def summary(numbers: list[float], method: str = "inclusive") -> dict[str, float]
     return {name: float(f"{number:.4g}") for name, number in found.items()}
 
 
-# Keeping.
-
-
 def check_writable(out: Path) -> None:
     """Makes the folder if it is missing. AlikitError where a file cannot be written into it."""
     try:
@@ -157,9 +143,6 @@ def check_writable(out: Path) -> None:
 def write(file: Path, found: dict) -> None:
     """Writes what was found as JSON, whole or not at all."""
     runs.write_whole(file, lambda place: place.write_text(json.dumps(found, indent=1) + "\n"))
-
-
-# Showing.
 
 
 def few(number: float) -> str:

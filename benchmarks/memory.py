@@ -1,8 +1,7 @@
 """Peak memory of training: of each recipe, and on folders of pictures. Each training is a process of its own.
 
-What is told is private memory, RssAnon of Linux: what the process alone fills, and what is gone from the machine. The
-total, VmHWM, holds besides the pages of library files that were looked at, which all processes share and which the
-system may drop.
+It is private memory, RssAnon of Linux: what the process alone fills. The total, VmHWM, also holds the pages of library
+files that were looked at, which all processes share and which the system may drop.
 """
 
 import os
@@ -35,10 +34,9 @@ FOLDER_RECIPE, FOLDER_STEPS = "cifar10-small", 20
 
 def mib(field: str) -> float:
     """A field of this process's status, which Linux gives in kB. AlikitError where there is none."""
-    rows = [row.split() for row in STATUS.read_text().splitlines()] if STATUS.is_file() else []
-    for row in rows:
-        if row[0] == f"{field}:":
-            return int(row[1]) / 1024
+    for row in STATUS.read_text().splitlines() if STATUS.is_file() else ():
+        if row.startswith(f"{field}:"):
+            return int(row.split()[1]) / 1024
     raise AlikitError(f"{STATUS} does not tell {field}: memory is measured on Linux")
 
 
@@ -91,9 +89,6 @@ def memory(names: tuple[str, ...] = tuple(RECIPES)) -> dict:
         measured = list(tqdm(found, total=len(names), unit=" recipes", disable=None))
     imported = summary([row["imported"] for row in measured])
     return {"seed": 0, "threads": 1, "device": device(), "imported": imported, "measured": measured}
-
-
-# Folders.
 
 
 def train_folder(folder: str) -> dict:

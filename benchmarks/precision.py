@@ -19,10 +19,7 @@ from .step import trainer
 
 LIBRARY, OURS, BF16, TOGETHER = "library layers", "ours", "bfloat16", "two processes"
 # Recipe, steps, seeds, and the ways to compute, which are compared with the first of them.
-RUNS = (
-    ("digits", 400, 16, (LIBRARY, OURS, BF16, TOGETHER)),
-    ("house-numbers", 150, 3, (LIBRARY, OURS)),
-)
+RUNS = (("digits", 400, 16, (LIBRARY, OURS, BF16, TOGETHER)), ("house-numbers", 150, 3, (LIBRARY, OURS)))
 METRICS = ("reconstruction_mean", "codes_sigma", "codes_kl", "codes_energy", "codes_cycle", "generator")
 HELD_OUT = 297
 
@@ -63,22 +60,21 @@ def precision(runs: tuple = RUNS) -> dict:
 
 def _compared(one: list[float], other: list[float]) -> str:
     """Mean and standard deviation of `other`, and how many standard errors its mean is above that of `one`."""
-    said = f"{few(statistics.mean(other))} ± {few(statistics.stdev(other))}"
-    if one is other:
-        return said
     error = (statistics.variance(one) / len(one) + statistics.variance(other) / len(other)) ** 0.5
-    return f"{said} ({(statistics.mean(other) - statistics.mean(one)) / error:+.1f})" if error else f"{said} (0)"
+    apart = (statistics.mean(other) - statistics.mean(one)) / error if error else 0.0
+    said = f"{few(statistics.mean(other))} ± {few(statistics.stdev(other))}"
+    return said if one is other else f"{said} ({apart:+.1f})"
 
 
 def tables(found: dict) -> list[str]:
-    rows = []
-    for name in dict.fromkeys(row["recipe"] for row in found["measured"]):
+    """A row for each recipe and metric, a column for each way."""
+    rows: dict[tuple, dict] = {}
+    for run in found["measured"]:
         for metric in METRICS:
-            values: dict[str, list[float]] = {}
-            for row in found["measured"]:
-                if row["recipe"] == name:
-                    values.setdefault(row["way"], []).append(row[metric])
-                    steps = row["steps"]
-            of_ways = {way: _compared(values[LIBRARY], of) for way, of in values.items()}
-            rows.append({"recipe": name, "steps": steps, "measure": metric, "seeds": len(values[LIBRARY]), **of_ways})
-    return [table(rows)]
+            row = rows.setdefault((run["recipe"], metric), {"steps": run["steps"]})
+            row.setdefault(run["way"], []).append(run[metric])
+    lines = []
+    for (name, metric), row in rows.items():
+        fixed = {"recipe": name, "steps": row.pop("steps"), "measure": metric, "seeds": len(row[LIBRARY])}
+        lines.append(fixed | {way: _compared(row[LIBRARY], values) for way, values in row.items()})
+    return [table(lines)]

@@ -39,18 +39,10 @@ def workers(counts: tuple[int, ...] = (1, 2, 4), number: int = 2, steps: int = 5
     for _ in tqdm(range(rounds), unit=" rounds", disable=None):
         for count in counts:
             seconds[count].append(_study(count, number, steps))
-    return {
-        "study": STUDY,
-        "runs": number * len(STUDIES[STUDY].arms),
-        "steps": steps,
-        "rounds": rounds,
-        "threads": 1,
-        "cores": os.cpu_count(),
-        "measured": [{"workers": count, "seconds": summary(found)} for count, found in seconds.items()],
-    }
-
-
-# Folders.
+    measured = [{"workers": count, "seconds": summary(found)} for count, found in seconds.items()]
+    runs = number * len(STUDIES[STUDY].arms)
+    fixed = {"study": STUDY, "runs": runs, "steps": steps, "rounds": rounds, "threads": 1, "cores": os.cpu_count()}
+    return {**fixed, "measured": measured}
 
 
 def make_folder(folder: Path, n: int) -> None:
@@ -66,29 +58,30 @@ def make_folder(folder: Path, n: int) -> None:
         (folder / str(i % 10) / f"{i:06d}.jpg").write_bytes(files[i % len(files)])
 
 
+def _load(folder: Path) -> float:
+    """Seconds until both parts are there."""
+    begin = time.perf_counter()
+    parts = alikit.load(f"folder:{folder}")
+    seconds = time.perf_counter() - begin
+    del parts  # outside of the time
+    return seconds
+
+
 def loading(numbers: tuple[int, ...] = (1000, 3000, 10_000, 30_000, 100_000), rounds: int = 3) -> dict:
     """The time to load a folder against its number of pictures, made for it and thrown away. Some minutes.
 
     Each folder is loaded without a cache and then from the one that was made, in each round.
     """
-
-    def seconds(folder: Path) -> float:
-        begin = time.perf_counter()
-        parts = alikit.load(f"folder:{folder}")
-        taken = time.perf_counter() - begin
-        del parts  # outside of the time
-        return taken
-
     found: dict[int, dict[str, list[float]]] = {n: {"first": [], "cached": []} for n in numbers}
     with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, ALIKIT_CACHE=f"{name}/cache"):
         place = Path(name)
         for n in numbers:
             make_folder(place / str(n), n)
-        seconds(place / str(min(numbers)))  # what is imported at the first use is no part of it
+        _load(place / str(min(numbers)))  # what is imported at the first use is no part of it
         for _ in tqdm(range(rounds), unit=" rounds", disable=None):
             for n in numbers:
                 shutil.rmtree(place / "cache", ignore_errors=True)
                 for how in ("first", "cached"):
-                    found[n][how].append(seconds(place / str(n)))
+                    found[n][how].append(_load(place / str(n)))
     measured = [{"pictures": n, **{how: summary(times) for how, times in kept.items()}} for n, kept in found.items()]
     return {"seed": 0, "size": SIZE, "rounds": rounds, "measured": measured}

@@ -67,14 +67,13 @@ def notebooks(folder: Path, rounds: int) -> list[dict] | None:
     """Every notebook of a folder, in turn; None without what runs them."""
     if importlib.util.find_spec("nbclient") is None:
         return None
-    waits: dict[str, list[tuple[float, float]]] = {path.name: [] for path in sorted(folder.glob("*.ipynb"))}
-    for _ in tqdm(range(rounds), unit=" rounds of notebooks", disable=None):
-        for name, found in waits.items():
-            found.append(first_cell(folder / name))
-    return [
-        {"notebook": name, "kernel": summary([k for k, _ in found]), "first_cell": summary([c for _, c in found])}
-        for name, found in waits.items()
-    ]
+    paths = sorted(folder.glob("*.ipynb"))
+    found = [[first_cell(path) for path in paths] for _ in tqdm(range(rounds), unit=" rounds", disable=None)]
+    rows = []
+    for path, waits in zip(paths, zip(*found, strict=True), strict=True):
+        kernel, cell = (summary([*seconds]) for seconds in zip(*waits, strict=True))
+        rows.append({"notebook": path.name, "kernel": kernel, "first_cell": cell})
+    return rows
 
 
 def widgets() -> list[dict] | None:
