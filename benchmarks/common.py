@@ -156,6 +156,8 @@ def cell(value: object) -> str:
     """A value as a table shows it: of a summary the median and in brackets the quartiles."""
     if isinstance(value, dict):
         return f"{few(value['median'])} [{few(value['lower_quartile'])}, {few(value['upper_quartile'])}]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     return few(value) if isinstance(value, float) else "" if value is None else str(value)

@@ -3,6 +3,8 @@
 Its prose is written by hand, in results/benchmarks/README.md; what stands between two marks comes from a file.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alikit import reading
@@ -10,29 +12,31 @@ from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.runs.report import filled, plain, write_page
 
-from .common import ROOT, curves, few, table
+from .common import ROOT, curves, table
 
 PAGE = ROOT / "results" / "benchmarks" / "README.md"
 MOST = 2**18  # bytes of a kept file, some hundred times those of the longest
 # Ours beside the textbook's on one GPU, wanted as long as it was not measured on any.
 WANTED = [(recipe, batch) for recipe in ("svhn", "cifar10", "celeba") for batch in (100, 1000)]
 SETTING = ("command", "date", "hardware", "load", "threads", "versions")
+OF_STEP = ("recipe", "batch", "device", "threads", "precision", "plain", "torch")
+MEASURED = ("ratio", "ratio_with_loader", "gflop_a_step", "share_of_matmul", "gflop_made", "share_made")
 
 
 def write_report(out: Path) -> int:
-    """Fills the places between the marks of out/README.md; the rest stays. Returns how many files it tells of.
+    """Write README.md of the folder from the files that lie there; nothing is measured.
 
-    A page that is missing begins with the prose of the recorded one, and a plot that is missing is drawn. Raises
-    AlikitError for a file that is damaged, for a page without marks, and where nothing was measured.
+    Fills the places between the marks; the rest stays. A page that is missing begins with the prose of the recorded
+    one, and a plot that is missing is drawn. Returns how many files it tells of. Raises AlikitError for a file that is
+    damaged, for a page without marks, and where nothing was measured.
     """
     from . import BENCHMARKS
 
     page, first = out / "README.md", f"measure something first, with alikit bench step svhn --out {out}"
     if not out.is_dir():
         raise AlikitError(f"no folder {out}: {first}")
-    source = page if page.exists() else PAGE
     with reading.boundary(page, "write it as text in UTF-8, or move it away"):
-        text = reading.content(source, reading.LOG).decode()
+        text = reading.content(page if page.exists() else PAGE, reading.LOG).decode()
     steps = {file: _read(file) for file in sorted(out.glob("step-*.json"))}
     found = {name: _read(file) for name in BENCHMARKS if (file := out / f"{name}.json").exists()}
     if not (found or steps or page.exists()):
@@ -54,10 +58,12 @@ def write_report(out: Path) -> int:
     return len(found) + len(steps)
 
 
-def _damage(file: Path):
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
     """For the block that reads a file: AlikitError, with the command that makes it anew, where it is damaged."""
     name = file.stem.replace("step-", "step ")
-    return reading.boundary(file, f"measure again with: alikit bench {name} --out {file.parent}")
+    with reading.boundary(file, f"measure again with: alikit bench {name} --out {file.parent}"):
+        yield
 
 
 def _read(file: Path) -> dict:
@@ -74,24 +80,11 @@ def rows(found: dict) -> list[str]:
 def _setting(found: dict) -> str:
     """What a benchmark was measured with: command, machine, versions, and every number that it was given."""
     given = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    load = "" if found["load"] is None else f"; load {found['load']:g} before it began"
+    threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
     versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
     rest = ", ".join(f"{name} {value}" for name, value in given.items() if name not in SETTING)
-    return (
-        f"`{found['command']}`, {found['date']}; {found['hardware']}{_load(found)}; {_threads(found)}; {versions}; "
-        f"{rest}."
-    )
-
-
-def _load(found: dict) -> str:
-    return "" if found["load"] is None else f"; load {found['load']:g} before it began"
-
-
-def _threads(found: dict) -> str:
-    return f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
-
-
-def _place(found: dict) -> str:
-    return found["device"] if found["device"] != "cpu" else f"processor, {_threads(found)}"
+    return f"`{found['command']}`, {found['date']}; {found['hardware']}{load}; {threads}; {versions}; {rest}."
 
 
 def _steps(steps: dict[Path, dict]) -> str:
@@ -99,29 +92,19 @@ def _steps(steps: dict[Path, dict]) -> str:
     lines, on_gpu = [], set()
     for file, found in steps.items():
         with _damage(file):
-            batch, layers = found["batch"], ", library layers" if found["plain"] else ""
-            ours, textbook = ({key: batch * rate for key, rate in found[name].items()} for name in ("ours", "textbook"))
-            row = {
-                "recipe": found["recipe"],
-                "batch": batch,
-                "on": f"{_place(found)}, {found['precision']}{layers}, torch {found['torch']}",
-                "ours, examples/s": ours,
-                "textbook, examples/s": textbook,
-                "ours over the textbook's": found["ratio"],
-                "the same, the textbook with a loader": found["ratio_with_loader"],
-                "GFLOP a step, by definition": few(found["gflop_a_step"]),
-                "its share of the rate of a matrix product": found["share_of_matmul"],
-                "GFLOP that ours makes of it": few(found["gflop_made"]),
-                "its share": found["share_made"],
-                "by": f"`{found['command']}`, {found['date']}{_load(found)}",
+            rates = {
+                f"{name}, examples/s": {key: found["batch"] * rate for key, rate in found[name].items()}
+                for name in ("ours", "textbook")
             }
-            lines.append(row)
+            by = {"command": f"`{found['command']}`, {found['date']}", "load": found["load"]}
+            lines.append({key: found[key] for key in OF_STEP} | rates | {key: found[key] for key in MEASURED} | by)
+            table(lines[-1:])
             if found["device"] != "cpu":
-                on_gpu.add((found["recipe"], batch))
+                on_gpu.add((found["recipe"], found["batch"]))
     for recipe, batch in WANTED:
         if (recipe, batch) not in on_gpu:
-            command = f"`alikit bench step {recipe} --batch {batch} --device cuda`"
-            lines.append({"recipe": recipe, "batch": batch, "on": "one GPU", "ours, examples/s": f"wanted: {command}"})
+            command = f"wanted: `alikit bench step {recipe} --batch {batch} --device cuda`"
+            lines.append({"recipe": recipe, "batch": batch, "device": "one GPU", "ours, examples/s": command})
     return table(lines)
 
 
@@ -130,20 +113,16 @@ def _costs(steps: dict[Path, dict]) -> str:
     lines = []
     for file, found in steps.items():
         with _damage(file):
-            recipe = RECIPES[found["recipe"]]
-            if found["plain"] or recipe.networks.size is None or found["batch"] < 100:
-                continue
-            pictures = recipe.steps * recipe.batch_size
-            days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
-            model = recipe.build((3, recipe.networks.size, recipe.networks.size))
-            row = {
-                "recipe": found["recipe"],
-                "pictures": f"{pictures / 1e6:.1f} million",
-                "batch": found["batch"],
-                "on": _place(found),
-                "days, one": f"{days:.3g}",
-                "days, eight at best": f"{days / 8:.3g}",
-                "MB of gradients a step": f"{4 * sum(weight.numel() for weight in model.parameters()) / 1e6:.1f}",
-            }
-            lines.append(row)
+            recipe, side = RECIPES[found["recipe"]], RECIPES[found["recipe"]].networks.size
+            if not found["plain"] and side is not None and found["batch"] >= 100:
+                pictures = recipe.steps * recipe.batch_size
+                days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
+                weights = sum(weight.numel() for weight in recipe.build((3, side, side)).parameters())
+                line = {key: found[key] for key in ("recipe", "batch", "device", "threads")}
+                line |= {
+                    "pictures": f"{pictures / 1e6:.1f} million",
+                    "days, one": days,
+                    "days, eight at best": days / 8,
+                }
+                lines.append(line | {"MB of gradients a step": f"{4 * weights / 1e6:.1f}"})
     return table(lines) if lines else "None of the rates above is of such a recipe."

@@ -89,7 +89,7 @@ def widgets() -> list[dict] | None:
 def answers(file: Path) -> list[dict]:
     """Of a file of test results, the milliseconds that tests kept with their name. AlikitError where a test failed."""
     found = []
-    with boundary(file, "run make test, or remove it"):
+    with boundary(file, "run python -m pytest tests/browser"):
         for case in ElementTree.parse(file).iter("testcase"):
             if case.find("failure") is not None or case.find("error") is not None:
                 raise AlikitError(f"{case.get('name')} fails: see what python -m pytest tests/browser says")
@@ -136,21 +136,15 @@ def start(
 
 
 def tables(found: dict) -> list[str]:
+    """Tables of imports, notebooks and panels, and what the tests came to."""
     listed = {name: share for name, share in found["shares"].items() if share >= LISTED}
     met = "met" if found["imports"]["alikit"]["median"] < found["goal"] else "missed"
-    parts = [
+    shares = [f"{name} {share:.0%}" for name, share in [*listed.items(), ("others", 1 - sum(listed.values()))]]
+    return [
         table([{"import": name, "seconds": seconds} for name, seconds in found["imports"].items()]),
         f"The goal, under {found['goal']:g} s for alikit, is {met} here. Its import spends its time in the code of: "
-        + "".join(f"{name} {share:.0%}, " for name, share in listed.items())
-        + f"others {1 - sum(listed.values()):.0%}.",
+        f"{', '.join(shares)}.",
         table(found["notebooks"]) if found["notebooks"] else "Notebooks: left out, nbclient is not installed.",
         table(found["widgets"]) if found["widgets"] else "Panels: left out, Playwright or Chromium is not installed.",
-    ]
-    if (suite := found["tests"]) is None:
-        return [*parts, "Tests: not measured, run `make test`, then `alikit bench start`."]
-    bad = suite["failures"] + suite["errors"]
-    return [
-        *parts,
-        f"Tests: `make test` took {suite['seconds'] / 60:.1f} minutes on {suite['date']} for {suite['tests']:,} tests, "
-        f"skipped {suite['skipped']}, failed {bad}.",
+        table([{"make test": "all", **found["tests"]}]) if found["tests"] else "Tests: not measured, run `make test`.",
     ]
