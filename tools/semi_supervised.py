@@ -10,9 +10,8 @@
 Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on; what is
 there is not measured again: to repeat it all, name another folder with --out. Draws are the same on the same kind of
 machine; on another one sums are added in another order, and a network trained on a draw comes out a little different.
-README.md is written by hand, in results/semi-supervised, except for what stands between two marks.
-cifar10 wants a folder of pictures, see --data. house-numbers wants the runs of which settings are kept in
-results/what-z-keeps:
+README.md is written by hand, in results/semi-supervised, except for what stands between two marks. cifar10 wants a
+folder of pictures, see --data. house-numbers wants runs as settings are kept of in results/what-z-keeps:
 
     alikit train house-numbers --out runs/house-numbers-seed0          alikit train house-numbers-vae
     alikit train house-numbers-gan
@@ -46,9 +45,10 @@ from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "semi-supervised"
+SECTIONS = ("digits", "house-numbers", "cifar10", "cifar10, short")  # of the page, and keys of metrics.json
 DIGITS = (10, 20, 50, 100, 200)  # labels
+LABELS = {"digits": (DIGITS, 10), "house-numbers": ((1000,), 3), "cifar10": ((1000,), 0)}  # and draws of each game
 SVM_DRAWS = 100
-SECTIONS = ("digits", "house-numbers", "cifar10", "cifar10, short")
 # Okabe and Ito's colours without their yellow, which cannot be seen on white; and grey, brown and indigo.
 LINES = ("#009E73", "#0072B2", "#E69F00", "#999999", "#56B4E9", "#000000", "#D55E00", "#CC79A7", "#8C564B", "#332288")
 GAMES = {  # and their recipes; house numbers have none with consistency
@@ -56,6 +56,11 @@ GAMES = {  # and their recipes; house numbers have none with consistency
     "K+1, consistent": "semi-consistent",
     "feature matching": "feature-matching",
     "supervised": "supervised",
+}
+FEATURES = {  # runs, by the names of their methods
+    "digits": {"ALI": "digits", "VAE": "digits-vae", "DCGAN": "digits-gan"},
+    "house-numbers": {"ALI": "house-numbers", "VAE": "house-numbers-vae", "DCGAN": "house-numbers-gan"},
+    "cifar10": {"ALI of CIFAR-10": "cifar10-small", "ALI of Tiny ImageNet": "tiny-imagenet-small"},
 }
 
 
@@ -73,8 +78,7 @@ class Book:
     def write(self) -> None:
         """Keeps what is known."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.found, indent=1) + "\n"
-        write_whole(self.file, lambda file: file.write_text(text))
+        write_whole(self.file, lambda file: file.write_text(json.dumps(self.found, indent=1) + "\n"))
 
 
 def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Game:
@@ -87,15 +91,9 @@ def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Gam
 
 
 def games(
-    book: Book,
-    data: str,
-    parts: tuple[Dataset, Dataset],
-    labels: int,
-    draws: int,
-    hardware: str,
-    steps: int | None = None,
+    book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str, steps: int = 0
 ) -> None:
-    """Trains every game with labels, once for each draw that is not known yet."""
+    """Trains every game with labels, once for each draw that is not known yet; `steps` other than the recipe's."""
     train, held_out = parts
     for method, name in GAMES.items():
         recipe = f"{data}-{name}"
@@ -104,13 +102,12 @@ def games(
         row, entry = alikit.RECIPES[recipe], book.entry(data, labels, method)
         if len(entry.get("errors", ())) >= draws:
             continue
-        length = steps or row.steps
-        entry |= {"recipe": recipe, "steps": length, "batch_size": row.batch_size, "n": len(held_out)}
+        entry |= {"recipe": recipe, "steps": steps or row.steps, "batch_size": row.batch_size, "n": len(held_out)}
         entry |= {"hardware": hardware, "torch": torch.__version__}
         errors, seconds = entry.setdefault("errors", []), entry.setdefault("seconds", [])
         for seed in range(len(errors), draws):
             begun = time.perf_counter()
-            model = trained(recipe, train, seed, steps=length, labels=labels)
+            model = trained(recipe, train, seed, steps=entry["steps"], labels=labels)
             errors.append(round(classification(model, held_out).error, 5))
             seconds.append(round(time.perf_counter() - begun))
             book.write()
@@ -134,34 +131,25 @@ def machines(
         print(f"{data}, {labels} labels, {method}: {found.error:.4f} +- {found.std:.4f}", flush=True)
 
 
-def machines_and_games(
-    book: Book, data: str, parts: tuple[Dataset, Dataset], models: dict[str, alikit.Game], hardware: str
-) -> None:
-    """All methods: an SVM on the features of `models`, and games, at the numbers of labels of `LABELS`."""
-    labels, draws = LABELS[data]
-    for n in labels:
-        machines(book, data, parts, n, _kinds(models, parts[0]), hardware)
-    for n in labels if draws else ():
-        games(book, data, parts, n, draws, hardware)
-
-
-LABELS = {"digits": (DIGITS, 10), "house-numbers": ((1000,), 3), "cifar10": ((1000,), 0)}  # and draws of games
-FEATURES = {  # runs by the names of their methods
-    "digits": {"ALI": "digits", "VAE": "digits-vae", "DCGAN": "digits-gan"},
-    "house-numbers": {"ALI": "house-numbers", "VAE": "house-numbers-vae", "DCGAN": "house-numbers-gan"},
-    "cifar10": {"ALI of CIFAR-10": "cifar10-small", "ALI of Tiny ImageNet": "tiny-imagenet-small"},
-}
-
-
-def _kinds(models: dict[str, alikit.Game], train: Dataset) -> dict[str, Callable]:
-    """Functions that give features, by the name of their method: of models, of the first one untrained, and of none."""
+def measure(book: Book, data: str, parts: tuple[Dataset, Dataset], runs: Path, hardware: str) -> None:
+    """All methods at all numbers of labels: an SVM on features of runs, of the first one untrained and of none, and
+    games. Of digits the runs are made here, seed 0 each."""
+    models = {}
+    for name, run in FEATURES[data].items():
+        folder = RESULTS / run if data == "cifar10" else runs / f"{run}-seed0"
+        models[name] = trained(run, parts[0]) if data == "digits" else alikit.load_model(folder)
     first = next(iter(models.values()))
-    return {
+    kinds = {
         **{f"{name} + SVM": lambda model=model: network_features(model) for name, model in models.items()},
-        "random encoder + SVM": lambda: random_features(first, train),
-        "components + SVM": lambda: component_features(train, first.z_dim),
+        "random encoder + SVM": lambda: random_features(first, parts[0]),
+        "components + SVM": lambda: component_features(parts[0], first.z_dim),
         "pixels + SVM": lambda: pixel_features,
     }
+    labels, draws = LABELS[data]
+    for n in labels:
+        machines(book, data, parts, n, kinds, hardware)
+    for n in labels if draws else ():
+        games(book, data, parts, n, draws, hardware)
 
 
 def add(book: Book, folder: Path, hardware: str) -> None:
@@ -181,17 +169,11 @@ def add(book: Book, folder: Path, hardware: str) -> None:
     data = recipe.removesuffix("-" + GAMES[game])
     game += ", laptop networks" if recipe != settings["recipe"] else ""
     seconds = max(line.get("seconds", 0) for line in alikit.runs.metrics(folder))
-    book.entry(data, settings["labels"], game).update(
-        errors=[round(found.error, 5)],
-        n=found.n,
-        recipe=settings["recipe"],
-        command=settings["command"],
-        seed=settings["seed"],
-        pictures_seen=step * settings["labelled_batch" if game.startswith("supervised") else "batch_size"],
-        hours=round(seconds / 3600, 2),
-        hardware=hardware,
-        torch=settings["versions"]["torch"],
-    )
+    seen = step * settings["labelled_batch" if game.startswith("supervised") else "batch_size"]
+    entry = book.entry(data, settings["labels"], game)
+    entry |= {"errors": [round(found.error, 5)], "n": found.n, "pictures_seen": seen, "hours": round(seconds / 3600, 2)}
+    entry |= {name: settings[name] for name in ("recipe", "command", "seed")}
+    entry |= {"hardware": hardware, "torch": settings["versions"]["torch"]}
     book.write()
     print(f"{data}, {settings['labels']} labels, {game}: {found.error:.4f} ({found.low:.4f} to {found.high:.4f})")
 
@@ -200,18 +182,17 @@ def draw(digits: dict[str, dict]) -> Figure:
     """Error by number of labels, a line a method, with the 95 % interval of its mean over draws."""
     figure = Figure(figsize=(9, 5.5), dpi=100, layout="constrained")
     panel, labels = figure.subplots(), sorted(digits, key=int)
-    for number, method in enumerate(digits[labels[0]]):
+    x = [int(n) for n in labels]
+    for method, colour in zip(digits[labels[0]], LINES, strict=False):
         errors = [100 * np.array(digits[n][method]["errors"]) for n in labels]
         low, high = np.array([ttest_1samp(e, 0).confidence_interval() for e in errors]).T
-        colour, style = LINES[number % len(LINES)], "-" if method in GAMES else "--"
-        x = [int(n) for n in labels]
         panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        panel.plot(x, [e.mean() for e in errors], style, marker="o", markersize=4, color=colour, label=method)
-    ticks = [2, 5, 10, 20, 50]
+        style = {"marker": "o", "markersize": 4, "color": colour, "linestyle": "-" if method in GAMES else "--"}
+        panel.plot(x, [e.mean() for e in errors], label=method, **style)
     panel.set(xscale="log", yscale="log", xlabel="labels", ylabel="error on held-out digits, %")
-    panel.set_xticks([int(n) for n in labels], labels, minor=False)
-    panel.set_yticks(ticks, map(str, ticks), minor=False)
     panel.minorticks_off()
+    panel.set_xticks(x, labels)
+    panel.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -219,22 +200,21 @@ def draw(digits: dict[str, dict]) -> Figure:
 
 def table(by_labels: dict[str, dict]) -> str:
     """Mean and standard deviation over draws, in percent; of one draw its 95 % interval over pictures."""
+
+    def cell(entry: dict | None) -> str:
+        if not entry:
+            return ""
+        errors = 100 * np.array(entry["errors"])
+        if len(errors) == 1:
+            low, high = (100 * end for end in interval(round(entry["errors"][0] * entry["n"]), entry["n"]))
+            return f"{errors[0]:.1f} ({low:.1f} to {high:.1f}), one run"
+        return f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f} ({len(errors)})"
+
     columns = sorted(by_labels, key=int)
-    methods = list(dict.fromkeys(method for n in columns for method in by_labels[n]))
+    methods = dict.fromkeys(method for n in columns for method in by_labels[n])
     lines = [f"| | {' | '.join(columns)} labels |", "| --- |" + " --- |" * len(columns)]
-    for method in methods:
-        lines.append(f"| {method} | {' | '.join(_cell(by_labels[n].get(method)) for n in columns)} |")
+    lines += [f"| {method} | {' | '.join(cell(by_labels[n].get(method)) for n in columns)} |" for method in methods]
     return "\n".join(lines)
-
-
-def _cell(entry: dict | None) -> str:
-    if not entry:
-        return ""
-    errors = 100 * np.array(entry["errors"])
-    if len(errors) == 1:
-        low, high = (100 * end for end in interval(round(entry["errors"][0] * entry["n"]), entry["n"]))
-        return f"{errors[0]:.1f} ({low:.1f} to {high:.1f}), one run"
-    return f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f} ({len(errors)})"
 
 
 def write_page(book: Book) -> None:
@@ -250,8 +230,8 @@ def write_page(book: Book) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("digits", "house-numbers", "cifar10", "cifar10-games", "add", "page"))
-    parser.add_argument("--steps", type=int, help="of each of cifar10-games, by default the recipe's own")
+    parser.add_argument("what", choices=(*FEATURES, "cifar10-games", "add", "page"))
+    parser.add_argument("--steps", type=int, default=0, help="of each of cifar10-games, by default the recipe's own")
     parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="of add: finished runs")
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
     parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
@@ -263,19 +243,11 @@ def main() -> None:
     try:
         if data in FEATURES:
             parts = alikit.load(given.data, size=32) if data == "cifar10" else alikit.load(data)
-        if given.what == "cifar10-games":
+        if given.what in FEATURES:
+            measure(book, data, parts, given.runs, given.hardware)
+        elif data in FEATURES:
             for labels in (4000, 1000, 2000, 8000):  # first the one that most others report
                 games(book, data, parts, labels, 1, given.hardware, given.steps)
-        elif data in FEATURES:
-            models = {}
-            for method, run in FEATURES[data].items():
-                if data == "digits":
-                    models[method] = trained(run, parts[0])
-                else:
-                    models[method] = alikit.load_model(
-                        RESULTS / run if data == "cifar10" else given.runs / f"{run}-seed0"
-                    )
-            machines_and_games(book, data, parts, models, given.hardware)
         for folder in given.folders:
             add(book, folder, given.hardware)
         write_page(book)

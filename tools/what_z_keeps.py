@@ -16,11 +16,12 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 import alikit
@@ -62,23 +63,26 @@ def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge
     return judge.eval()
 
 
-def answers(judge: Judge, pictures: list[Tensor]) -> dict[str, Tensor]:
-    """The judge's answers about all pictures of some batches."""
-    found = [judge(x) for x in pictures]
-    return {name: torch.cat([part[name] for part in found]) for name in judge.names}
-
-
 def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_out: Dataset) -> dict[str, dict]:
     """Of each factor: the judge on originals, who knows nothing, a probe of pixels; and by name of each model `read`,
     by a probe of z, `kept`, by the judge on reconstructions from the mean code, `kept_drawn` from a drawn one."""
+
+    def numbers(of: Score) -> list[float]:
+        """Value and 95 % interval."""
+        return [round(number, 4) for number in (of.value, *of.interval())]
+
+    def judged(pictures: Iterable[Tensor]) -> dict[str, list[float]]:
+        said = [judge(x) for x in pictures]
+        return {name: numbers(score(torch.cat([part[name] for part in said]), of)) for name, of in truth.items()}
+
     truth, known = asked(held_out.factors), asked(train.factors)
-    originals = answers(judge, [*held_out.batches(500)])
+    originals = judged(held_out.batches(500))
     pixels = read_pixels(next(iter(models.values())).z_dim, train, held_out)
     found = {
         name: {
-            "judge": _numbers(score(originals[name], of)),
+            "judge": originals[name],
             "uninformed": round(uninformed(known[name], of).value, 4),
-            "pixels": _numbers(pixels[name]),
+            "pixels": numbers(pixels[name]),
             "models": {},
         }
         for name, of in truth.items()
@@ -86,61 +90,51 @@ def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_o
     for model_name, model in models.items():
         readings = read(model, train, held_out)
         with same_chance():
-            kept = {
-                key: answers(judge, [model.reconstruct(x, sample=drawn) for x in held_out.batches(500)])
-                for key, drawn in (("kept", False), ("kept_drawn", True))
-            }
-        for name, of in truth.items():
-            found[name]["models"][model_name] = {"read": _numbers(readings[name])} | {
-                key: _numbers(score(said[name], of)) for key, said in kept.items()
-            }
+            kept, kept_drawn = (
+                judged(model.reconstruct(x, sample=sample) for x in held_out.batches(500)) for sample in (False, True)
+            )
+        for name in truth:
+            of = {"read": numbers(readings[name]), "kept": kept[name], "kept_drawn": kept_drawn[name]}
+            found[name]["models"][model_name] = of
     return found
-
-
-def _numbers(of: Score) -> list[float]:
-    """Value and 95 % interval."""
-    return [round(number, 4) for number in (of.value, *of.interval())]
 
 
 def draw(factors: dict[str, dict], models: list[str]) -> Figure:
     """A row a factor, a mark a model: left what is read from z, right what comes back in the reconstruction."""
     figure = Figure(figsize=(10, 0.5 * len(factors) + 1.7), dpi=110, layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, key, limit, title in (
+    panels, rows, known = figure.subplots(1, 2, sharey=True), np.arange(len(factors)), factors.values()
+    for panel, key, limits, title in (
         (panels[0], "read", "pixels", "read from z by a linear probe (black: from pixels)"),
         (panels[1], "kept", "judge", "kept in the reconstruction, says the judge (black: of originals)"),
     ):
-        for row, known in enumerate(factors.values()):
-            panel.plot(2 * [known["uninformed"]], [row - 0.35, row + 0.35], color="0.6", linewidth=1.5)
-            panel.plot(2 * [known[limit][0]], [row - 0.35, row + 0.35], color="black", linewidth=1.5)
-            for place, name in enumerate(models):
-                value, low, high = known["models"][name][key]
-                y = row + 0.22 * (place - (len(models) - 1) / 2)
-                panel.plot([max(low, LEAST), max(high, LEAST)], [y, y], color=COLOURS[name], linewidth=1)
-                panel.plot(max(value, LEAST), y, "o" if value > LEAST else "<", color=COLOURS[name], markersize=6)
+        panel.vlines([of["uninformed"] for of in known], rows - 0.35, rows + 0.35, "0.6", label="knowing nothing")
+        panel.vlines([of[limits][0] for of in known], rows - 0.35, rows + 0.35, "black")
+        for place, name in enumerate(models):
+            values = np.array([of["models"][name][key] for of in known])
+            value, low, high = values.clip(LEAST).T
+            y = rows + 0.22 * (place - (len(models) - 1) / 2)
+            panel.hlines(y, low, high, COLOURS[name], linewidth=1)
+            seen = value > LEAST
+            panel.plot(value[seen], y[seen], "o", color=COLOURS[name], label=name)
+            panel.plot(value[~seen], y[~seen], "<", color=COLOURS[name])
         panel.set(xlim=(LEAST - 0.03, 1.02), xlabel="share right; of numbers (ink to blur) $R^2$")
         panel.set_title(title, size="medium")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set(yticks=range(len(factors)), yticklabels=list(factors), ylim=(len(factors) - 0.5, -0.5))
-    marks = [Line2D([], [], color=COLOURS[name], marker="o", linewidth=1, label=name) for name in models]
-    marks += [Line2D([], [], color="0.6", label="knowing nothing")]
-    marks += [Line2D([], [], color="0.3", marker="<", linewidth=0, label=f"below {LEAST}")]
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
+    panels[0].set(yticks=rows, yticklabels=list(factors), ylim=(len(factors) - 0.5, -0.5))
+    panels[1].plot([], [], "<", color="0.3", label=f"below {LEAST}")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=9, frameon=False)
     return figure
 
 
 def table(factors: dict[str, dict], models: list[str]) -> str:
     """The numbers behind `draw`, as Markdown."""
-    rows = []
+    heads = ["", "knowing nothing", "originals", "pixels", *(f"{m}: {key}" for m in models for key in ("read", "kept"))]
+    lines = [heads, ["---"] * len(heads)]
     for name, known in factors.items():
-        of = {f"{model}: {what}": known["models"][model][what][0] for model in models for what in ("read", "kept")}
-        rows.append(
-            {"knowing nothing": known["uninformed"], "originals": known["judge"][0], "pixels": known["pixels"][0]}
-        )
-        rows[-1] = {"": name} | {head: f"{number:.3f}" for head, number in (rows[-1] | of).items()}
-    return "\n".join(
-        f"| {' | '.join(row)} |" for row in ([*rows[0]], ["---"] * len(rows[0]), *(r.values() for r in rows))
-    )
+        cells = [known["models"][model][key][0] for model in models for key in ("read", "kept")]
+        numbers = (known["uninformed"], known["judge"][0], known["pixels"][0], *cells)
+        lines.append([name, *(f"{number:.3f}" for number in numbers)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def page(report: dict) -> str:
@@ -148,17 +142,18 @@ def page(report: dict) -> str:
     factors, judge, file = report["factors"], report["judge"], OUT / "README.md"
     intervals = [high - low for f in factors.values() for m in f["models"].values() for _, low, high in m.values()]
     from_drawn = ", ".join(f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in factors["digit"]["models"].items())
+    runs = [
+        f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
+        for name, run in report["runs"].items()
+    ]
+    rest = [
+        f"- probe: {TRAIN:,} training pictures of the runs",
+        f"- judge: {judge['pictures']:,} other house numbers, seed {judge['seed']}",
+        f"- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}",
+        f"- {report['hardware']}; torch {report['torch']}",
+    ]
     parts = {
-        "setting": [
-            "\n".join(
-                f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
-                for name, run in report["runs"].items()
-            )
-            + f"\n- probe: {TRAIN:,} training pictures of the runs"
-            + f"\n- judge: {judge['pictures']:,} other house numbers, seed {judge['seed']}"
-            + f"\n- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}"
-            + f"\n- {report['hardware']}; torch {report['torch']}"
-        ],
+        "setting": ["\n".join(runs + rest)],
         "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
         "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
     }
