@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -44,8 +45,8 @@ def setting(command: str) -> dict:
 def hardware() -> str:
     """This machine in words: its processor, and its GPU if it has one."""
     about = Path("/proc/cpuinfo")  # only Linux names the processor
-    names = [row for row in about.read_text().splitlines() if row.startswith("model name")] if about.is_file() else []
-    processor = names[0].partition(":")[2].strip() if names else platform.machine()
+    found = re.search(r"model name\s*: (.*)", about.read_text()) if about.is_file() else None
+    processor = found[1].strip() if found else platform.machine()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{processor}, {os.cpu_count()} cores, {gpu}"
 

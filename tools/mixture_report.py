@@ -11,7 +11,6 @@ other studies the page says which were not.
 import argparse
 import json
 import shutil
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,13 +28,7 @@ from alikit.runs.report import filled
 from alikit.studies import STUDIES
 
 HOME = Path(__file__).resolve().parents[1] / "results" / "mixture"
-FOLDERS = {
-    "mixture": "",
-    "mixture-published": "published",
-    "mixture-solved": "solved",
-    "mixture-running-bn": "running-bn",
-    "mixture-ablation": "ablation",
-}
+FOLDERS = {"mixture": ""} | {f"mixture-{name}": name for name in ("published", "solved", "running-bn", "ablation")}
 MEASURES = {
     "modes": "modes, the paper's measure",
     "strict_modes": "modes, strict measure",
@@ -59,7 +52,7 @@ OF_ENCODERS = {
     "prior_distance": "distance of q(z) from the prior",
     "purity": "purity of the latent plane",
 }
-# The best of an arm, or with `min` the worst, by strict modes and then 3 sigma: (study, arm) of each kept run.
+# Runs that are kept whole: study, arm, and whether its best or its worst, by strict modes and then 3 sigma.
 KEPT = {
     "best-ali": ("", "ali", max),
     "best-gan": ("", "gan", max),
@@ -92,31 +85,28 @@ def compare(found: list[dict]) -> dict:
     ali, gan, table = ali.loc[pairs], gan.loc[pairs], {}
     for measure in MEASURES:
         one, other = ali[measure].to_numpy(float), gan[measure].to_numpy(float)
-        differ = (one != other).any()
-        p = {
-            "wilcoxon_p": stats.wilcoxon(one, other).pvalue if differ else 1.0,
-            "paired_t_p": stats.ttest_rel(one, other).pvalue if differ else 1.0,
-        }
         table[measure] = {"ali": summary(one), "gan": summary(other), "difference": summary(one - other)}
-        table[measure] |= {name: round(float(value), 4) for name, value in p.items()}
+        for name, test in (("wilcoxon_p", stats.wilcoxon), ("paired_t_p", stats.ttest_rel)):
+            p = test(one, other).pvalue if (one != other).any() else 1.0
+            table[measure][name] = round(float(p), 4)
     gap, ranks = ali["strict_modes"] - gan["strict_modes"], {}
-    for setting, values in (
-        ("learning rate", ali["lr"]),
-        ("beta1", ali["betas"].str[0]),
-        ("weight std", ali["weight_std"]),
-    ):
+    drawn = {"learning rate": ali["lr"], "beta1": ali["betas"].str[0], "weight std": ali["weight_std"]}
+    for setting, values in drawn.items():
         rank = stats.spearmanr(values, gap)
         ranks[setting] = {"rho": round(float(rank.statistic), 4), "p": round(float(rank.pvalue), 4)}
     diverged = {"ali": int(ali["diverged"].sum()), "gan": int(gan["diverged"].sum())}
     return {"pairs": len(pairs), "diverged": diverged, "measures": table, "strict_modes_gap_against": ranks}
 
 
-def keep(name: str, study: str, arm: str, which: Callable) -> None:
-    """Copies the best run of an arm, or with `min` the worst, to the folder `name`."""
-    arms = [line for line in lines(study) if line["arm"] == arm]
-    run = which(arms, key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
-    shutil.rmtree(HOME / name, ignore_errors=True)
-    shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
+def keep_best() -> None:
+    """Copies the runs of `KEPT` out of their studies, and lightens all runs that are kept."""
+    for name, (study, arm, which) in KEPT.items():
+        if runs := [line for line in lines(study) if line["arm"] == arm]:
+            run = which(runs, key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
+            shutil.rmtree(HOME / name, ignore_errors=True)
+            shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
+    for folder in HOME.glob("*/weights.safetensors"):
+        lighten(folder.parent.name)
 
 
 def lighten(name: str) -> None:
@@ -230,12 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep-best", action="store_true", help="copy the best runs out of the studies' runs/")
     if parser.parse_args().keep_best:
-        for name, (study, arm, which) in KEPT.items():
-            if lines(study):
-                keep(name, study, arm, which)
-        for folder in HOME.glob("*/weights.safetensors"):
-            lighten(folder.parent.name)
-
+        keep_best()
     parts = alikit.load("mixture")
     models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
     report = {
