@@ -62,7 +62,8 @@ BENCHMARKS = {
 def run(name: str, out: Path | None = None, command: str = "", **options: object) -> str:
     """Measures a benchmark and writes out/NAME.json, and NAME.png where it has curves. Returns the line to print.
 
-    name      of `BENCHMARKS`; "step" takes recipe="svhn" and keeps nothing without `out`, "report" only writes the page
+    name      of `BENCHMARKS`; "step" takes recipe="svhn", and "report" only writes the page
+    out       folder to keep it in; without one, nothing is kept
     command   the command line, kept with the numbers so that they can be measured again
     options   those that the benchmark takes, as threads=1 or seconds=30.0; None and False leave one out
 
@@ -85,10 +86,15 @@ def run(name: str, out: Path | None = None, command: str = "", **options: object
     setting = common.setting(command)  # before the benchmark loads the machine itself
     measured = one.measure(**options)
     if out:
-        name = step.file_name(**options) if name == "step" else name
+        if name == "step":  # its file is called by its options: step-svhn-batch50-float32
+            on = options.get("device", common.device()).replace("cpu", "")
+            batch = f"batch{options['batch']}" if "batch" in options else ""
+            name = "-".join(
+                filter(None, [name, options["recipe"], batch, "float32" if "float32" in options else "", on])
+            )
         common.write(out / f"{name}.json", setting | measured)
         if one.curves:
             common.curves(out / f"{name}.png", measured["measured"], *one.curves)
-    if one is BENCHMARKS["step"]:
+    if one is BENCHMARKS["step"] or not out:
         return json.dumps(measured)
     return f"measured, in {out / name}.json; alikit bench report puts it on the page"

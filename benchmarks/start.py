@@ -1,4 +1,4 @@
-"""How long one waits: for the import, the first cell, a panel, the tests. `alikit bench start` writes what it finds."""
+"""How long one waits: for the import, the first cell, a panel. `alikit bench start` writes what it finds."""
 
 import importlib.util
 import json
@@ -21,7 +21,6 @@ from .common import ROOT, process, summary, table
 MODULES = ("torch", "alikit")
 GOAL = 2.0  # seconds for `import alikit`, once its files are in memory
 LISTED = 0.03  # of the time of an import: smaller shares go together
-TESTS = ROOT / "build" / "tests.xml"  # written by make test
 IMPORT = "import time; begin = time.perf_counter(); import {}; print(time.perf_counter() - begin)"
 
 
@@ -89,7 +88,7 @@ def widgets() -> list[dict] | None:
 def answers(file: Path) -> list[dict]:
     """Of a file of test results, the milliseconds that tests kept with their name. AlikitError where a test failed."""
     found = []
-    with boundary(file, "run python -m pytest tests/browser"):
+    with boundary(file, "see what python -m pytest tests/browser says"):
         for case in ElementTree.parse(file).iter("testcase"):
             if case.find("failure") is not None or case.find("error") is not None:
                 raise AlikitError(f"{case.get('name')} fails: see what python -m pytest tests/browser says")
@@ -99,16 +98,6 @@ def answers(file: Path) -> list[dict]:
     return found
 
 
-def tests(file: Path) -> dict | None:
-    """What the last `make test` came to, of the file that it wrote; None without."""
-    if not file.is_file():
-        return None
-    with boundary(file, "run make test, or remove it"):
-        suite = next(ElementTree.parse(file).iter("testsuite")).attrib
-        counts = {name: int(suite[name]) for name in ("tests", "failures", "errors", "skipped")}
-        return {"seconds": float(suite["time"]), "date": suite["timestamp"][:10], **counts}
-
-
 def start(
     import_rounds: int = 7,
     shares_rounds: int = 3,
@@ -116,7 +105,7 @@ def start(
     notebook_folder: Path = ROOT / "notebooks",
     panels: bool = True,
 ) -> dict:
-    """How long one waits: for the import, for each notebook's first cell, for a panel, for make test. Some minutes.
+    """How long one waits: for the import, for each notebook's first cell, for a panel. Some minutes.
 
     Imports are in fresh processes, in turn and after one that is not counted.
     """
@@ -131,12 +120,11 @@ def start(
         "notebook_rounds": notebook_rounds,
         "notebooks": notebooks(notebook_folder, notebook_rounds),
         "widgets": widgets() if panels else None,
-        "tests": tests(TESTS),
     }
 
 
 def tables(found: dict) -> list[str]:
-    """Tables of imports, notebooks and panels, and what the tests came to."""
+    """Tables of imports, notebooks and panels."""
     listed = {name: share for name, share in found["shares"].items() if share >= LISTED}
     met = "met" if found["imports"]["alikit"]["median"] < found["goal"] else "missed"
     shares = [f"{name} {share:.0%}" for name, share in [*listed.items(), ("others", 1 - sum(listed.values()))]]
@@ -146,5 +134,4 @@ def tables(found: dict) -> list[str]:
         f"{', '.join(shares)}.",
         table(found["notebooks"]) if found["notebooks"] else "Notebooks: left out, nbclient is not installed.",
         table(found["widgets"]) if found["widgets"] else "Panels: left out, Playwright or Chromium is not installed.",
-        table([{"make test": "all", **found["tests"]}]) if found["tests"] else "Tests: not measured, run `make test`.",
     ]

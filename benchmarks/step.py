@@ -140,7 +140,7 @@ def _gflop(job: Callable[[], object]) -> float:
 
 
 def compare(
-    recipe: str, batch: int | None = None, seconds: float = 20.0, device: str | None = None, float32: bool = False
+    recipe: str = "", batch: int | None = None, seconds: float = 20.0, device: str | None = None, float32: bool = False
 ) -> dict:
     """Our training step beside the textbook's, alternating; prints one JSON line. Of any recipe without labels.
 
@@ -225,9 +225,3 @@ def _checked(name: str) -> Recipe:
         what = "asks for labels" if RECIPES[name].has_labels else "is conditioned on y"
         raise AlikitError(f"{name} {what}, which the textbook's step has not: choose a recipe without")
     return RECIPES[name]
-
-
-def file_name(recipe: str, batch: int | None = None, float32: bool = False, device: str | None = None, **_) -> str:
-    """What the file of a comparison is called, by its options: step-svhn-batch50-float32."""
-    on = (device or common.device()).replace("cpu", "")
-    return "-".join(filter(None, ["step", recipe, f"batch{batch}" if batch else "", "float32" if float32 else "", on]))
