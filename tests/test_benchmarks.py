@@ -1,11 +1,10 @@
-"""The benchmarks: a textbook step that plays the same game, numbers that are what they say, and a page made of files."""
+"""The benchmarks: a textbook step that plays the same game, numbers that are what they say, a page made of files."""
 
 import json
 import mmap
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -97,12 +96,6 @@ def test_every_game_without_labels_has_a_textbook_step(name):
     assert all(parameter.isfinite().all() for parameter in textbook.model.parameters())
 
 
-def test_the_loader_hands_out_whole_batches_for_ever():
-    batches = step.batches(common.stand_in(RECIPES["digits"], 6), 4)
-    for x in (next(batches) for _ in range(3)):
-        assert x.shape == (4, 1, 8, 8) and x.dtype == torch.float and 0 <= x.min() < x.max() <= 1
-
-
 def test_a_comparison():
     n = 10
     found = step.compare("mixture-ali-paper", n, seconds=0.1)
@@ -111,7 +104,7 @@ def test_a_comparison():
     assert step.FEWEST <= found["rounds"] <= step.ROUNDS and found["device"] == "cpu"
     for known in (known for known in found.values() if isinstance(known, dict)):
         assert 0 < known["lower_quartile"] <= known["median"] <= known["upper_quartile"]
-    # By hand, two for each weight and example, forward, for the input and for the weights; of G's first layers no input.
+    # By hand: two for each weight and example, forward, for the input and for the weights; of G's first layers not for x.
     d = 2 * n * 6 * (4 * 1000 + 2 * 200 * 1000 + 200)
     encoder = n * (4 * 4 * 400 + 6 * (400 * 400 + 400 * 2))
     decoder = n * (4 * 2 * 400 + 6 * (3 * 400 * 400 + 400 * 2))
@@ -181,10 +174,9 @@ def test_panels_are_read_from_the_tests(tmp_path):
     (tmp_path / "tests.xml").write_text(case.format(moves))
     expected = {"median": 40, "lower_quartile": 35, "upper_quartile": 45}
     assert start.answers(tmp_path / "tests.xml") == [{"panel": "latent space", "milliseconds": expected}]
-    for text, says in ((case.format("<failure/>"), "^test_a fails: see what"), ("<testsuite", "is damaged")):
-        (tmp_path / "tests.xml").write_text(text)
-        with pytest.raises(AlikitError, match=says):
-            start.answers(tmp_path / "tests.xml")
+    (tmp_path / "tests.xml").write_text(case.format("<failure/>"))
+    with pytest.raises(AlikitError, match=r"^test_a fails: see what"):
+        start.answers(tmp_path / "tests.xml")
 
 
 # Their parts.
@@ -202,14 +194,6 @@ def test_jobs_take_turns_and_each_gets_its_share():
     rates = common.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.0, rounds=3)
     assert calls == ["a", "b"] + ["a", "b"] * 3  # a first call of each, then the rounds
     assert all(len(found) == 3 and min(found) > 0 for found in rates.values())
-
-
-def test_every_recipe_has_a_stand_in_with_what_it_wants():
-    for recipe in RECIPES.values():
-        data = common.stand_in(recipe, 30)
-        assert len(data) == 30 and data.shape[1:] == (() if recipe.data == "mixture" else (recipe.networks.size,) * 2)
-        assert data.labels is not None or not (recipe.has_labels or recipe.is_conditional)
-    assert common.stand_in(RECIPES["celeba-conditional"], 3).conditions().shape == (3, 40)
 
 
 def test_what_fails_is_one_line(monkeypatch):
@@ -300,15 +284,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         command(f"bench report --out {tmp_path}")[0] == 0
         and "| digits | 4 | cpu |" in (tmp_path / "README.md").read_text()
     )
-    for line, says in (
-        ("bench step digits --batch 1", "'--batch'"),
-        ("bench step digits --seconds 0", "'--seconds'"),
-        ("bench", "see alikit bench --help"),
-    ):
+    for line, says in (("bench step digits --batch 1", "'--batch'"), ("bench step digits --seconds 0", "'--seconds'")):
         status, out, err = command(line)
         assert status == 2 and not out and says in err and err.count("\n") == 1
-    makefile = (common.ROOT / "Makefile").read_text()
-    assert " ".join([*PAGED, "report"]) in makefile
     monkeypatch.setattr(alikit, "__file__", str(tmp_path / "alikit" / "__init__.py"))
     status, out, err = command("bench batch")
     assert (status, out) == (2, "") and err.endswith("run this in a checkout of alikit\n")
