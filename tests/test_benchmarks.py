@@ -21,7 +21,7 @@ from alikit.convolutions import Quick
 from alikit.errors import AlikitError
 from alikit.networks import Maxout, Thin
 from alikit.recipes import RECIPES
-from benchmarks import common, memory, precision, report, scaling, speed, start, step
+from benchmarks import common, memory, precision, report, scaling, start, step
 
 RECORDED = common.ROOT / "results" / "benchmarks"
 PAGED = [name for name in benchmarks.BENCHMARKS if name not in ("step", "report")]
@@ -36,24 +36,22 @@ def begun(name: str, batch_size: int = 10, r1: float = 0.0):
     return model, step.Textbook(model, recipe.lr, recipe.betas), data.floats()
 
 
-# The textbook step.
-
-
-@pytest.mark.parametrize("player", ["discriminator", "generator"])
 @pytest.mark.parametrize(
     ("name", "r1"),
-    [("mixture-ali-paper", 0.0), ("mixture-ali-paper", 0.1), ("mixture-gan-paper", 0.0), ("mixture-post-hoc", 0.0)],
+    [(f"mixture-{game}", 0.0) for game in ("ali-paper", "gan-paper", "post-hoc", "inverse", "vae")]
+    + [("mixture-ali-paper", 0.1)],
 )
-def test_each_turn_is_our_game(name, r1, player):
+def test_each_turn_is_our_game(name, r1):
     """From the same parameters and noise, without batch norm or dropout in D, the players' gradients are the same."""
     model, textbook, x = begun(name, r1=r1)
     torch.manual_seed(1)
     losses, gradients = model.gradients(x)
-    torch.manual_seed(1)
-    loss = textbook.loss(player, x)
-    torch.testing.assert_close(loss, losses[player])
-    for found, ours in zip(torch.autograd.grad(loss, textbook.model.players()[player]), gradients[player], strict=True):
-        assert (found - ours).norm() <= 1e-4 * ours.norm() + 1e-8
+    for player, own in textbook.model.players().items():
+        torch.manual_seed(1)
+        loss = textbook.loss(player, x)
+        torch.testing.assert_close(loss, losses[player])
+        for found, ours in zip(torch.autograd.grad(loss, own), gradients[player], strict=True):
+            assert (found - ours).norm() <= 1e-4 * ours.norm() + 1e-8
 
 
 def test_players_take_turns():
@@ -89,13 +87,6 @@ def test_the_textbook_has_no_part_of_ours():
     assert torch.equal(step.LibraryMaxout(3)(features), Maxout(3)(features))
 
 
-@pytest.mark.parametrize("name", ["mixture-inverse", "mixture-vae", "mixture-ali-noise", "digits-gan", "cifar10-small"])
-def test_every_game_without_labels_has_a_textbook_step(name):
-    _, textbook, x = begun(name, batch_size=3)
-    textbook.step(x)
-    assert all(parameter.isfinite().all() for parameter in textbook.model.parameters())
-
-
 def test_a_comparison():
     n = 10
     found = step.compare("mixture-ali-paper", n, seconds=0.1)
@@ -104,14 +95,11 @@ def test_a_comparison():
     assert step.FEWEST <= found["rounds"] <= step.ROUNDS and found["device"] == "cpu"
     for known in (known for known in found.values() if isinstance(known, dict)):
         assert 0 < known["lower_quartile"] <= known["median"] <= known["upper_quartile"]
-    # By hand: two for each weight and example, forward, for the input and for the weights; of G's first layers not for x.
+    # By hand: two for each weight and example, forward, for the weights and, but in G's first layers, for the input.
     d = 2 * n * 6 * (4 * 1000 + 2 * 200 * 1000 + 200)
     encoder = n * (4 * 4 * 400 + 6 * (400 * 400 + 400 * 2))
     decoder = n * (4 * 2 * 400 + 6 * (3 * 400 * 400 + 400 * 2))
     assert found["gflop_a_step"] * 1e9 == pytest.approx(d + encoder + decoder)
-
-
-# The others, with as little as can be measured.
 
 
 def test_speed_and_loading_are_measured_and_kept(tmp_path, monkeypatch):
@@ -179,9 +167,6 @@ def test_panels_are_read_from_the_tests(tmp_path):
         start.answers(tmp_path / "tests.xml")
 
 
-# Their parts.
-
-
 def test_summary_by_hand():
     assert common.summary([1, 2, 3, 4, 5]) == {"median": 3, "lower_quartile": 2, "upper_quartile": 4}
     assert common.summary([1.0, 2.0]) == {"median": 1.5, "lower_quartile": 1.25, "upper_quartile": 1.75}
@@ -196,19 +181,10 @@ def test_jobs_take_turns_and_each_gets_its_share():
     assert all(len(found) == 3 and min(found) > 0 for found in rates.values())
 
 
-def test_what_fails_is_one_line(monkeypatch):
-    def broken(*given):
-        raise RuntimeError("No working C++ compiler found\nand so on")
-
-    monkeypatch.setattr(torch, "compile", lambda forward, **how: broken)
-    with pytest.raises(AlikitError, match=r"^torch\.compile failed on digits: No working C\+\+ compiler found$"):
-        speed.compiled(0.1, ("digits",), 2)
+def test_a_process_that_fails_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(AlikitError, match=r"^nothing measured of digits: ended with status 1$"):
         common.apart(memory.train_recipe, "digits")
-
-
-# The page and the command.
 
 
 def test_the_page_is_what_the_files_say(tmp_path):
@@ -220,16 +196,13 @@ def test_the_page_is_what_the_files_say(tmp_path):
     for picture in re.findall(r"!\[.*\]\((.*)\)", page):
         assert (kept / picture).is_file()
     # Another number is another page; what stands around the marks stays; a page that is missing is made.
-    found = json.loads((kept / "workers.json").read_text())
-    found["measured"][0]["seconds"]["median"] = 4321.0
-    (kept / "workers.json").write_text(json.dumps(found))
+    (kept / "workers.json").write_text((kept / "workers.json").read_text().replace("78.06", "4321.0"))
     (kept / "README.md").write_text("before\n" + page + "after\n")
     report.write_report(kept)
     changed = (kept / "README.md").read_text()
     assert "| 1 | 4,321 [" in changed and changed.startswith("before\n") and changed.endswith("after\n")
-    for file in kept.glob("*.*"):
-        if file.name != "batch.json":
-            file.unlink()
+    for file in {*kept.iterdir()} - {kept / "batch.json"}:
+        file.unlink()
     assert report.write_report(kept) == 1
     made = (kept / "README.md").read_text()
     assert all((f"Not measured: `alikit bench {name}" in made) is (name != "batch") for name in (*PAGED, "step"))
@@ -266,6 +239,8 @@ def test_what_cannot_be_measured_or_written_is_refused_before(tmp_path, monkeypa
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # of this process, which has other tests
+
     def command(line: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["alikit", *shlex.split(line)])
         capsys.readouterr()
@@ -273,17 +248,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
             main()
         return stopped.value.code or 0, *capsys.readouterr()
 
-    threads = torch.get_num_threads()
     line = f"bench step digits --batch 4 --float32 --device cpu --threads 1 --seconds 0.1 --out {tmp_path}"
     status, out, _ = command(line)
-    torch.set_num_threads(threads)
     kept = json.loads((tmp_path / "step-digits-batch4-float32.json").read_text())
-    assert (status, out.count("\n"), kept["command"], kept["threads"]) == (0, 1, f"alikit {line}", 1)
+    assert (status, out.count("\n"), kept["command"]) == (0, 1, f"alikit {line}")
     assert json.loads(out).items() <= kept.items() and kept["plain"] is True
-    assert (
-        command(f"bench report --out {tmp_path}")[0] == 0
-        and "| digits | 4 | cpu |" in (tmp_path / "README.md").read_text()
-    )
+    assert command(f"bench report --out {tmp_path}")[0] == 0
+    assert "| digits | 4 | cpu |" in (tmp_path / "README.md").read_text()
     for line, says in (("bench step digits --batch 1", "'--batch'"), ("bench step digits --seconds 0", "'--seconds'")):
         status, out, err = command(line)
         assert status == 2 and not out and says in err and err.count("\n") == 1

@@ -1,10 +1,14 @@
 """The tour and the handout, run as commands on a small notebook written here."""
 
 import base64
+import io
 import re
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import nbformat
 import pytest
@@ -58,9 +62,15 @@ Afterwards.
 """
 
 
-def run(tool, *arguments):
-    command = [sys.executable, ROOT / "tools" / tool, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def run(tool, *arguments) -> SimpleNamespace:
+    """Runs a tool as a command, in this process: what it imports takes seconds."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with patch.object(sys, "argv", [tool, *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+        except SystemExit as stopped:
+            code = stopped.code
+    return SimpleNamespace(returncode=code, stderr=err.getvalue())
 
 
 @pytest.fixture
