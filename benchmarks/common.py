@@ -153,15 +153,18 @@ def few(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
+def spread(found: dict) -> str:
+    """A summary as text: the median, and in brackets the quartiles."""
+    return f"{few(found['median'])} [{few(found['lower_quartile'])}, {few(found['upper_quartile'])}]"
+
+
 def cell(value: object) -> str:
-    """A value as a table shows it: of a summary the median and in brackets the quartiles."""
+    """A value as a table shows it."""
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: ""}[value]
     if isinstance(value, dict):
-        return f"{few(value['median'])} [{few(value['lower_quartile'])}, {few(value['upper_quartile'])}]"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return few(value) if isinstance(value, float) else "" if value is None else str(value)
+        return spread(value)
+    return f"{value:,}" if isinstance(value, int) else few(value) if isinstance(value, float) else str(value)
 
 
 def table(rows: list[dict]) -> str:

@@ -12,7 +12,7 @@ from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.runs.report import filled, plain, write_page
 
-from .common import ROOT, curves, table
+from .common import ROOT, cell, curves, few, spread, table
 
 PAGE = ROOT / "results" / "benchmarks" / "README.md"
 MOST = 2**18  # bytes of a kept file, some hundred times those of the longest
@@ -90,13 +90,15 @@ def _steps(steps: dict[Path, dict]) -> str:
     lines = []
     for file, found in steps.items():
         with _damage(file):
-            rates = {
-                f"{name}, examples/s": {key: found["batch"] * rate for key, rate in found[name].items()}
-                for name in ("ours", "textbook")
-            }
-            by = {"command": f"`{found['command']}`, {found['date']}", "load": found["load"]}
-            lines.append({key: found[key] for key in OF_STEP} | rates | {key: found[key] for key in MEASURED} | by)
-            table(lines[-1:])
+            line = {key: cell(found[key]) for key in OF_STEP}
+            line |= {"batch": f"{found['batch']:d}", "threads": f"{found['threads']:d}"}
+            for name in ("ours", "textbook"):
+                line[f"{name}, examples/s"] = spread({key: found["batch"] * of for key, of in found[name].items()})
+            for name in MEASURED:
+                line[name] = few(found[name]) if name.startswith("gflop") else spread(found[name])
+            line["command"] = f"`{found['command']}`, {found['date']}"
+            line["load"] = "" if found["load"] is None else few(found["load"])
+            lines.append(line)
     return table(lines) if lines else "Not measured: `alikit bench step svhn --out results/benchmarks`."
 
 
