@@ -3,9 +3,8 @@
     python tools/mixture_report.py --keep-best      first copy the best-covering ALI and GAN out of the study's runs/
     python tools/mixture_report.py
 
-Reads runs.jsonl of each study there and the run folders beside them. The prose of README.md is written there by hand;
-what stands between two marks comes from here. The study of ALI against GAN and the encoders must have been run; of the
-other studies the page says which were not.
+Reads runs.jsonl of each study there and the run folders beside them. README.md is written by hand, except for what
+stands between two marks. The study of ALI against GAN and the encoders must have been run.
 """
 
 import argparse

@@ -7,18 +7,14 @@
     python tools/semi_supervised.py add RUN...         finished runs of recipes with labels, on all held-out data
     python tools/semi_supervised.py page               figure and tables again, from metrics.json
 
-Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on; what is
-there is not measured again: to repeat it all, name another folder with --out. Draws are the same on the same kind of
-machine; on another one sums are added in another order, and a network trained on a draw comes out a little different.
-README.md is written by hand, in results/semi-supervised, except for what stands between two marks. cifar10 wants a
-folder of pictures, see --data. house-numbers wants runs as settings are kept of in results/what-z-keeps:
-
-    alikit train house-numbers --out runs/house-numbers-seed0          alikit train house-numbers-vae
-    alikit train house-numbers-gan
+Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on, and what is
+there is not measured again: to repeat it all, name another folder with --out. On another kind of machine sums are added
+in another order, and a network trained on a draw comes out a little different. README.md is written by hand there,
+except for what stands between two marks. cifar10 wants a folder of pictures, see --data; house-numbers wants the runs
+house-numbers, house-numbers-vae and house-numbers-gan of seed 0, as results/what-z-keeps names them.
 
 A draw's labelled examples are the same for every method. Of an SVM there are 100 draws, as in the paper; of a network
-that is trained anew for each draw, its labels, first weights and noise all come from the draw's seed: draw 3 is that of
-`alikit train digits-semi --labels 50 --seed 3`.
+everything comes from the draw's seed: draw 3 is that of `alikit train digits-semi --labels 50 --seed 3`.
 """
 
 import argparse
