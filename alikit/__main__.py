@@ -465,7 +465,7 @@ def study_(
         if side_by_side:
             from .side_by_side import run_side_by_side as run
         else:
-            from .workers import run_study
+            from .studies import run_study
 
             run = functools.partial(run_study, workers=workers, threads=threads, store=store)
     except ModuleNotFoundError as error:
