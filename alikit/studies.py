@@ -22,10 +22,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from multiprocessing import forkserver
@@ -254,60 +252,84 @@ def run_study(
 
     Raises AlikitError where folder or store cannot be used, hold other runs than this study's, or a worker fails.
     """
-    study, file, crew = STUDIES[name], out / "runs.jsonl", {}
-    wanted = wanted_of(study, number, steps)
+    study, file, wanted = STUDIES[name], out / "runs.jsonl", wanted_of(STUDIES[name], number, steps)
     try:
-        with nullcontext() if store else runs.alone(out):
+        with ExitStack() as stack:
+            if store is None:
+                stack.enter_context(runs.alone(out))
             finished = read_lines(file, study, steps)
-            shared = Store(store, name, steps) if store else None
+            shared = stack.enter_context(closing(Store(store, name, steps))) if store else None
             out.mkdir(parents=True, exist_ok=True)
-            with closing(shared) if shared else nullcontext(), _pool(workers, threads) as pool:
-                while True:
-                    with parallel.whole():  # signals wait, for some libraries lose the KeyboardInterrupt of one
-                        ended = [key for key, future in crew.items() if future.done()]
-                        finished = {key: crew.pop(key).result() for key in ended} | finished
-                        if shared:
-                            finished = shared.exchange(finished) | finished
-                        write_lines(file, finished)
-                        missing = [key for key in wanted if key not in finished]
-                        for key in ended if missing else wanted:  # only now that their lines are kept
-                            (out / "runs" / key / "checkpoint.pt").unlink(missing_ok=True)
-                        free = (key for key in missing if key not in crew and (not shared or shared.claim(key)))
-                        begin = [*islice(free, workers - len(crew))]
-                    crew |= {key: pool.submit(one_run, wanted[key], out / "runs" / key) for key in begin}
-                    done = sum(line["step"] for key in missing for line in runs.metrics(out / "runs" / key)[-1:])
-                    watch(done + steps * (len(wanted) - len(missing)), len(wanted) - len(missing))
-                    if not missing:
-                        return [finished[key] for key in wanted]
-                    time.sleep(1)
-    except BrokenProcessPool:
-        way = f"finished runs are kept in {file}, and the same command goes on"
-        raise AlikitError(f"a worker was killed: {way}") from None
+            crew: dict[str, tuple[multiprocessing.Process, Connection]] = {}
+            stack.callback(_stop, crew)
+            while True:
+                with parallel.whole():  # signals wait, for some libraries lose the KeyboardInterrupt of one
+                    ended = [key for key, (_, connection) in crew.items() if connection.poll()]
+                    finished = {key: _received(*crew.pop(key)) for key in ended} | finished
+                    if shared:
+                        finished = shared.exchange(finished) | finished
+                    write_lines(file, finished)
+                    missing = [key for key in wanted if key not in finished]
+                    for key in ended if missing else wanted:  # only now that their lines are kept
+                        (out / "runs" / key / "checkpoint.pt").unlink(missing_ok=True)
+                    free = (key for key in missing if key not in crew and (not shared or shared.claim(key)))
+                    begin = [*islice(free, workers - len(crew))]
+                for key in begin:
+                    crew[key] = _started(threads, wanted[key], out / "runs" / key)
+                done = sum(line["step"] for key in missing for line in runs.metrics(out / "runs" / key)[-1:])
+                watch(done + steps * (len(wanted) - len(missing)), len(wanted) - len(missing))
+                if not missing:
+                    return [finished[key] for key in wanted]
+                time.sleep(1)
     except OSError as error:
         raise unwritten(error, error.filename or out, "and the same command goes on") from None
 
 
-@contextmanager
-def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, which end with the block, whatever they are at. They are no forks of this process, for one that
-    runs threads may hang when it is forked; on Linux they are forks of one that has only imported what they need."""
+def _started(threads: int, settings: dict, folder: Path) -> tuple[multiprocessing.Process, Connection]:
+    """A process that trains a run, and where its line will come from. It is no fork of this one, for a process that
+    runs threads may hang when it is forked; on Linux it is a fork of one that has only imported what is needed."""
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter comes with the first optimiser
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C would end it amid its imports
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, before)
-    theirs, ours = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(workers, context, _prepare, (theirs, threads)) as pool, ours:
-        yield pool
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, threads, settings, folder), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
 
 
-def _prepare(lifeline: Connection, threads: int) -> None:
-    """Begins a worker, which ends when the other end of its lifeline is closed, or gone with its process."""
+def _work(connection: Connection, threads: int, settings: dict, folder: Path) -> None:
+    """What that process does. It ends when the other end of the connection does, with whatever process holds it."""
     for number in parallel.STOPS:  # they are for the process that started this one
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=lambda: lifeline.poll(None) and os._exit(1), daemon=True).start()
+    threading.Thread(target=lambda: connection.poll(None) and os._exit(1), daemon=True).start()
     torch.set_num_threads(threads)
+    try:
+        found = one_run(settings, folder)
+    except (AlikitError, OSError) as error:
+        found = error
+    connection.send(found)
+
+
+def _received(process: multiprocessing.Process, connection: Connection) -> dict:
+    """The line that a worker sent. Raises the error that it sent instead."""
+    try:
+        found = connection.recv()
+    except (EOFError, OSError):
+        raise AlikitError("a worker was killed: finished runs are kept, and the same command goes on") from None
+    process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _stop(crew: dict) -> None:
+    for process, _ in crew.values():
+        process.kill()
+        process.join()
 
 
 class Store:
