@@ -281,6 +281,8 @@ def run_study(
                 if not missing:
                     return [finished[key] for key in wanted]
                 time.sleep(1)
+    except (EOFError, ConnectionError):
+        raise AlikitError("a worker was killed: finished runs are kept, and the same command goes on") from None
     except OSError as error:
         raise unwritten(error, error.filename or out, "and the same command goes on") from None
 
@@ -315,11 +317,8 @@ def _work(connection: Connection, threads: int, settings: dict, folder: Path) ->
 
 
 def _received(process: multiprocessing.Process, connection: Connection) -> dict:
-    """The line that a worker sent. Raises the error that it sent instead."""
-    try:
-        found = connection.recv()
-    except (EOFError, OSError):
-        raise AlikitError("a worker was killed: finished runs are kept, and the same command goes on") from None
+    """The line that a worker sent. Raises the error that it sent instead, and EOFError where it sent nothing."""
+    found = connection.recv()
     process.join()
     if isinstance(found, Exception):
         raise found
