@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from scipy.io import savemat
 from torchvision import datasets
 
 import alikit.__main__  # noqa: F401  # what the command line imports, once
-from alikit import lines, runs, storage, workers
+from alikit import runs, storage, studies
 from alikit.data import celeba, cifar10, downloads, load, published, svhn, tiny_imagenet
 from alikit.data.faces import write_celeba
 from alikit.data.sources import digits
@@ -721,7 +720,7 @@ def _odd_states(whole: bytes) -> Some:
 
 
 def _line(arm: str) -> dict:
-    made = {"arm": arm, "run": 0, **lines.what_makes(STUDIES["mixture"], arm, 0), "steps": STEPS}
+    made = studies.settings_of(STUDIES["mixture"], arm, 0, STEPS)
     return {**made, "diverged": False, **{field.name: 0.5 for field in fields(Coverage)}, "history": []}
 
 
@@ -732,14 +731,13 @@ def _make_study(folder: Path) -> None:
 
 
 def _make_store(folder: Path) -> None:
-    # Without the pause between two attempts to open a damaged one.
-    workers.time = SimpleNamespace(sleep=lambda seconds: None)
     _make_study(folder)
-    _read_study(folder)
+    _read_store(folder)
+    (folder / "study" / "runs.jsonl").unlink()
 
 
-def _read_study(folder: Path) -> None:
-    found = workers.run_study("mixture", folder / "study", 1, STEPS)
+def _read_store(folder: Path) -> None:
+    found = studies.run_study("mixture", folder / "study", 1, STEPS, store=f"sqlite:///{folder}/study.db")
     assert [line["arm"] for line in found] == ["ali", "gan"]
 
 
@@ -765,7 +763,7 @@ def _bad_lines(whole: bytes) -> Some:
 
 def _after(*statements: str) -> Change:
     def change(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / "study" / "study.db")) as books:
+        with closing(sqlite3.connect(folder / "study.db")) as books:
             for statement in statements:
                 books.execute(statement)
             books.commit()
@@ -774,47 +772,28 @@ def _after(*statements: str) -> Change:
 
 
 def _bad_stores(whole: bytes) -> Some:
-    insert = "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM studies; END"
+    insert = "CREATE TRIGGER t AFTER UPDATE ON alikit_runs BEGIN DELETE FROM alikit_runs; END"
     yield "a trigger", _after(insert)
-    yield "a view", _after("CREATE VIEW v AS SELECT * FROM trials")
-    yield "a view for a table", _after("ALTER TABLE trials RENAME TO t", "CREATE VIEW trials AS SELECT * FROM t")
+    yield "a view", _after("CREATE VIEW v AS SELECT * FROM alikit_runs")
+    yield (
+        "a view for a table",
+        _after("ALTER TABLE alikit_runs RENAME TO t", "CREATE VIEW alikit_runs AS SELECT * FROM t"),
+    )
     yield "a virtual table", _after("CREATE VIRTUAL TABLE v USING fts5(x)")
     hidden = "UPDATE sqlite_master SET type = 'table' WHERE type = 'trigger'"
     yield "a hidden trigger", _after(insert, "PRAGMA writable_schema = ON", hidden)
-    for about, statement in {
-        "line not JSON": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'line'",
-        "line null": "UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'line'",
-        "line a list": "UPDATE trial_user_attributes SET value_json = '[]' WHERE key = 'line'",
-        "line empty": "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'line'",
-        "line bytes": "UPDATE trial_user_attributes SET value_json = x'ff' WHERE key = 'line'",
-        "no line": "DELETE FROM trial_user_attributes WHERE key = 'line'",
-        "no key": "DELETE FROM trial_user_attributes WHERE key = 'key'",
-        "key a number": "UPDATE trial_user_attributes SET value_json = '3' WHERE key = 'key'",
-        "key a list": "UPDATE trial_user_attributes SET value_json = '[]' WHERE key = 'key'",
-        "nested": f"UPDATE trial_user_attributes SET value_json = '{'[' * 100_000}' WHERE key = 'line'",
-        "strange state": "UPDATE trials SET state = 'GONE'",
-        "steps a word": "UPDATE study_user_attributes SET value_json = '\"x\"' WHERE key = 'steps'",
-        "format a list": "UPDATE study_user_attributes SET value_json = '[]' WHERE key = 'format'",
-        "time a word": "UPDATE trials SET datetime_complete = 'x'",
-    }.items():
-        yield about, _after(statement)
+    texts = {"not JSON": "{", "null": "null", "a list": "[]", "empty": "{}", "nested": "[" * 100_000}
+    for about, text in texts.items():
+        yield f"line {about}", _after(f"UPDATE alikit_runs SET line = '{text}'")
+    yield "line bytes", _after("UPDATE alikit_runs SET line = x'ff'")
+    yield "another table", _after("DROP TABLE alikit_runs", "CREATE TABLE alikit_runs (a TEXT)")
 
 
 def _odd_stores(whole: bytes) -> Some:
-    yield "value a word", _after("UPDATE trial_values SET value = 'x'")
-    yield "no version", _after("UPDATE version_info SET schema_version = 'x'")
-    yield "no table of trials", _after("DROP TABLE trials")
-    yield "no trials", _after("DELETE FROM trials")
-    yield "no time", _after("UPDATE trials SET datetime_complete = NULL")
-    yield "no study", _after("DELETE FROM studies")
-    yield (
-        "key that leaves the folder",
-        _after(
-            "INSERT INTO trials (number, study_id, state) VALUES (9, 1, 'WAITING')",
-            "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
-            "SELECT MAX(trial_id), 'key', '\"../../x-0\"' FROM trials",
-        ),
-    )
+    keep = "UPDATE alikit_runs SET"
+    yield "a key that leaves the folder", _after(f"{keep} run = '../../' || run")
+    yield "a time that is a word", _after(f"{keep} alive = 'x', owner = 7")
+    yield "a study of bytes", _after("INSERT INTO alikit_runs SELECT x'ff', run, line, owner, alive FROM alikit_runs")
 
 
 # Benchmarks.
@@ -943,18 +922,18 @@ KINDS = {
     "checkpoint.pt": Kind(_make_run, "run/checkpoint.pt", _read_checkpoint, _bad_states, _odd_states, "resume {0}/run"),
     "study store": Kind(
         _make_store,
-        "study/study.db",
-        _read_study,
+        "study.db",
+        _read_store,
         _bad_stores,
         _odd_stores,
-        argv=f"study mixture --runs 1 --steps {STEPS} --out {{0}}/study",
-        written=("study/study.db",),
+        argv=f"study mixture --runs 1 --steps {STEPS} --out {{0}}/study --store sqlite:///{{0}}/study.db",
+        written=("study.db", "study/runs.jsonl"),
         random=8,
     ),
     "runs.jsonl": Kind(
-        _make_store,
+        _make_study,
         "study/runs.jsonl",
-        lambda folder: lines.read(folder / "study" / "runs.jsonl", STUDIES["mixture"], STEPS),
+        lambda folder: studies.read_lines(folder / "study" / "runs.jsonl", STUDIES["mixture"], STEPS),
         _bad_lines,
         forgiven=("places",),
     ),

@@ -18,7 +18,7 @@ SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
 PATIENCE = 300  # seconds, after which a process that has not ended hangs
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["alikit.__main__", "alikit.workers", "sklearn.datasets", "torch._dynamo"])
+_context.set_forkserver_preload(["alikit.__main__", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
 
 
 class Started:

@@ -3,11 +3,9 @@
 Each ends cleanly, and can be gone on from.
 """
 
-import contextlib
 import os
 import re
 import signal
-import sqlite3
 import time
 from functools import partial
 from pathlib import Path
@@ -126,37 +124,14 @@ def test_when_it_is_trained_and_only_to_be_measured(whole, tmp_path):
 @pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_a_study_hands_its_runs_back(tmp_path, number):
     """Ctrl-C reaches all of its processes, SIGTERM the one that was started, as does SIGHUP here."""
-    store = tmp_path / "study" / "study.db"
     command = alikit(STUDY, tmp_path, small)
-    command.until(lambda: at_work(store))
+    command.until(lambda: [*tmp_path.glob("study/runs/*/settings.json")])
     command.kill(number, group=number == INT)
     assert command.wait() == 130 and "Traceback" not in command.err, command.err
     assert command.err.splitlines()[-1] == "stopped; finished runs are kept, and the same command goes on"
-    assert not members(command.pid) and "RUNNING" not in states(store)
+    assert not members(command.pid) and not (tmp_path / "study" / runs.LOCK).exists()
     assert finished(STUDY, tmp_path, small).status == 0
     assert [line["arm"] for line in untimed(tmp_path / "study")] == [*SMALL.arms]
-
-
-def states(store: Path) -> list[str]:
-    """Of each attempt at a run."""
-    return [state for (state,) in told("SELECT state FROM trials ORDER BY number", store)]
-
-
-def at_work(store: Path) -> list[tuple]:
-    """Attempts that a worker has begun and shown a sign of life for."""
-    sql = """SELECT number FROM trials JOIN trial_heartbeats USING (trial_id) JOIN trial_user_attributes
-             USING (trial_id) WHERE state = 'RUNNING' AND key = 'begun'"""
-    return told(sql, store)
-
-
-def told(sql: str, store: Path) -> list[tuple]:
-    """What the books say; nothing where there are none yet."""
-    with (
-        contextlib.suppress(sqlite3.OperationalError),
-        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=60)) as books,
-    ):
-        return books.execute(sql).fetchall()
-    return []
 
 
 def nothing_but(number: float, step: int) -> None:
