@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import alikit
-from alikit.data.shapes import coloured_shapes
+from alikit.data import coloured_shapes
 
 from .common import line, log_axes, spread, summary, table
 

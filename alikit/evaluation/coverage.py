@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.mixture import GridMixture
+from ..data import GridMixture
 
 
 @dataclass(frozen=True)

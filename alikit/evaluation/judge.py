@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .. import storage
 from ..data.dataset import Dataset
-from ..data.rendered import house_numbers
+from ..data import house_numbers
 from ..errors import AlikitError
 from .factors import asked
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.mixture import GridMixture
+from ..data import GridMixture
 from ..errors import AlikitError
 from ..models import Game
 
