@@ -38,7 +38,7 @@ def image_folder(
     Raises AlikitError for a missing or empty folder, an empty class, mixed sizes, and unreadable files.
     """
     root = _existing(root)
-    return _read("folder", root, split, _list_folder(root, split), size, skip_corrupt)[0]
+    return _read("folder", root, split, list_folder(root, split), size, skip_corrupt)[0]
 
 
 def image_table(root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False) -> Dataset:
@@ -63,11 +63,11 @@ def folder_parts(root: str | Path, size: int | None = None, skip_corrupt: bool =
     root = _existing(root)
     held_out = next((name for name in HELD_OUT_NAMES if (root / name).is_dir()), None)
     if not held_out or not (root / "train").is_dir():
-        listed = _list_folder(root, "train")
+        listed = list_folder(root, "train")
         parts = _divided(listed, [name.removeprefix("train/") for name in listed.names])
     else:
-        train = _list_folder(root, "train")
-        parts = train, _list_folder(root, held_out, train.classes)
+        train = list_folder(root, "train")
+        parts = train, list_folder(root, held_out, train.classes)
     return _read_parts("folder", root, *parts, size, skip_corrupt)
 
 
@@ -109,7 +109,9 @@ def _divided(listed: Listed, names: list[str]) -> list[Listed]:
     held_out = shares < 0.1
     # In a handful of pictures the rule may choose none or all; both parts need one.
     held_out[shares.argmin()], held_out[shares.argmax()] = True, False
-    return [Listed([*compress(listed.names, part)], listed.labels[part], listed.classes) for part in (~held_out, held_out)]
+    return [
+        Listed([*compress(listed.names, part)], listed.labels[part], listed.classes) for part in (~held_out, held_out)
+    ]
 
 
 def _existing(root: str | Path) -> Path:
@@ -119,7 +121,7 @@ def _existing(root: str | Path) -> Path:
     return root
 
 
-def _list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
+def list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
     """The pictures of a split, labelled in the order of the classes that are known from another, or of its own."""
     folder, below = (root / split, f"{split}/") if (root / split).is_dir() else (root, "")
     if not below and split != "train":
@@ -136,7 +138,9 @@ def _list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
     elif empty := {place.name for place in folder.iterdir() if place.is_dir() and place.name[0] != "."} - classes:
         raise AlikitError(f"class {min(empty)} in {folder} has no pictures: fill that folder, or remove it")
     if known and (strange := classes - {*known}):
-        raise AlikitError(f"{folder} has classes that train/ has not ({', '.join(sorted(strange))}): give both the same")
+        raise AlikitError(
+            f"{folder} has classes that train/ has not ({', '.join(sorted(strange))}): give both the same"
+        )
     order = {name: label for label, name in enumerate(known or sorted(classes))}
     labels = torch.tensor([order.get(name, 0) for name in class_of])
     return Listed([below + name for name in names], labels, [*order])

@@ -1,11 +1,10 @@
 """Pictures on a disk: found, decoded once, and kept in one memory-mapped file.
 
-The cache is written whole or not at all, and made anew when a file changes. It holds the pictures as raw bytes and
+The cache is written whole or not at all, and made anew when a picture changes. It holds the pictures as raw bytes and
 after them what `numpy.savez` writes: their shape, labels and classes. Memory need not hold all pictures at once.
 Files go by their names, as text, from a folder on: a million `Path` objects would be some hundred MB.
 """
 
-import errno
 import hashlib
 import io
 import logging
@@ -15,9 +14,9 @@ import os
 import shutil
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, compress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -30,11 +29,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import reading
-from ..errors import AlikitError, one_line
+from ..errors import AlikitError
 from .dataset import Dataset
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
-VISITS = 100  # of one folder, by links
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
 FOLDER, FORMAT = ".alikit-cache", b"2"
 
@@ -49,6 +47,7 @@ log = logging.getLogger("alikit")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # whether a picture can be read is ours to say, once
 
 Fit = Callable[[Image.Image], Image.Image]
+Kept = tuple[Tensor, Tensor, tuple[str, ...], tuple[str, ...]]  # x, labels, classes, names of unreadable files
 
 
 class Listed(NamedTuple):
@@ -67,27 +66,24 @@ class Listed(NamedTuple):
 
 
 def picture_files(folder: Path) -> list[str]:
-    """The names of all pictures below a folder, sorted folder by folder, hidden ones left out.
+    """The names of all pictures below a folder, sorted folder by folder, hidden ones left out. Links are followed, as
+    data sets are often put together of them; a folder to which several lead is entered once."""
 
-    Links are followed, as data sets are often put together of them, but not into a folder that they lie in, and into
-    none more than some times: a few links to a folder of links, and so on, would never end.
-    """
-    found, visits, todo = [], Counter(), [("", frozenset())]
-    while todo:
-        below, above = todo.pop()
-        place = os.path.join(folder, below)
-        if (here := os.path.realpath(place)) in above:
+    def failed(error: OSError) -> None:
+        raise AlikitError(f"cannot look into {error.filename} ({error.strerror}): make that possible, or move it")
+
+    found, entered = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=failed):
+        if (here := os.path.realpath(place)) in entered:
+            folders.clear()
             continue
-        visits[here] += 1
-        if visits[here] > VISITS:
-            raise AlikitError(f"more than {VISITS} links lead to {place}: move it elsewhere")
-        with reading.boundary(place, "make that possible, or move it elsewhere"):
-            names = [name for name in os.listdir(place) if not name.startswith(".")]
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(os.path.join(place, name)):
-                found.append(below + name)
-            elif os.path.isdir(os.path.join(place, name)):
-                todo.append((f"{below}{name}/", above | {here}))
+        entered.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        for name in files:
+            is_picture = os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+            if is_picture and os.path.isfile(os.path.join(place, name)):
+                found.append((below + name).removeprefix("./"))
     return sorted(found, key=lambda name: os.path.normcase(name).replace(os.sep, "\0"))
 
 
@@ -100,21 +96,19 @@ def square(size: int | None) -> Fit | None:
 
 def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
-    try:
-        with Image.open(file) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # a few KB may say it is a GB
-                return None
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
-                return None
-            if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
-                picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
-            if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            picture = picture.convert("RGB")
-            return np.asarray(fit(picture) if fit else picture)
-    except Exception:  # a damaged file can make a decoder raise nearly anything
-        return None
+    with suppress(Exception), Image.open(file) as picture:  # a damaged file can make a decoder raise nearly anything
+        if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # a few KB may say it is a GB
+            return None
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
+            return None
+        if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
+            picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+        if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        picture = picture.convert("RGB")
+        return np.asarray(fit(picture) if fit else picture)
+    return None
 
 
 def read_pictures(
@@ -150,11 +144,8 @@ def read_pictures(
     return Dataset(title, x, labels if classes else None, classes), {*unreadable}
 
 
-Kept = tuple[Tensor, Tensor, tuple[str, ...], tuple[str, ...]]  # x, labels, classes, names of unreadable files
-
-
 def _cached(file: Path, state: str, listed: Callable[[], Listed]) -> Kept:
-    """What the file holds, if it is of this state of the sources, else what it holds when it is made anew."""
+    """What the file holds; where it is not there, or of another state of the sources, it is made first."""
     if kept := _opened(file, state):
         return kept
     partial = file.with_suffix(".partial")  # a killed process's is written over
@@ -169,26 +160,26 @@ def _cached(file: Path, state: str, listed: Callable[[], Listed]) -> Kept:
             log.warning("another process is reading these pictures into %s: waiting for it", file)
             held = lock.acquire()
         with held:
-            if not (kept := _opened(file, state)):  # nor did another process make it meanwhile
-                try:
-                    with open(partial, "wb") as out:
-                        _write(out, state, listed(), lambda size: shutil.disk_usage(file.parent).free > size)
-                        out.flush()
-                        os.fsync(out.fileno())  # on the disk before the name is: a power cut may come between
-                    os.replace(partial, file)
-                finally:
-                    partial.unlink(missing_ok=True)
-                kept = _opened(file, state)
-        if kept:
-            return kept
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            if kept := _opened(file, state):  # another process has made it meanwhile
+                return kept
+            try:
+                with open(partial, "wb") as out:
+                    _write(out, state, listed(), lambda size: shutil.disk_usage(file.parent).free > size)
+                    out.flush()
+                    os.fsync(out.fileno())  # on the disk before the name is: a power cut may come between
+                os.replace(partial, file)
+            finally:
+                partial.unlink(missing_ok=True)
+            if kept := _opened(file, state):
+                return kept
+        raise OSError(f"{file} cannot be read back")
     except OSError as error:
         way = "name a folder that has room by ALIKIT_CACHE"
         held = "the pictures are held in memory, and decoded again next time"
         log.warning("no cache written (%s): %s; %s", error, held, way)
         try:
             out = io.BytesIO()
-            _write(out, state, listed(), lambda size: np.empty(size, np.uint8) is not None)
+            _write(out, state, listed(), lambda size: np.empty(size, np.uint8).size == size)
             return _parsed(out, out.getbuffer(), state)
         except MemoryError:
             raise AlikitError(f"the pictures are larger than the memory, and no cache was written: {way}") from None
@@ -205,11 +196,11 @@ def _write(out: BinaryIO, state: str, listed: Listed, has_room: Callable[[int], 
             if picture is None:
                 continue
             if first is None:
-                first = at, picture.shape
+                first = names[at], picture.shape
                 if not has_room(len(names) * picture.size):  # now, and not with a full disk after hours
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    raise OSError("No space left for them")
             if picture.shape != first[1]:
-                one, other = (f"{names[i]} is {w}x{h}" for i, (h, w, _) in (first, (at, picture.shape)))
+                one, other = (f"{name} is {w}x{h}" for name, (h, w, _) in (first, (names[at], picture.shape)))
                 raise AlikitError(f"{one}, {other}: choose one size for all with --size N (size=N)")
             out.write(np.ascontiguousarray(picture.transpose(2, 0, 1)))
             readable[at] = True
@@ -227,11 +218,9 @@ def _write(out: BinaryIO, state: str, listed: Listed, has_room: Callable[[int], 
 
 
 def _opened(file: Path, state: str) -> Kept | None:
-    try:
-        with reading.opened(file) as stored:
-            return _parsed(stored, mmap.mmap(stored.fileno(), 0, **PRIVATE), state)
-    except Exception:  # a damaged file can make a reader raise nearly anything
-        return None  # it holds nothing that the pictures do not, so it is made again
+    with suppress(Exception), reading.opened(file) as stored:  # a damaged file can make a reader raise nearly anything
+        return _parsed(stored, mmap.mmap(stored.fileno(), 0, **PRIVATE), state)
+    return None  # it holds nothing that the pictures do not, so it is made again
 
 
 def _parsed(stored: BinaryIO, content: memoryview | mmap.mmap, state: str) -> Kept:
@@ -240,11 +229,9 @@ def _parsed(stored: BinaryIO, content: memoryview | mmap.mmap, state: str) -> Ke
         if sum(part.file_size for part in about.zip.infolist()) > len(content):
             raise ValueError("it would unfold in memory")
         shape, labels, classes, unreadable = (about[name] for name in ("shape", "labels", "classes", "unreadable"))
-        kinds = {1: (np.int64, len(classes) or 1), 2: (np.uint8, 2)}  # of labels and of attributes: type, how many
-        dtype, most = kinds[labels.ndim]
-        if about["state"] != state or labels.dtype != dtype or not ((labels >= 0) & (labels < most)).all():
+        kind, most = {1: (np.int64, len(classes) or 1), 2: (np.uint8, 2)}[labels.ndim]  # classes, or attributes
+        fits = labels.dtype == kind and ((labels >= 0) & (labels < most)).all()
+        if about["state"] != state or not fits or labels.shape not in ((shape[0],), (shape[0], len(classes))):
             raise ValueError("of another state")
-        if len(labels) != shape[0] or labels.shape[1:] not in ((), classes.shape):
-            raise ValueError("labels of others")
-    x = torch.frombuffer(content, dtype=torch.uint8, count=math.prod(map(int, shape))).view(*map(int, shape))
+    x = torch.frombuffer(content, dtype=torch.uint8, count=math.prod(shape.tolist())).view(*shape.tolist())
     return x, torch.from_numpy(labels), tuple(classes.tolist()), tuple(unreadable.tolist())

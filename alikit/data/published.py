@@ -25,7 +25,7 @@ from PIL import Image
 from .. import reading
 from ..errors import AlikitError, expanded
 from .dataset import Dataset
-from .folders import image_folder
+from .folders import image_folder, list_folder
 from .images import Listed, decode, picture_files, read_pictures, square
 
 CELEBA_TABLES = (  # torchvision reads all five, whichever is asked for
@@ -119,9 +119,6 @@ def celeba(
 
         return [Published(folder.parent / name, CELEBA_PAGE, md5, key) for key, md5, name in CelebA.file_list]
 
-    def shrunk(name: str):
-        return decode(os.path.join(folder.parent.parent, name), shrink)
-
     def shrink(picture: Image.Image) -> Image.Image:
         width, height = (side * size // min(picture.size) for side in picture.size)
         left, top = (width - size) // 2, (height - size) // 2
@@ -139,7 +136,10 @@ def celeba(
             raise AlikitError(f"CelebA is incomplete: {count} are missing, the first {first}; {again}")
         files = [f"celeba/{folder.name}/{name}" for name in data.filename]
         # The published table has a blank after the last name, which torchvision reads as one more, empty.
-        return Listed(files, data.attr.to(torch.uint8), [name for name in data.attr_names if name], shrunk)
+        attributes = [name for name in data.attr_names if name]
+        return Listed(
+            files, data.attr.to(torch.uint8), attributes, lambda name: decode(os.path.join(root, name), shrink)
+        )
 
     if not (folder.is_dir() and all((folder.parent / name).exists() for name in CELEBA_TABLES)):
         _obtain("CelebA", "celeba", published(), download, folder)
@@ -161,29 +161,27 @@ def tiny_imagenet(
     if not folder.is_dir():
         archive = Published(root / f"{folder.name}.zip", TINY_URL, TINY_MD5)
         _obtain("Tiny ImageNet", "tiny-imagenet", [archive], download, folder)
-    again = f"delete {folder} and unpack {TINY_URL} again"
+    again = f"Tiny ImageNet is incomplete: delete {folder} and unpack {TINY_URL} again"
 
     def rows(name: str) -> list[list[str]]:
         with reading.boundary(folder / name, again):
             lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
-            return [[first, *others, ""] for first, *others in (line.split("\t") for line in lines)]
+            return [[*line.split("\t"), ""] for line in lines]
 
-    there = {f"{split}/{name}" for name in picture_files(folder / split)}
-    wnids, words = sorted(wnid for wnid, *_ in rows("wnids.txt")), {row[0]: row[1] for row in rows("words.txt")}
-    if split == "train":
-        lists, wnid_of = ["wnids.txt"], {name: name.split("/")[1] for name in sorted(there)}
-    else:
-        lists = ["wnids.txt", "val/val_annotations.txt"]
-        wnid_of = {f"val/images/{name}": wnid for name, wnid, *_ in rows(lists[1])}
-    if {*wnid_of} != there or {*wnid_of.values()} != {*wnids}:
-        strange = min({*wnid_of} ^ there or {*wnid_of.values()} ^ {*wnids})
-        raise AlikitError(f"Tiny ImageNet is incomplete: {strange!r} in {folder} is no picture with a class: {again}")
-    labels = torch.tensor([wnids.index(wnid) for wnid in wnid_of.values()])
-    classes = [words.get(wnid, wnid).partition(",")[0] for wnid in wnids]
-    files = Listed([*wnid_of], labels, classes, lambda name: decode(os.path.join(folder, name), fit))
-    sources = [f"{folder.name}/{name}" for name in (*lists, *wnid_of)]
+    listed = list_folder(folder, "train")
+    place, lists = {wnid: label for label, wnid in enumerate(listed.classes)}, ["words.txt"]
+    if split == "val":
+        lists.append("val/val_annotations.txt")
+        wnid_of = {f"images/{name}": wnid for name, wnid, *_ in rows(lists[1])}
+        if strange := {*wnid_of} ^ {*picture_files(folder / "val")} or {*wnid_of.values()} ^ {*place}:
+            raise AlikitError(f"{min(strange)!r} is not both in {folder} and in its lists: {again}")
+        labels = torch.tensor([place[wnid] for wnid in wnid_of.values()])
+        listed = Listed([f"val/{name}" for name in wnid_of], labels, listed.classes)
+    words = {wnid: name.partition(",")[0] for wnid, name, *_ in rows("words.txt")}
+    classes = [words.get(wnid, wnid) for wnid in listed.classes]
+    files = Listed(listed.names, listed.labels, classes, lambda name: decode(os.path.join(folder, name), fit))
     key = f"tiny-imagenet-{split}-{size}"
-    return read_pictures("tiny-imagenet", root, key, sources, lambda: files, skip_corrupt)[0]
+    return read_pictures("tiny-imagenet", folder, key, [*lists, *files.names], lambda: files, skip_corrupt)[0]
 
 
 def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrupt: bool = False) -> Dataset:
@@ -194,11 +192,11 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
     """
     root = _root(root, split, ("train", "val"))
     if not any((root / split).glob("*/")):
-        raise AlikitError(
-            f"ImageNet is not there: no class folders in {root / split}; get ILSVRC2012 from https://image-net.org (it "
-            f"needs an account) and sort it as {split}/<WordNet id>/<picture>; until then, --data "
-            f"stand-in:tiny-imagenet runs without"
+        way = (
+            f"get ILSVRC2012 from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
         )
+        meanwhile = "until then, --data stand-in:tiny-imagenet runs without"
+        raise AlikitError(f"ImageNet is not there: no class folders in {root / split}; {way}; {meanwhile}")
     return replace(image_folder(root, split, size, skip_corrupt), name="imagenet")
 
 

@@ -60,11 +60,10 @@ def faces(n: int, size: int = 32, seed: int = 0) -> Dataset:
     Returns a Dataset with x (n, 3, size, size) uint8, labels (n, 14) uint8, the ATTRIBUTES, and these factors, which
     are drawn independently of the labels and of each other:
 
-    - pose (n,) float32: turn of the head in [-1, 1], to the right where positive; what is in the face moves sideways
-    - tilt (n,) float32: of the head in degrees, counter-clockwise, in [-8, 8]
-    - position (n, 2) float32: from where the face mostly is, in half sides of the picture, x right in [-0.06, 0.06] and
-      y down in [-0.03, 0.03]
-    - scale (n,) float32: in [0.95, 1.03]
+    - pose, tilt (n,) float32: turn of the head in [-1, 1], to the right where positive, by which what is in the face
+      moves sideways; and its tilt in degrees counter-clockwise, in [-8, 8]
+    - position (n, 2), scale (n,) float32: from where the face mostly is, in half sides of the picture, x right in
+      [-0.06, 0.06] and y down in [-0.03, 0.03]; in [0.95, 1.03]
     - skin, background, shirt, hat, iris (n, 3) float32: red, green, blue in [0, 1] before light and noise. A hat's
       colour is there without a hat too.
     - shade (n,) float32: how light the hair is among hair of its colour, in [-1, 1]
@@ -302,7 +301,9 @@ def _paint_mouth(face: _Face) -> None:
     """Lips, open or closed, teeth, and the cheeks of those who smile."""
     paint, skin, u, v = face.paint, face.skin, face.side, face.head[1]
     smiles, opens = face.has["Smiling"], face.has["Mouth_Slightly_Open"]
-    paint(_oval(u.abs() - 0.29, v - 0.25, 0.075, 0.06), torch.lerp(skin, torch.tensor([0.92, 0.32, 0.32]), 0.45), smiles)
+    paint(
+        _oval(u.abs() - 0.29, v - 0.25, 0.075, 0.06), torch.lerp(skin, torch.tensor([0.92, 0.32, 0.32]), 0.45), smiles
+    )
     lips = torch.lerp(skin * 0.5, torch.tensor([0.66, 0.12, 0.16]), 0.55)
     half, depth, corner = 0.13 + 0.06 * smiles, 0.1 * smiles, 0.37 - 0.06 * smiles
     paint(_bow(u, v - corner, half, -depth, 0.024), lips, 1 - opens)
