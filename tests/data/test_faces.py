@@ -1,0 +1,174 @@
+"""The drawn faces: what the docstrings promise, measured in the pictures."""
+
+import pytest
+import torch
+
+from alikit.data import faces, faces_with
+from alikit.data.synthetic.drawing import CHUNK
+from alikit.data.synthetic.faces import ATTRIBUTES, HAIR, RECIPE, SKINS
+from alikit.errors import AlikitError
+
+AT = {name: column for column, name in enumerate(ATTRIBUTES)}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return faces(3000, seed=0)
+
+
+@pytest.fixture(scope="module")
+def anything() -> torch.Tensor:
+    """Labels (CHUNK, 14) in which every attribute is there or not at random, with one colour of hair or none."""
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(CHUNK, len(ATTRIBUTES), generator=generator) < 0.5).to(torch.uint8)
+    colour = torch.randint(len(HAIR) + 1, (CHUNK,), generator=generator)
+    for k, name in enumerate(HAIR):
+        labels[:, AT[name]] = colour == k
+    return labels
+
+
+def labelled(*names: str, n: int = CHUNK) -> torch.Tensor:
+    return torch.tensor([[int(name in names) for name in ATTRIBUTES]] * n, dtype=torch.uint8)
+
+
+def switched(labels: torch.Tensor, name: str) -> torch.Tensor:
+    """The labels with one of them flipped; where hair gets a colour by it, it loses the one that it had."""
+    flipped = labels.clone()
+    if name in HAIR:
+        flipped[:, [AT[other] for other in HAIR]] = 0
+    flipped[:, AT[name]] = 1 - labels[:, AT[name]]
+    return flipped
+
+
+# How labels are drawn.
+
+
+def expected_shares() -> torch.Tensor:
+    """The shares that RECIPE means, over all combinations of its labels instead of a sample."""
+    known: dict[frozenset[str], float] = {frozenset(): 1.0}  # the attributes that are there, and how often
+    asked = {other.strip("-") for lines in RECIPE.values() for conditions, _ in lines for other in conditions.split()}
+    shares = dict.fromkeys(RECIPE, 0.0)
+    for name, lines in RECIPE.items():
+        grown: dict[frozenset[str], float] = {}
+        for there, weight in known.items():
+            p = next(p for of, p in lines if all((c.strip("-") in there) != c.startswith("-") for c in of.split()))
+            shares[name] += weight * p
+            for key, part in ((there | {name} if name in asked else there, p), (there, 1 - p)):
+                grown[key] = grown.get(key, 0) + weight * part
+        known = grown
+    return torch.tensor([shares[name] for name in ATTRIBUTES])
+
+
+def test_shares_are_near_celebas_and_labels_are_drawn_by_them(data):
+    published = [0.51, 0.022, 0.15, 0.24, 0.15, 0.21, 0.065, 0.42, 0.48, 0.08, 0.48, 0.32, 0.05, 0.77]
+    assert (expected_shares() - torch.tensor(published)).abs().max() < 0.04
+    shares = data.labels.float().mean(0)
+    deviation = (expected_shares() * (1 - shares) / len(data)).sqrt()
+    assert ((shares - expected_shares()).abs() < 4 * deviation + 1e-6).all()
+
+
+def test_which_attributes_travel_together_and_which_never_do(data):
+    correlation = torch.corrcoef(data.labels.T.float())
+    for a, b in (("Smiling", "Mouth_Slightly_Open"), ("Young", "Attractive"), ("Male", "Bald")):
+        assert correlation[AT[a], AT[b]] > 0.1, (a, b)
+    for a, b in (("Blond_Hair", "Male"), ("Wavy_Hair", "Male"), ("Eyeglasses", "Young"), ("Bald", "Young")):
+        assert correlation[AT[a], AT[b]] < -0.1, (a, b)
+    has = {name: data.labels[:, AT[name]].bool() for name in ATTRIBUTES}
+    for other in ("Bangs", "Receding_Hairline", "Wavy_Hair"):
+        assert not (has["Bald"] & has[other]).any(), other
+    assert has["Bald"].any() and not (has["Bald"] & ~has["Male"]).any()
+    assert data.labels[:, [AT[name] for name in HAIR]].sum(1).max() == 1
+
+
+def test_factors_are_independent_of_the_labels_and_of_each_other(data):
+    columns = torch.cat([values.float().view(3000, -1)[:, :1] for values in data.factors.values()], dim=1)
+    known = len(data.factors)
+    correlation = torch.corrcoef(torch.cat([columns, data.labels.float()], dim=1).T) - torch.eye(known + 14)
+    assert correlation[:known].abs().max() < 0.08  # standard deviation 0.018
+    low, high = data.factors["skin"][:, 0].quantile(torch.tensor([0.02, 0.98]))
+    assert low < SKINS[-1][0] + 0.04 and high > SKINS[0][0] - 0.04
+
+
+# Faces with given labels.
+
+
+def test_given_the_labels_of_faces_it_draws_the_same_faces(data):
+    again = faces_with(data.labels[:300], seed=0)
+    assert torch.equal(again.x, data.x[:300]) and torch.equal(again.labels, data.labels[:300])
+    assert again.classes == data.classes == ATTRIBUTES and again.name == data.name
+
+
+def test_everything_else_is_the_same_whatever_the_labels(data, anything):
+    given = faces_with(anything, seed=0)
+    assert torch.equal(given.labels, anything)
+    assert all(torch.equal(given.factors[name], data.factors[name][:CHUNK]) for name in data.factors)
+    for dtype in (torch.bool, torch.int64, torch.float32):
+        assert torch.equal(faces_with(anything[:5].to(dtype)).x, given.x[:5])
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_every_switch_can_be_seen_whatever_the_others(anything, name):
+    """In all at least as much as one pixel from black to white: few are enough where one looks for them."""
+    before, after = faces_with(anything), faces_with(switched(anything, name))
+    change = (after.x.int() - before.x.int()).abs().amax(1)
+    assert change.sum((1, 2)).min() > 255 and change.sum((1, 2)).median() > 700
+
+
+@pytest.mark.parametrize(
+    ("name", "top", "bottom", "left", "right"),
+    [
+        ("Attractive", 0.62, 1, 0.2, 0.7),  # the pin on the shirt
+        ("Bangs", -0.5, 0, -0.6, 0.6),
+        ("Eyeglasses", -0.25, 0.35, -0.7, 0.7),
+        ("Mouth_Slightly_Open", 0.15, 0.6, -0.4, 0.4),
+        ("Receding_Hairline", -0.7, 0.2, -0.75, 0.75),
+        ("Smiling", 0.05, 0.6, -0.6, 0.6),
+        ("Wavy_Hair", -0.9, 0.4, -0.9, 0.9),
+        ("Wearing_Hat", -1, -0.3, -0.9, 0.9),
+        ("Young", -0.45, 0.5, -0.65, 0.65),
+    ],
+)
+def test_a_switch_changes_nothing_elsewhere(name, top, bottom, left, right):
+    """Rows and columns in half sides from the middle, of short-haired faces at any pose and tilt."""
+    labels = labelled("Male", "Young")
+    before, after = faces_with(labels, seed=2), faces_with(switched(labels, name), seed=2)
+    rows, columns = ((before.x != after.x).any(1).any(0).any(axis).nonzero()[:, 0] for axis in (1, 0))
+    ticks = (torch.arange(32) + 0.5) / 16 - 1
+    assert top < ticks[rows[0]] and ticks[rows[-1]] < bottom
+    assert left < ticks[columns[0]] and ticks[columns[-1]] < right
+
+
+def test_colours_are_what_they_are_called():
+    """Of hair above the forehead, grey and red where none is said; of skin between hair and brows; in a corner."""
+    hair = {name: faces_with(labelled("Male", name)).x[:, :, 6, 16].float() / 255 for name in HAIR}
+    red, green, blue = hair["Blond_Hair"].unbind(1)
+    assert (red > 0.65).all() and (blue < 0.75 * green).all()
+    assert (hair["Black_Hair"].amax(1) < 0.2).all()
+    red, green, blue = hair["Brown_Hair"].unbind(1)
+    assert (red > green + 0.08).all() and (green > blue).all() and (red < 0.55).all()
+    other = faces_with(labelled("Male"))
+    colour, is_red = other.x[:, :, 6, 16].float() / 255, other.factors["red"]
+    assert (colour[is_red, 0] > 2 * colour[is_red, 1]).all()
+    assert (colour[~is_red].amax(1) - colour[~is_red].amin(1) < 0.12).all()
+    large = faces_with(labelled("Male", "Young", "Black_Hair"), size=64)
+    for name, row, column in (("background", 2, 2), ("skin", 24, 32)):
+        assert (large.floats()[:, :, row, column] - large.factors[name]).abs().max() < 0.13, name
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(5, 13), r"labels of shape \(5, 13\): expected \(N, 14\), 0 or 1 each"),
+        (torch.tensor(1), r"labels of shape \(\): expected"),
+        (torch.full((5, 14), -1), "labels that are neither 0 nor 1"),
+        (torch.full((5, 14), float("nan")), "labels that are neither 0 nor 1"),
+        (torch.zeros(0, 14), "at least 1 picture, got 0"),
+        (
+            torch.cat([labelled(n=1), labelled("Black_Hair", "Blond_Hair", n=1)]),
+            "labels in row 1 give hair two colours: choose at most one of Black_Hair, Blond_Hair, Brown_Hair",
+        ),
+    ],
+)
+def test_wrong_labels_are_one_clear_line(labels, message):
+    with pytest.raises(AlikitError, match=message):
+        faces_with(labels)
