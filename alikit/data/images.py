@@ -229,7 +229,7 @@ def _parsed(stored: BinaryIO, content: memoryview | mmap.mmap, state: str) -> Ke
         if sum(part.file_size for part in about.zip.infolist()) > len(content):
             raise ValueError("it would unfold in memory")
         shape, labels, classes, unreadable = (about[name] for name in ("shape", "labels", "classes", "unreadable"))
-        kind, most = {1: (np.int64, len(classes) or 1), 2: (np.uint8, 2)}[labels.ndim]  # classes, or attributes
+        kind, most = {1: (np.int64, len(classes) or math.inf), 2: (np.uint8, 2)}[labels.ndim]  # classes, or attributes
         fits = labels.dtype == kind and ((labels >= 0) & (labels < most)).all()
         if about["state"] != state or not fits or labels.shape not in ((shape[0],), (shape[0], len(classes))):
             raise ValueError("of another state")
