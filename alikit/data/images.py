@@ -233,5 +233,8 @@ def _parsed(stored: BinaryIO, content: memoryview | mmap.mmap, state: str) -> Ke
         fits = labels.dtype == kind and ((labels >= 0) & (labels < most)).all()
         if about["state"] != state or not fits or labels.shape not in ((shape[0],), (shape[0], len(classes))):
             raise ValueError("of another state")
-    x = torch.frombuffer(content, dtype=torch.uint8, count=math.prod(shape.tolist())).view(*shape.tolist())
+        size = math.prod(shape.tolist())
+        if size != about.zip.infolist()[0].header_offset or {classes.dtype.kind, unreadable.dtype.kind} != {"U"}:
+            raise ValueError("not ours")
+    x = torch.frombuffer(content, dtype=torch.uint8, count=size).view(*shape.tolist())
     return x, torch.from_numpy(labels), tuple(classes.tolist()), tuple(unreadable.tolist())

@@ -168,20 +168,19 @@ def tiny_imagenet(
             lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
             return [[*line.split("\t"), ""] for line in lines]
 
-    listed = list_folder(folder, "train")
-    place, lists = {wnid: label for label, wnid in enumerate(listed.classes)}, ["words.txt"]
+    listed = list_folder(folder / "train", "train")
+    place, lists = {wnid: label for label, wnid in enumerate(listed.classes)}, []
     if split == "val":
-        lists.append("val/val_annotations.txt")
-        wnid_of = {f"images/{name}": wnid for name, wnid, *_ in rows(lists[1])}
-        if strange := {*wnid_of} ^ {*picture_files(folder / "val")} or {*wnid_of.values()} ^ {*place}:
+        lists = ["val_annotations.txt"]
+        wnid_of = {f"images/{name}": wnid for name, wnid, *_ in rows("val/val_annotations.txt")}
+        if strange := {*wnid_of} ^ {*picture_files(folder / "val")} or {*wnid_of.values()} - {*place}:
             raise AlikitError(f"{min(strange)!r} is not both in {folder} and in its lists: {again}")
-        labels = torch.tensor([place[wnid] for wnid in wnid_of.values()])
-        listed = Listed([f"val/{name}" for name in wnid_of], labels, listed.classes)
+        listed = Listed([*wnid_of], torch.tensor([place[wnid] for wnid in wnid_of.values()]), listed.classes)
     words = {wnid: name.partition(",")[0] for wnid, name, *_ in rows("words.txt")}
-    classes = [words.get(wnid, wnid) for wnid in listed.classes]
-    files = Listed(listed.names, listed.labels, classes, lambda name: decode(os.path.join(folder, name), fit))
+    classes, root = [words.get(wnid, wnid) for wnid in listed.classes], folder / split
+    files = Listed(listed.names, listed.labels, classes, lambda name: decode(os.path.join(root, name), fit))
     key = f"tiny-imagenet-{split}-{size}"
-    return read_pictures("tiny-imagenet", folder, key, [*lists, *files.names], lambda: files, skip_corrupt)[0]
+    return read_pictures("tiny-imagenet", root, key, [*lists, *files.names], lambda: files, skip_corrupt)[0]
 
 
 def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrupt: bool = False) -> Dataset:

@@ -20,16 +20,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from bad import Change, Hostile, Kind, put
+from bad import Change, Hostile, Kind
 from PIL import Image
 from safetensors.torch import load_file, save
 from scipy.io import savemat
 from torchvision import datasets
+from torchvision.datasets import utils as torchvision_utils
 
 import alikit.__main__  # noqa: F401  # what the command line imports, once
 from alikit import lines, runs, storage, workers
-from alikit.data import celeba, cifar10, downloads, load, published, svhn, tiny_imagenet
-from alikit.data.faces import write_celeba
+from alikit.data import cifar10, load, svhn, tiny_imagenet
 from alikit.data.sources import digits
 from alikit.evaluation import Coverage
 from alikit.evaluation import features as feature_networks
@@ -183,49 +183,6 @@ def _make_svhn(folder: Path) -> None:
     datasets.SVHN.split_list = {"train": ["http://svhn.invalid", file.name, md5(file.read_bytes())]}
 
 
-def _true(name: str, content: bytes) -> Change:
-    """A table as a stranger would write it, who writes its checksum too."""
-
-    def change(folder: Path) -> None:
-        put(f"celeba/{name}", content)(folder)
-        marker = folder / "celeba" / published.DRAWN
-        known = json.loads(marker.read_text())
-        known["md5"][name] = md5(content)
-        marker.write_text(json.dumps(known))
-
-    return change
-
-
-def _hostile_celeba(whole: bytes) -> Some:
-    name = "list_attr_celeba.txt"
-    lines = whole.split(b"\n")
-    changes = {
-        "empty": b"",
-        "words": whole.replace(b"-1", b"no"),
-        "other numbers": whole.replace(b"-1", b"70"),
-        "fewer columns": b"\n".join(line.rpartition(b" ")[0] for line in lines),
-        "a row less": b"\n".join(lines[:-2]) + b"\n",
-        "numbers beyond 64 bits": whole.replace(b"-1", b"9" * 30),
-        "zeros": bytes(len(whole)),
-        "not UTF-8": whole.replace(b"000001", b"\xff\xff"),
-    }
-    for about, content in changes.items():
-        yield f"{about}, checksum true", _true(name, content)
-    for name_of_it in ("../secret.jpg", "/000001.jpg", "../img_align_celeba/000001.jpg", "\x1b[2J"):
-        said = "".join(f"{name_of_it if n == 1 else f'{n:06}.jpg'} {0 if n < 17 else 1}\n" for n in range(1, 21))
-        yield f"picture {name_of_it!r}, checksum true", _true("list_eval_partition.txt", said.encode())
-    yield "partition of words, checksum true", _true("list_eval_partition.txt", b"000001.jpg train\n")
-    yield "no partition, checksum true", _true("list_eval_partition.txt", b"")
-    yield "people of nonsense, checksum true", _true("identity_CelebA.txt", b"\0" * 100)
-
-
-def _hostile_marker(whole: bytes) -> Some:
-    known = json.loads(whole)
-    changes = {"a list": [], "null": None, "no checksums": {"md5": None}, "names only": {"md5": [*known["md5"]]}}
-    changes |= {about: {"md5": dict.fromkeys(known["md5"], said)} for about, said in (("numbers", 1), ("words", "x"))}
-    return named(changes, lambda said: json.dumps(said).encode())
-
-
 def _make_tiny(folder: Path) -> None:
     place = folder / "tiny-imagenet-200"
     for wnid in ("n01", "n02"):
@@ -245,30 +202,16 @@ def _read_tiny(folder: Path) -> None:
     assert len(train) in (1, 2) and len(held_out) == 1
 
 
-def _hostile_wnids(whole: bytes) -> Some:
-    yield from {
-        "outside the folder": b"../../../secret",
-        "the folder above": b"..\nn01\nn02",
-        "here": b".\nn01\nn02",
-        "at the root": b"/\nn01\nn02",
-        "with a folder": b"n01/images\nn01\nn02",
-        "of another system": b"..\\..\\secret\nn01\nn02",
-        "of another disk": b"C:\nn01\nn02",
-        "twice": b"n01\nn01\nn02",
-        "commands to the terminal": b"\x1b[2Jn01",
-        "nul": b"\0n01\nn02",
-        "long": b"n" * 10**6,
-        "large": b"n01\n" * 5_000_000,
-    }.items()
-    for line in ("../../secret/0.JPEG", "../images/val_0.JPEG", "", "\0"):
-        yield f"validation {line!r}", put("tiny-imagenet-200/val/val_annotations.txt", f"{line}\tn01\n".encode())
-    yield "validation of a strange class", put("tiny-imagenet-200/val/val_annotations.txt", b"val_0.JPEG\t\x1b[2J\n")
+def _hostile_annotations(whole: bytes) -> Some:
+    for line in ("../../secret/0.JPEG", "../images/val_0.JPEG", "", "\0", "\x1b[2J"):
+        yield f"picture {line!r}", f"{line}\tn01\n".encode()
+    for wnid in ("", "\x1b[2J", "../../../secret", "/", "..", "C:", "n03"):
+        yield f"class {wnid!r}", f"val_0.JPEG\t{wnid}\n".encode()
+    yield "large", whole * 5_000_000
 
 
 def _make_archive(folder: Path) -> None:
-    check = downloads.md5
-    # As if the checksum were true.
-    downloads.md5 = lambda file: published.TINY_MD5 if file.stat().st_size < downloads.LARGEST else check(file)
+    torchvision_utils.check_md5 = lambda file, md5: True  # as if the checksum were true
     _make_tiny(folder)
     shutil.make_archive(folder / "tiny-imagenet-200", "zip", folder, "tiny-imagenet-200")
     shutil.rmtree(folder / "tiny-imagenet-200")
@@ -482,13 +425,13 @@ def _make_cache(folder: Path) -> None:
     shutil.copytree(folder, place)
     os.environ["ALIKIT_CACHE"] = str(place)
     load(f"folder:{place / 'pets'}", 8)
-    (file,) = place.glob("*.safetensors")
-    shutil.copy(file, folder / "cache.safetensors")
+    (file,) = place.glob("*.cache")
+    shutil.copy(file, folder / "pets.cache")
     (folder / "name").write_text(file.name)
 
 
 def _read_cache(folder: Path) -> None:
-    (folder / "cache.safetensors").rename(folder / (folder / "name").read_text())
+    (folder / "pets.cache").rename(folder / (folder / "name").read_text())
     train, held_out = load(f"folder:{folder / 'pets'}", 8)
     assert train.classes == ("cat", "dog") and len(train) + len(held_out) == 4
     for part in (train, held_out):
@@ -497,44 +440,27 @@ def _read_cache(folder: Path) -> None:
 
 
 def _strange_cache(whole: bytes) -> Some:
-    tensors = {n: t.clone() for n, t in load_into(whole).items()}
-
-    def known(said: object) -> torch.Tensor:
-        return torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
-
-    good = {"classes": ["cat", "dog"], "unreadable": []}
+    good = dict(np.lib.npyio.NpzFile(io.BytesIO(whole)))
+    labels, n = good["labels"], len(good["labels"])
     for about, change in {
-        "fewer labels": {"labels": tensors["labels"][:2]},
-        "labels of a third class": {"labels": tensors["labels"] + 5},
-        "labels below 0": {"labels": tensors["labels"] - 9},
-        "labels of floats": {"labels": tensors["labels"].float()},
-        "labels in three dimensions": {"labels": tensors["labels"][:, None, None]},
-        "x of floats": {"x": tensors["x"].float()},
-        "x of one dimension": {"x": tensors["x"].flatten()},
-        "more pictures": {"x": tensors["x"].repeat(2, 1, 1, 1), "labels": tensors["labels"].repeat(2)},
-        "known is a list": {"known": known([])},
-        "known is nothing": {"known": known({})},
-        "classes are numbers": {"known": known({**good, "classes": [1, 2]})},
-        "classes are one word": {"known": known({**good, "classes": "ab"})},
-        "some could not be read": {"known": known({**good, "unreadable": ["cat/0.png"]})},
-        "known nested deeply": {"known": torch.full((100_000,), ord("["), dtype=torch.uint8)},
-        "x goes missing": {"x": torch.zeros(0, 3, 8, 8, dtype=torch.uint8)},
+        "fewer labels": {"labels": labels[:2]},
+        "labels of a third class": {"labels": labels + 5},
+        "labels below 0": {"labels": labels - 9},
+        "labels of floats": {"labels": labels.astype(float)},
+        "labels in three dimensions": {"labels": labels[:, None, None]},
+        "pictures of one dimension": {"shape": [good["shape"].prod()]},
+        "more pictures": {"shape": [2 * n, 3, 8, 8], "labels": labels.repeat(2)},
+        "many pictures": {"shape": [10**15, 3, 8, 8]},
+        "classes are numbers": {"classes": np.arange(2)},
+        "classes run code": {"classes": np.array([Hostile()], dtype=object)},
+        "some could not be read": {"unreadable": np.array(["cat/0.png"])},
+        "no pictures": {"shape": [0, 3, 8, 8], "labels": labels[:0]},
+        "of other pictures": {"state": np.array("another")},
     }.items():
-        content = save({**tensors, **change})
-        yield about, content
-        yield f"{about}, in our form", _in_our_form({**tensors, **change})
-
-
-def _in_our_form(tensors: dict[str, torch.Tensor]) -> bytes:
-    header, rest, begin = {}, b"", 0
-    kinds = {torch.uint8: "U8", torch.int64: "I64", torch.float32: "F32"}
-    for name in ("x", "known", "labels"):
-        tensor = tensors[name].contiguous()
-        end = begin + tensor.nbytes
-        header[name] = {"dtype": kinds[tensor.dtype], "shape": [*tensor.shape], "data_offsets": [begin, end]}
-        rest, begin = rest + tensor.numpy().tobytes(), end
-    text = json.dumps(header).encode().ljust(4096 - 8)
-    return struct.pack("<Q", len(text)) + text + rest
+        out = io.BytesIO()
+        out.write(whole[: good["shape"].prod()])
+        np.savez(out, **{**good, **change})
+        yield about, out.getvalue()
 
 
 # Settings, logs, checkpoints.
@@ -900,24 +826,12 @@ KINDS = {
         _make_cifar, "cifar-10-batches-py/data_batch_1", lambda folder: cifar10(folder), written=(".alikit-cache",)
     ),
     "SVHN file": Kind(_make_svhn, "train_32x32.mat", lambda folder: svhn(folder), written=(".alikit-cache",)),
-    "drawn CelebA table": Kind(
-        lambda folder: write_celeba(folder, 20, size=32),
-        "celeba/list_attr_celeba.txt",
-        lambda folder: celeba(folder, size=8),
-        _hostile_celeba,
-        written=(".alikit-cache",),
-        random=8,
-    ),
-    "drawn CelebA marker": Kind(
-        lambda folder: write_celeba(folder, 20, size=32),
-        f"celeba/{published.DRAWN}",
-        lambda folder: celeba(folder, size=8),
-        _hostile_marker,
-        written=(".alikit-cache",),
-        random=8,
-    ),
     "Tiny ImageNet list": Kind(
-        _make_tiny, "tiny-imagenet-200/wnids.txt", _read_tiny, _hostile_wnids, written=(".alikit-cache",)
+        _make_tiny,
+        "tiny-imagenet-200/val/val_annotations.txt",
+        _read_tiny,
+        _hostile_annotations,
+        written=("tiny-imagenet-200/train/.alikit-cache", "tiny-imagenet-200/val/.alikit-cache"),
     ),
     "archive": Kind(
         _make_archive,
@@ -938,11 +852,11 @@ KINDS = {
     "feature network": Kind(_make_features, "network.safetensors", _read_features, random=8),
     "cache": Kind(
         _make_cache,
-        "cache.safetensors",
+        "pets.cache",
         _read_cache,
         _strange_cache,
         forgiven=("hostile", "foreign", "places"),
-        written=("cache.", "divided-"),
+        written=("pets.", "folder-", ".folder-"),
         warns="no cache written",
     ),
     "settings.json": Kind(
