@@ -133,18 +133,29 @@ def read_pictures(
             state.update(os.fsencode(name) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     except OSError as error:
         raise AlikitError(f"cannot read {error.filename} ({error.strerror}): put it right") from None
-    x, labels, classes, unreadable = _cached(folder / f"{key}-{where}.cache", state.hexdigest(), listed)
-    if unreadable:
-        count = f"{len(unreadable)} of {len(x) + len(unreadable)} files"
-        some = ", ".join(str(root / name) for name in sorted(unreadable)[:3]) + ", ..." * (len(unreadable) > 3)
-        if not skip_corrupt:
+
+    def check(unreadable: Sequence, total: int) -> None:
+        if unreadable and not skip_corrupt:
             way = "mend or remove them, or use --skip-corrupt (skip_corrupt=True)"
-            raise AlikitError(f"{count} are no readable pictures ({some}): {way}")
-        log.warning("left out %s that are no readable pictures: %s", count, some)
+            raise AlikitError(
+                f"{len(unreadable)} of {total} files are no readable pictures ({some(unreadable)}): {way}"
+            )
+        if len(unreadable) == total:
+            raise AlikitError(f"no readable picture in {root}: all {total} files are damaged ({some(unreadable)})")
+
+    def some(names: Sequence) -> str:
+        return ", ".join(str(root / name) for name in sorted(names)[:3]) + ", ..." * (len(names) > 3)
+
+    x, labels, classes, unreadable = _cached(folder / f"{key}-{where}.cache", state.hexdigest(), listed, check)
+    if unreadable:
+        check(unreadable, total := len(x) + len(unreadable))
+        log.warning(
+            "left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some(unreadable)
+        )
     return Dataset(title, x, labels if classes else None, classes), {*unreadable}
 
 
-def _cached(file: Path, state: str, listed: Callable[[], Listed]) -> Kept:
+def _cached(file: Path, state: str, listed: Callable[[], Listed], check: Callable[[Sequence, int], None]) -> Kept:
     """What the file holds; where it is not there, or of another state of the sources, it is made first."""
     if kept := _opened(file, state):
         return kept
@@ -160,18 +171,21 @@ def _cached(file: Path, state: str, listed: Callable[[], Listed]) -> Kept:
             log.warning("another process is reading these pictures into %s: waiting for it", file)
             held = lock.acquire()
         with held:
-            if kept := _opened(file, state):  # another process has made it meanwhile
-                return kept
             try:
+                if kept := _opened(file, state):  # another process has made it meanwhile
+                    return kept
                 with open(partial, "wb") as out:
-                    _write(out, state, listed(), lambda size: shutil.disk_usage(file.parent).free > size)
+                    _write(out, state, listed(), lambda size: shutil.disk_usage(file.parent).free > size, check)
                     out.flush()
                     os.fsync(out.fileno())  # on the disk before the name is: a power cut may come between
                 os.replace(partial, file)
+                if kept := _opened(file, state):
+                    return kept
             finally:
                 partial.unlink(missing_ok=True)
-            if kept := _opened(file, state):
-                return kept
+                with suppress(OSError):  # seldom is the folder empty
+                    os.unlink(lock.lock_file)
+                    file.parent.rmdir()
         raise OSError(f"{file} cannot be read back")
     except OSError as error:
         way = "name a folder that has room by ALIKIT_CACHE"
@@ -179,13 +193,19 @@ def _cached(file: Path, state: str, listed: Callable[[], Listed]) -> Kept:
         log.warning("no cache written (%s): %s; %s", error, held, way)
         try:
             out = io.BytesIO()
-            _write(out, state, listed(), lambda size: np.empty(size, np.uint8).size == size)
+            _write(out, state, listed(), lambda size: np.empty(size, np.uint8).size == size, check)
             return _parsed(out, out.getbuffer(), state)
         except MemoryError:
             raise AlikitError(f"the pictures are larger than the memory, and no cache was written: {way}") from None
 
 
-def _write(out: BinaryIO, state: str, listed: Listed, has_room: Callable[[int], bool]) -> None:
+def _write(
+    out: BinaryIO,
+    state: str,
+    listed: Listed,
+    has_room: Callable[[int], bool],
+    check: Callable[[Sequence, int], None],
+) -> None:
     names, labels, classes, decode = listed
     readable, first = torch.zeros(len(names), dtype=torch.bool), None
     batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
@@ -204,8 +224,8 @@ def _write(out: BinaryIO, state: str, listed: Listed, has_room: Callable[[int], 
                 raise AlikitError(f"{one}, {other}: choose one size for all with --size N (size=N)")
             out.write(np.ascontiguousarray(picture.transpose(2, 0, 1)))
             readable[at] = True
-    if first is None:
-        raise AlikitError(f"no readable picture: all {len(names)} files are damaged, the first {names[0]}")
+    unreadable = [*compress(names, ~readable)]
+    check(unreadable, len(names))
     height, width, channels = first[1]
     np.savez(
         out,
@@ -213,7 +233,7 @@ def _write(out: BinaryIO, state: str, listed: Listed, has_room: Callable[[int], 
         shape=[int(readable.sum()), channels, height, width],
         labels=labels[readable].numpy(),
         classes=np.array([*classes], dtype=str),
-        unreadable=np.array([*compress(names, ~readable)], dtype=str),
+        unreadable=np.array(unreadable, dtype=str),
     )
 
 

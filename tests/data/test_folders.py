@@ -261,7 +261,7 @@ REFUSED = {  # what is done to `pets`, and what is read
         no_picture,
         image_folder,
     ),
-    "no readable picture: all 1 files are damaged, the first dog/a.png": (
+    r"no readable picture in .*pets: all 1 files are damaged \(.*dog/a.png\)": (
         lambda root: (
             [file.unlink() for file in (root / "cat").iterdir()],
             (root / "cat").rmdir(),
@@ -291,7 +291,7 @@ def test_what_cannot_be_read_is_one_line_with_what_to_do(pets, message):
         spoil(pets)
     with pytest.raises(AlikitError, match=message) as raised:
         read(pets)
-    assert "\n" not in str(raised.value) and not [*pets.rglob("*.partial")]
+    assert "\n" not in str(raised.value) and not [*pets.rglob("*.partial"), *pets.rglob("*.lock")]
 
 
 DAMAGES = {
