@@ -256,6 +256,8 @@ def _check(files: list[Published], folder: Path | None = None) -> None:
     from torchvision.datasets.utils import check_md5
 
     for file, url, md5, _ in files:
-        if not file.is_file() or file.stat().st_size > LARGEST or not check_md5(file, md5):
-            what = "damaged or not the published file, so it was not opened" if file.exists() else "missing"
-            raise AlikitError(f"{file} is {what}: delete {folder or file} and fetch {url} again")
+        again = f"delete {folder or file} and fetch {url} again"
+        with reading.boundary(file, again):
+            if not file.is_file() or file.stat().st_size > LARGEST or not check_md5(file, md5):
+                what = "damaged or not the published file, so it was not opened" if file.exists() else "missing"
+                raise AlikitError(f"{file} is {what}: {again}")
