@@ -187,7 +187,7 @@ def _cached(file: Path, state: str, listed: Callable[[], Listed], check: Callabl
                     os.unlink(lock.lock_file)
                     file.parent.rmdir()
         raise OSError(f"{file} cannot be read back")
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter where a disk of the network knows no locks
         way = "name a folder that has room by ALIKIT_CACHE"
         held = "the pictures are held in memory, and decoded again next time"
         log.warning("no cache written (%s): %s; %s", error, held, way)
