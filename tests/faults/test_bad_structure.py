@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alikit import Dataset, reading, runs, storage
-from alikit.data.tables import _read_table
+from alikit.data.folders import _read_table
 from alikit.errors import AlikitError, one_line
 from alikit.recipes import RECIPES
 from alikit.settings import SETTINGS as ALL_SETTINGS
@@ -59,10 +59,11 @@ def test_settings_are_what_the_rest_takes_them_for_or_refused(folder, changes):
 
 @given(text=st.text(alphabet=st.sampled_from('image,split\n"\r train01-\x1b\0\ufeff'), max_size=200))
 def test_a_table_is_read_or_refused(folder, text):
+    (folder / "images").mkdir(exist_ok=True)
     (folder / "attributes.csv").write_bytes(("image,split,Young\n" + text).encode())
     with one_line_at_most():
         names, rows = _read_table(folder)
-        assert names and all(len(row.attributes) == len(names) for row in rows)
+        assert names and all(len(marks) == len(names) for _, marks in rows.values())
 
 
 @given(

@@ -137,7 +137,7 @@ def test_pictures_without_room_for_their_cache(disk, paint, tmp_path):
     paint("pets/0/another.png", size=(64, 64))
     command = finished(f"{line} not-kept", tmp_path, partial(cached_in, disk.place))
     assert command.status == 0 and re.search(r"no cache written \(.*No space left", command.err), command.err
-    assert not [*disk.place.rglob("*.partial")] and len([*disk.place.rglob("*.safetensors")]) == 1
+    assert not [*disk.place.rglob("*.partial")] and len([*disk.place.rglob("*.cache")]) == 1
 
 
 def cached_in(place: Path) -> None:

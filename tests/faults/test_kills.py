@@ -143,14 +143,14 @@ def test_a_cache_is_whole_or_absent(photographs, as_it_is, tmp_path, monkeypatch
     time.sleep(at)
     command.kill()
     status, left = command.wait(), sorted(file.suffix for file in cache.glob("[!.]*"))
-    note("cache", at, "after its end" if status == 0 else "whole" if ".safetensors" in left else "half-written")
+    note("cache", at, "after its end" if status == 0 else "whole" if ".cache" in left else "half-written")
     assert status in (0, -signal.SIGKILL) and len(left) == 1
     monkeypatch.setenv("ALIKIT_CACHE", str(cache))
     for _ in range(2):  # made anew, and read
         parts = load(f"folder:{photographs}", size=32)
         for part, (x, labels) in zip(parts, expected, strict=True):
             assert torch.equal(part.x, x) and torch.equal(part.labels, labels)
-    assert [file.suffix for file in cache.glob("[!.]*")] == [".safetensors"]
+    assert [file.suffix for file in cache.glob("[!.]*")] == [".cache"]
 
 
 # A study.

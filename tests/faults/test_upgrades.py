@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import alikit
 from alikit import formats, runs, studies
 from alikit.__main__ import main
-from alikit.data import Dataset, cache, digits
+from alikit.data import Dataset, digits, image_folder, images
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.studies import STUDIES
@@ -219,23 +218,17 @@ def test_a_line_says_who_wrote_it():
 # Caches.
 
 
-def test_a_cache_of_another_format_is_made_anew(tmp_path, monkeypatch):
-    built = []
-
-    def build(pictures: cache.Pictures):
-        built.append(1)
-        pictures.add(torch.zeros(2, 3, 4, 4, dtype=torch.uint8).numpy(), 2)
-        return torch.zeros(2, dtype=torch.int64), {"classes": ["a"]}
+def test_a_cache_of_another_format_is_made_anew(paint, tmp_path, monkeypatch):
+    write, written = images._write, []
+    monkeypatch.setattr(images, "_write", lambda *how: written.append(1) or write(*how))
+    paint("pets/cat/0.png")
 
     def made() -> int:
-        cache.cached(tmp_path, "folder", [], build, ("classes",))
-        return len(built)
+        image_folder(tmp_path / "pets")
+        return len(written)
 
     assert (made(), made()) == (1, 1)
-    (file,) = (tmp_path / cache.FOLDER).iterdir()
-    with safe_open(file, framework="np") as stored:
-        assert stored.metadata() == {"format": cache.FORMAT}
-    monkeypatch.setattr(cache, "FORMAT", "2")
+    monkeypatch.setattr(images, "FORMAT", b"3")
     assert (made(), made()) == (2, 2)
 
 
