@@ -203,7 +203,7 @@ def test_what_was_changed_in_an_arm_is_not_taken_for_what_was_silent(tmp_path):
 def test_lines_of_a_newer_version(tmp_path):
     newer = json.loads(LINE) | {"format": 2, "alikit": "9.1", "lr": "as scheduled"}
     (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
-    with pytest.raises(AlikitError, match=r"line 1, is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
+    with pytest.raises(AlikitError, match=r"line 1 is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
         studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 100)
 
 
