@@ -9,7 +9,7 @@ import re
 from .errors import AlikitError
 
 COMMAND = re.compile(
-    r"alikit train [\w.,:=+@%/ '~-]{1,300}"
+    r"alikit train [\w.,:=+@%/ '~\[\]-]{1,300}"
 )  # of a file that may be a stranger's: it is shown, and run
 
 
