@@ -111,7 +111,14 @@ def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Change, bo
 
 
 def _damaged(whole: bytes, number: int, chance: random.Random) -> Some:
-    for length in (0, 1, 8, len(whole) // 2, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(number // 4))):
+    for length in (
+        0,
+        1,
+        8,
+        len(whole) // 2,
+        len(whole) - 1,
+        *(chance.randrange(len(whole)) for _ in range(number // 4)),
+    ):
         yield f"cut to {length}", whole[:length]
     for turn in range(number):
         # Half of them where a format says what is to come: at its beginning or its end.
@@ -172,7 +179,8 @@ def outcomes(name: str, folder: Path) -> list[tuple[str, str, str]]:
                 size, since = now, time.monotonic()
             time.sleep(0.02)
         process.kill()
-        assert (status := process.wait()) != 1, process.err  # the watch itself, or what makes the cases
+        status = process.wait()
+        assert status != 1, process.err  # the watch itself, or what makes the cases
         if status:
             with open(told, "a") as more:
                 more.write(json.dumps(["failed", f"it hung, or crashed the interpreter: status {status}"]) + "\n")
@@ -269,7 +277,12 @@ def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
     import torch
     from bad_kinds import KINDS
 
-    kind, template, place, said = KINDS[name], folder / "template", folder / "work" / "case", Path("/dev/fd/2").resolve()
+    kind, template, place, said = (
+        KINDS[name],
+        folder / "template",
+        folder / "work" / "case",
+        Path("/dev/fd/2").resolve(),
+    )
     template.mkdir(parents=True)
     place.parent.mkdir()
     os.environ["HOME"] = str(folder)

@@ -252,7 +252,7 @@ def _make_cache(folder: Path) -> None:
     shutil.copytree(folder, place)
     os.environ["ALIKIT_CACHE"] = str(place)
     load_data(f"folder:{place / 'pets'}", 8)
-    (file,) = place.glob("folder-*")
+    (file,) = place.glob("*-*")
     shutil.copy(file, folder / "pets.cache")
     (folder / "name").write_text(file.name)
 

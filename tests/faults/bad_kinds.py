@@ -1,4 +1,4 @@
-"""Every kind of file that is read, `KINDS`: those of data from bad_data.py, and here those that alikit itself writes."""
+"""Every kind of file that is read, `KINDS`: those of data, see bad_data.py, and those that alikit itself writes."""
 
 import io
 import json
@@ -43,7 +43,13 @@ def changed_values(*values: object) -> Callable[[bytes], Some]:
 
 def not_an_object(whole: bytes) -> Some:
     """What JSON has besides objects, and what is none."""
-    yield from (("a list", b"[]"), ("null", b"null"), ("a number", b"3"), ("nothing", b"{}"), ("not UTF-8", b'{"\xff": 1}'))
+    yield from (
+        ("a list", b"[]"),
+        ("null", b"null"),
+        ("a number", b"3"),
+        ("nothing", b"{}"),
+        ("not UTF-8", b'{"\xff": 1}'),
+    )
     yield "objects nested deeply", b'{"format":' * 50_000
     yield "blanks", whole + b" " * 2**20
     for text in (b"NaN", b"Infinity", b"1e999", b"9" * 5000):
