@@ -41,7 +41,7 @@ from .data import SOURCES
 from .data.conditions import paper_grid, switched, usual
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
-from .evaluation.examples import told
+from .evaluation.inference import told
 from .figures import beside, grid
 from .recipes import RECIPES
 from .runs import records, running
@@ -386,9 +386,9 @@ def _launch(run: Path, batch_size: int, devices: int | None, nodes: int, rendezv
         raise SystemExit(status)
 
 
-def _end(out: Path, found: dict) -> None:
-    """What is said of a run that is done."""
-    if distributed.rank() == 0:
+def _end(out: Path, found: dict | None) -> None:
+    """What is said of a run that is done, by the first of several processes."""
+    if found is not None:
         _say(found)
         held_out = runs.settings(out)["digest"][1]
         if held_out > running.MEASURED and len(runs.settings(out)["x_shape"]) == 3:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 import alikit
-from alikit.evaluation.factors import asked, score
-from alikit.evaluation.judge import trained_judge
+from alikit.evaluation.factors import asked, score, trained_judge
 from alikit.networks import Deterministic
 
 ROOT = Path(__file__).resolve().parents[1]

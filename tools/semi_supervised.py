@@ -37,8 +37,14 @@ from scipy.stats import ttest_1samp
 import alikit
 from alikit.data import Dataset
 from alikit.evaluation import classification
-from alikit.evaluation.classification import interval
-from alikit.evaluation.svm import component_features, network_features, pixel_features, random_features, svm
+from alikit.evaluation.svm import (
+    component_features,
+    interval,
+    network_features,
+    pixel_features,
+    random_features,
+    svm,
+)
 from alikit.figures import drawn, few_colours
 from alikit.runs import save_picture, trained_with, trainer, write_whole
 

@@ -26,8 +26,7 @@ from torch import Tensor
 import alikit
 from alikit import storage
 from alikit.data import Dataset
-from alikit.evaluation.factors import Score, asked, read, read_pixels, score, uninformed
-from alikit.evaluation.judge import Judge, trained_judge
+from alikit.evaluation.factors import Judge, Score, asked, read, read_pixels, score, trained_judge, uninformed
 from alikit.evaluation.measured import same_chance
 from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
 from alikit.runs import save_picture, write_whole

@@ -1,36 +1,37 @@
 """What a code keeps of a rendered picture, whose every factor is known: what is read from z, and what comes back.
 
-A factor is asked for as what it is, see `asked`: a kind, numbers, or marks that are there or not. Whatever answers, a
-linear probe of z or a judge looking at a reconstruction, its answers get one kind of score, see `Score`.
+Answers about a factor come from a linear probe of z, or from a `Judge` that looks at originals and reconstructions
+(tools/what_z_keeps.py trains one). They get a `Score`, beside that of being `uninformed`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from .. import storage
 from ..data.dataset import Dataset
+from ..data.rendered import house_numbers
 from ..errors import AlikitError
 from ..models import Game
-from .probes import components, means, regression, standard
+from .features import unit
+from .probes import applied, component_features, fitted, guess, means, regression
 
 RESAMPLES = 1000  # behind an interval
 
 
 def asked(factors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The factors in the form in which they are asked for.
-
-    Kinds stay (N,) int64 and numbers become (N, K) float32; of several kinds side by side, -1 where there is none, is
-    asked which are there: (N, K) bool.
-    """
-    found = {}
-    for name, value in factors.items():
-        if value.is_floating_point():
-            found[name] = value.float().reshape(len(value), -1)
-        else:
-            found[name] = value if value.ndim == 1 else value >= 0
-    return found
+    """A data set's factors in the form of answers: kinds stay (N,) int64, numbers become (N, K) float32; of several
+    kinds side by side, -1 for none, remains which are there, marks (N, K) bool. AlikitError without factors."""
+    if not factors:
+        raise AlikitError("the factors of this data are not known: choose rendered data, house-numbers for one")
+    return {
+        name: v.float().reshape(len(v), -1) if v.is_floating_point() else v if v.ndim == 1 else v >= 0
+        for name, v in factors.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -68,55 +69,42 @@ def score(answers: Tensor, truth: Tensor) -> Score:
 
 
 def uninformed(train: Tensor, truth: Tensor) -> Score:
-    """The score of who knows nothing of the picture: the most frequent kind in training, marks likewise, the mean."""
+    """The floor, by answers that ignore the picture: the most frequent kind in training, marks likewise, the mean."""
     if truth.is_floating_point():
         return score(truth.mean(0).expand_as(truth), truth)
-    guess = train.mode(0).values if train.ndim == 1 else train.double().mean(0) > 0.5
-    return score(guess.expand_as(truth), truth)
+    most_frequent = train.mode(0).values if train.ndim == 1 else train.double().mean(0) > 0.5
+    return score(most_frequent.expand_as(truth), truth)
 
 
 def read(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Score]:
     """How well linear probes read each factor from the encoder's means: logistic regression for kinds and marks, ridge
-    regression for numbers, on standardised inputs. AlikitError for data whose factors are not known."""
-    return _read(means(model, train), means(model, held_out), _known(train), _known(held_out))
+    regression for numbers, on standardised inputs."""
+    return _read(means(model, train), means(model, held_out), train, held_out)
 
 
 def read_pixels(z_dim: int, train: Dataset, held_out: Dataset) -> dict[str, Score]:
     """The same from the first Z principal components of the pixels."""
-    return _read(*components(train, held_out, z_dim), _known(train), _known(held_out))
+    components = component_features(train, z_dim)
+    return _read(applied(components, train), applied(components, held_out), train, held_out)
 
 
-def _read(v: np.ndarray, v_held_out: np.ndarray, truth: dict, truth_held_out: dict) -> dict[str, Score]:
-    return {name: score(_guess(v, truth[name], v_held_out), of) for name, of in truth_held_out.items()}
+def _read(v: np.ndarray, v_held_out: np.ndarray, train: Dataset, held_out: Dataset) -> dict[str, Score]:
+    truth, found = asked(train.factors), {}
+    for name, of in asked(held_out.factors).items():
+        known = truth[name].numpy()
+        if of.is_floating_point():
+            weight, bias = _ridge(v, known)
+            answers = v_held_out @ weight.T + bias
+        else:
+            answers = guess(v_held_out, *regression(v, known)[:2], known)
+        found[name] = score(torch.from_numpy(answers).to(of.dtype), of)
+    return found
 
 
-def _known(data: Dataset) -> dict[str, Tensor]:
-    if not data.factors:
-        raise AlikitError(f"the factors of {data.name} are not known: choose rendered data, house-numbers for one")
-    return asked(data.factors)
-
-
-def _guess(v: np.ndarray, truth: Tensor, v_held_out: np.ndarray) -> Tensor:
-    """A linear probe's answers about `v_held_out`, fitted on `v` and its truth."""
-    if truth.is_floating_point():
-        weight, bias = ridge(v, truth.numpy())
-        return torch.from_numpy(v_held_out @ weight.T + bias).float()
-    columns = []
-    for labels in truth.reshape(len(truth), -1).long().numpy().T:
-        weight, bias, _ = regression(v, labels)
-        logits = v_held_out @ weight.T + bias
-        columns.append(np.unique(labels)[logits.argmax(1)] if len(weight) > 1 else logits[:, 0] > 0)
-    return torch.from_numpy(np.stack(columns, axis=1)).to(truth.dtype).reshape(-1, *truth.shape[1:])
-
-
-def ridge(v: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (K, D) and bias (K,) of ridge regression of numbers (N, K) on v (N, D), standardised inside."""
+def _ridge(v: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import Ridge  # a second to import: only where it is used
 
-    mean, scale = standard(v)
-    fitted = Ridge(alpha=1.0).fit((v - mean) / scale, numbers)
-    weight = np.atleast_2d(fitted.coef_) / scale
-    return weight, fitted.intercept_ - weight @ mean
+    return fitted(Ridge(alpha=1.0), v, numbers)
 
 
 def scalars(factors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -124,9 +112,9 @@ def scalars(factors: dict[str, Tensor]) -> dict[str, Tensor]:
     warmth (red less blue), of positions both coordinates, of marks whether each is there."""
     found = {}
     for name, value in asked(factors).items():
-        if value.ndim == 1:
-            continue
         value = value.float()
+        if value.ndim == 1:
+            continue  # kinds
         if value.shape[1] == 3:
             found[f"{name}, brightness"] = value @ torch.tensor([0.299, 0.587, 0.114])
             found[f"{name}, warmth"] = value[:, 0] - value[:, 2]
@@ -140,23 +128,72 @@ def scalars(factors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Scales:
-    """Linear readings of z of all `scalars`, by ridge regression: z @ weight.T + bias, (F, Z) and (F,) float32. Rows
-    are in the order of `r2`, which says of each how well it reads held-out examples."""
+    """Linear readings of z of all `scalars`, by ridge regression: z @ weight.T + bias."""
 
-    weight: Tensor
-    bias: Tensor
-    r2: dict[str, float]
+    weight: Tensor  # (F, Z) float32
+    bias: Tensor  # (F,) float32
+    r2: dict[str, float]  # the rows' names, in order, and how well each reads held-out examples
 
 
 def scales(model: Game, train: Dataset, held_out: Dataset) -> Scales:
-    """AlikitError for data whose factors are not known."""
-    _known(train), _known(held_out)
-    z, z_held_out = means(model, train), means(model, held_out)
+    """Fits them to training examples, and tries them on held-out ones."""
     truth, truth_held_out = (torch.stack([*scalars(part.factors).values()], 1) for part in (train, held_out))
-    weight, bias = ridge(z, truth.numpy())
-    guess = torch.from_numpy(z_held_out @ weight.T + bias)
-    r2 = {
-        name: score(guess[:, [i]], truth_held_out[:, [i]].double()).value
-        for i, name in enumerate(scalars(held_out.factors))
-    }
+    z, z_held_out = means(model, train), means(model, held_out)
+    weight, bias = _ridge(z, truth.numpy())
+    answers = torch.from_numpy(z_held_out @ weight.T + bias)
+    columns = zip(scalars(held_out.factors), answers.T, truth_held_out.double().T, strict=True)
+    r2 = {name: score(said[:, None], of[:, None]).value for name, said, of in columns}
     return Scales(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), r2)
+
+
+class Judge(nn.Module):
+    """Pictures (N, 3, 32, 32) in [0, 1] to answers about each factor of `data`, in the form of `asked`; untrained.
+
+    It does not pool over the whole picture, so that places can be read.
+    """
+
+    def __init__(self, data: Dataset):
+        super().__init__()
+        truth = asked(data.factors)
+        self.names, self.kinds = tuple(truth), {name for name, v in truth.items() if v.ndim == 1}
+        self.widths = [1 + int(v.max()) if v.ndim == 1 else v.shape[1] for v in truth.values()]
+        rows = unit(3, 32), unit(32, 64, stride=2), unit(64, 96, stride=2), unit(96, 96, stride=2)  # to 4x4
+        layers = [layer for row in rows for layer in row]
+        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 4 * 4, sum(self.widths)))
+        # Numbers are learned in standard deviations, all of them alike whatever their unit.
+        numbers = {name: v for name, v in truth.items() if v.is_floating_point()}
+        self.mean = nn.ParameterDict({name: nn.Parameter(v.mean(0), False) for name, v in numbers.items()})
+        self.scale = nn.ParameterDict({name: nn.Parameter(v.std(0), False) for name, v in numbers.items()})
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Of each factor logits, or numbers in standard deviations from their mean."""
+        return dict(zip(self.names, self.net(x).float().split(self.widths, dim=1), strict=True))
+
+    def loss(self, x: Tensor, truth: dict[str, Tensor]) -> Tensor:
+        """Cross-entropies, and of numbers the squared error in standard deviations, summed over the factors."""
+        losses = []
+        for name, output in self.outputs(x).items():
+            if name in self.scale:
+                losses.append(F.mse_loss(output, (truth[name] - self.mean[name]) / self.scale[name]))
+            elif name in self.kinds:
+                losses.append(F.cross_entropy(output, truth[name]))
+            else:
+                losses.append(F.binary_cross_entropy_with_logits(output, truth[name].float()))
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        found = self.outputs(x)
+        for name, output in found.items():
+            if name in self.scale:
+                found[name] = output * self.scale[name] + self.mean[name]
+            else:
+                found[name] = output.argmax(1) if name in self.kinds else output > 0
+        return found
+
+
+def trained_judge(file: str | Path) -> Judge:
+    """The judge of house numbers that is kept in a file. AlikitError where it is missing or damaged."""
+    judge = Judge(house_numbers(1000)).eval()
+    storage.from_file(judge, Path(file))
+    return judge

@@ -1,9 +1,10 @@
 """Everything that can be measured of a model, as one flat table: what the command line prints and studies keep."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 
 import torch
 from torch import nn
@@ -12,15 +13,11 @@ from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from .attributes import attributes
-from .classification import classification
-from .codes import codes
-from .copying import copying
-from .coverage import coverage
-from .features import feature_network, in_features
-from .fidelity import fidelity, reconstruction
-from .latent import latent
+from .features import Sets, feature_network, in_features
+from .inference import codes, latent, reconstruction
 from .probes import probe
-from .svm import compared
+from .samples import copying, coverage, fidelity
+from .svm import classification, compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
@@ -29,7 +26,7 @@ LABELS = 1_000  # of an SVM's draw, as in the paper
 
 
 def found_modes(model: Game) -> dict[str, float]:
-    """`coverage` of 10,000 samples, the same every time it is asked of the same model."""
+    """`coverage` of 10,000 samples, the same each time for the same model."""
     with same_chance():
         return _rounded(asdict(coverage(model.sample(SAMPLES))))
 
@@ -42,64 +39,58 @@ def measured(
     network: nn.Module | None = None,
     labels: int = LABELS,
 ) -> dict[str, float | int | None]:
-    """The chosen metrics, their names led by that of the metric; of points `coverage`, and `latent` where modes are
-    known and there is an encoder, in any case and under their own names. Rounded to 5 decimals; None for a number that
-    is not finite. The same every time.
+    """The numbers of the chosen metrics by METRIC_NAME, the same each time: rounded, None for one that is not finite.
 
-    reconstruction  `reconstruction` error; left out without an encoder
-    codes           `codes`, of pictures; left out without an encoder, and of a single example
-    classification  `classification`; left out of a model that knows no classes
-    fidelity        `fidelity` of 10,000 samples in the features of `network`, by default `feature_network`
-    copying         the shares that `copying` finds in the same sets; these two take a minute together, of 32x32
-    probe           `probe`, without weights and single attributes; a minute or two, of 32x32
-    attributes      `attributes`, without single ones; trains a judge, some minutes
-    svm             `svm.compared` with so many `labels`; some minutes, of 32x32
-
-    AlikitError for another name, or where data or model are not for one of the latter five.
+    Of points always also `coverage` and, with an encoder and labels, `latent`, under their own names.
+    `reconstruction` and `codes` are left out without an encoder, `codes` also of points and of a single example,
+    `classification` of a model that knows no classes. `fidelity` and `copying` compare 10,000 samples in the features
+    of `network`, by default `feature_network`. `svm` is `svm.compared` with so many `labels`. All but the first three
+    take a minute or more, of 32x32 pictures. AlikitError for another name, and where data or model do not suit it.
     """
     if unknown := set(metrics) - set(METRICS):
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
-    points = len(held_out.shape) == 1
-    found = found_modes(model) if points else {}
-    with same_chance():
-        if model.encoder is not None and "reconstruction" in metrics:
-            found |= named("reconstruction", asdict(reconstruction(model, train, held_out)))
-        if model.encoder is not None and points and held_out.labels is not None:
-            found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
-    with same_chance():
-        if model.encoder is not None and not points and "codes" in metrics and len(held_out) > 1:
-            found |= named("codes", codes(model, held_out).numbers())
-    with same_chance():
-        if {"fidelity", "copying"} & set(metrics):
-            sets = in_features(model, train, held_out, (network or feature_network()).to(model.device))
-            found |= named("fidelity", asdict(fidelity(sets))) if "fidelity" in metrics else {}
-            found |= named("copying", copying(sets).numbers()) if "copying" in metrics else {}
-    with same_chance():
-        if model.classes and held_out.labels is not None and "classification" in metrics:
-            found |= named("classification", asdict(classification(model, held_out)))
-    with same_chance():
-        if "svm" in metrics:
-            found |= named("svm", compared(model, train, held_out, labels))
-    with same_chance():
-        if "attributes" in metrics:
-            whole = attributes(model, train, held_out)
-            found |= named("attributes", {name: v for name, v in whole.items() if isinstance(v, float)})
-    with same_chance():
-        if "probe" in metrics:
-            found |= named("probe", probe(model, train, held_out).numbers())
+    is_points, has_labels, encodes = len(held_out.shape) == 1, held_out.labels is not None, model.encoder is not None
+
+    @cache
+    def sets() -> Sets:
+        return in_features(model, train, held_out, (network or feature_network()).to(model.device))
+
+    left_out = {
+        "reconstruction": not encodes,
+        "codes": not encodes or is_points or len(held_out) == 1,
+        "classification": not (model.classes and has_labels),
+    }
+    table: dict[str, Callable[[], dict]] = {  # in the order in which numbers are printed
+        "reconstruction": lambda: asdict(reconstruction(model, train, held_out)),
+        "codes": lambda: codes(model, held_out).numbers(),
+        "fidelity": lambda: asdict(fidelity(sets())),
+        "copying": lambda: asdict(copying(sets())),
+        "classification": lambda: asdict(classification(model, held_out)),
+        "svm": lambda: compared(model, train, held_out, labels),
+        "attributes": lambda: {k: v for k, v in attributes(model, train, held_out).items() if isinstance(v, float)},
+        "probe": lambda: probe(model, train, held_out).numbers(),
+    }
+    found = found_modes(model) if is_points else {}
+    for metric, numbers in table.items():
+        with same_chance():
+            if metric in metrics and not left_out.get(metric):
+                found |= named(metric, numbers())
+            # It goes on from the generator's state after `reconstruction`, as in all recorded numbers.
+            if metric == "reconstruction" and is_points and encodes and has_labels:
+                found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
     return found
 
 
 @contextmanager
 def same_chance() -> Iterator[None]:
-    """Torch's chance from a seed of its own, and as it was before afterwards."""
+    """Seeds torch's generators with 0 for the block and restores their states on exit."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
 
 def named(metric: str, numbers: dict[str, float]) -> dict[str, float | None]:
-    """Numbers under the names, and rounded as, `measured` gives them."""
+    """Numbers under the names that `measured` gives them, rounded to 5 decimals; None for one that is not finite."""
     return _rounded({f"{metric}_{name}": value for name, value in numbers.items()})
 
 

@@ -40,7 +40,7 @@ from ..data import Dataset
 from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from ..errors import AlikitError, unwritten
 from ..evaluation import AttributeJudge, attributes, codes, measured, probe, train_judge
-from ..evaluation.examples import told
+from ..evaluation.inference import told
 from ..evaluation.factors import scales
 from ..evaluation.measured import named, same_chance
 from ..models import Game

@@ -1,9 +1,11 @@
-"""What the tests of evaluation share."""
+"""What the tests of evaluation share: models that do what is known."""
 
 import torch
 from torch import nn
 
 from alikit.data import Dataset
+from alikit.models import Game
+from alikit.networks import Deterministic
 
 
 class Fixed(nn.Module):
@@ -15,6 +17,15 @@ class Fixed(nn.Module):
 
     def forward(self, v):
         return self.f(v)
+
+
+def same(v):
+    return v
+
+
+def game(decode=same, encode=same, z_dim: int = 2) -> Game:
+    """A model that decodes and encodes by functions; without an encoder for None."""
+    return Game(Deterministic(Fixed(decode)), z_dim, encode and Deterministic(Fixed(encode)))
 
 
 def noise_pictures(n: int, size: int = 32) -> Dataset:

@@ -2,31 +2,35 @@
 
 import pytest
 import torch
-from fixed import Fixed
+from fixed import game as fixed_game
 
 import alikit
 from alikit.data import Dataset
 from alikit.errors import AlikitError
-from alikit.evaluation.factors import asked, read, read_pixels, scalars, scales, score, uninformed
-from alikit.evaluation.judge import Judge, trained_judge
+from alikit.evaluation.factors import (
+    Judge,
+    asked,
+    read,
+    read_pixels,
+    scalars,
+    scales,
+    score,
+    trained_judge,
+    uninformed,
+)
 from alikit.models import Game
-from alikit.networks import Deterministic
 
 
-def points(n: int, seed: int) -> Dataset:
+def points(n: int) -> Dataset:
     """Points in 4 dimensions: the first tells the kind, the second is a number, the third a mark; the last is noise."""
-    generator = torch.Generator().manual_seed(seed)
-    kind = torch.randint(3, (n,), generator=generator)
-    number = torch.randn(n, generator=generator)
-    mark = torch.randint(-1, 2, (n, 2), generator=generator)
-    noise = torch.randn(n, generator=generator)
+    kind, (number, noise), mark = torch.randint(3, (n,)), torch.randn(2, n), torch.randint(-1, 2, (n, 2))
     x = torch.stack([10.0 * kind, number, (mark[:, 0] >= 0).float(), noise], dim=1)
     return Dataset("points", x, kind, factors={"kind": kind, "number": number, "marks": mark})
 
 
 def game(keep: list[int]) -> Game:
     """A model whose code is some of the numbers."""
-    return Game(Deterministic(Fixed(lambda v: v)), len(keep), Deterministic(Fixed(lambda v: v[:, keep])))
+    return fixed_game(encode=lambda v: v[:, keep], z_dim=len(keep))
 
 
 def test_factors_are_asked_for_as_what_they_are():
@@ -37,55 +41,46 @@ def test_factors_are_asked_for_as_what_they_are():
 
 
 def test_scores_by_hand():
-    kinds = score(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2]))
-    assert kinds.value == 0.75
-    marks = score(torch.tensor([[True, True], [False, True]]), torch.tensor([[True, False], [False, True]]))
-    assert marks.value == 0.75
     truth = torch.tensor([[0.0], [2.0], [4.0]])  # around their mean 8
-    assert score(truth + 1, truth).value == pytest.approx(1 - 3 / 8)
-    assert score(truth.flip(0), truth).value == -3
+    for answers, of, value in (
+        (torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2]), 0.75),
+        (torch.tensor([[True, True], [False, True]]), torch.tensor([[True, False], [False, True]]), 0.75),
+        (truth + 1, truth, 1 - 3 / 8),
+        (truth.flip(0), truth, -3),
+    ):
+        assert score(answers, of).value == pytest.approx(value)
+    assert uninformed(torch.tensor([2, 2, 2, 1, 0]), torch.tensor([2, 1, 1, 1])).value == 0.25
+    assert uninformed(torch.randn(9, 3), torch.randn(50, 3)).value == pytest.approx(0, abs=1e-6)
+    marks = torch.tensor([[True, False]] * 3 + [[False, False]])
+    assert uninformed(marks, marks).value == pytest.approx(7 / 8)
     with pytest.raises(AlikitError, match="do not fit"):
         score(truth, truth.flatten())
 
 
-def test_who_knows_nothing():
-    train = torch.tensor([2, 2, 2, 1, 0])
-    assert uninformed(train, torch.tensor([2, 1, 1, 1])).value == 0.25
-    assert uninformed(torch.randn(9, 3), torch.randn(50, 3)).value == pytest.approx(0, abs=1e-6)
-    marks = torch.tensor([[True, False]] * 3 + [[False, False]])
-    assert uninformed(marks, marks).value == pytest.approx(7 / 8)
-
-
 def test_an_interval_covers_as_often_as_it_says():
-    generator = torch.Generator().manual_seed(0)
     covered = 0
     for _ in range(200):
-        right = torch.rand(300, generator=generator) < 0.7
-        low, high = score(right.long(), torch.ones(300, dtype=torch.long)).interval()
+        low, high = score((torch.rand(300) < 0.7).long(), torch.ones(300, dtype=torch.long)).interval()
         covered += low <= 0.7 <= high
     assert 181 <= covered <= 199  # 95 % of 200 is 190, give or take three standard deviations
 
 
 def test_probes_read_what_is_there_and_nothing_else():
-    train, held_out = points(2000, seed=0), points(1000, seed=1)
+    train, held_out = points(2000), points(1000)
     all_there = read(game([0, 1, 2]), train, held_out)
     # Of two marks one is told by the third number; the other's chance is 2/3, as most are there.
     assert all_there["number"].value > 0.99 and 0.8 < all_there["marks"].value < 0.9
-    assert all_there["kind"].value > 0.9
-    noise = read(game([3]), train, held_out)
-    nothing = {name: uninformed(asked(train.factors)[name], of).value for name, of in asked(held_out.factors).items()}
-    for name, found in noise.items():
-        assert abs(found.value - nothing[name]) < 0.05
-    pixels = read_pixels(4, train, held_out)
-    assert pixels["number"].value > 0.99
+    assert all_there["kind"].value > 0.9 and read_pixels(4, train, held_out)["number"].value > 0.99
+    for name, found in read(game([3]), train, held_out).items():
+        floor = uninformed(asked(train.factors)[name], asked(held_out.factors)[name])
+        assert abs(found.value - floor.value) < 0.05
 
 
 def test_data_whose_factors_are_not_known():
     train, _ = alikit.load("digits")
-    with pytest.raises(AlikitError, match=r"^the factors of digits are not known: [^\n]+$"):
-        read(game([0]), train, train)
-    with pytest.raises(AlikitError, match="not known"):
-        scales(game([0]), train, train)
+    for ask in (read, scales):
+        with pytest.raises(AlikitError, match=r"^the factors of this data are not known: [^\n]+$"):
+            ask(fixed_game(encode=lambda x: x.flatten(1)), train, train)
 
 
 def test_what_can_be_turned_up_and_down():
@@ -102,8 +97,8 @@ def test_what_can_be_turned_up_and_down():
 
 
 def test_scales_are_linear_readings():
-    train, held_out = points(2000, seed=0), points(500, seed=1)
-    found = scales(game([3, 1]), train, held_out)
+    held_out = points(500)
+    found = scales(game([3, 1]), points(2000), held_out)
     assert list(found.r2) == ["number", "marks, left", "marks, right"]
     assert found.r2["number"] > 0.99 and abs(found.r2["marks, right"]) < 0.05
     by_hand = held_out.x[:, [3, 1]] @ found.weight.T + found.bias
@@ -111,29 +106,23 @@ def test_scales_are_linear_readings():
 
 
 def test_a_judge_learns_its_factors():
-    """On easy pictures: grey says the number, which half is darker the kind."""
-    generator = torch.Generator().manual_seed(0)
-    kind, number = torch.randint(2, (512,), generator=generator), torch.rand(512, generator=generator)
+    """On easy pictures: grey says the number, which half is darker the kind, a white corner the mark."""
+    kind, number, mark = torch.randint(2, (256,)), torch.rand(256), torch.randint(-1, 1, (256, 2))
     x = (number[:, None, None, None] * 150 + 50).expand(-1, 3, 32, 32).clone()
     x[kind == 1, :, :16] -= 40
     x[kind == 0, :, 16:] -= 40
-    data = Dataset("greys", x.to(torch.uint8), kind, factors={"kind": kind, "number": number})
-    torch.manual_seed(0)
+    x[mark[:, 0] == 0, :, :8, :8] = 255
+    x[mark[:, 1] == 0, :, -8:, -8:] = 255
+    data = Dataset("greys", x.to(torch.uint8), kind, factors={"kind": kind, "number": number, "marks": mark})
     judge, truth = Judge(data), asked(data.factors)
-    optimiser = torch.optim.Adam(judge.parameters(), 1e-3)
-    for _ in range(90):
-        index = torch.randint(512, (64,))
+    optimiser = torch.optim.Adam(judge.parameters(), 2e-3)
+    for index in torch.randint(256, (45, 32)):
         optimiser.zero_grad()
         judge.loss(data.floats(index), {name: v[index] for name, v in truth.items()}).backward()
         optimiser.step()
     said = judge.eval()(data.floats())
-    assert {name: said[name].shape == truth[name].shape for name in truth} == {"kind": True, "number": True}
-    assert score(said["kind"], truth["kind"]).value > 0.95 and score(said["number"], truth["number"]).value > 0.8
-
-
-def test_a_judge_looks_at_pictures_of_32_pixels():
-    with pytest.raises(AlikitError, match=r"^the judge looks at pictures \(N, 3, 32, 32\), not \(1, 1, 8, 8\)$"):
-        Judge(alikit.house_numbers(256)).eval()(torch.zeros(1, 1, 8, 8))
+    scores = {name: score(said[name], of).value for name, of in truth.items()}
+    assert scores["kind"] > 0.95 and scores["number"] > 0.7 and scores["marks"] > 0.95
 
 
 @pytest.mark.parametrize("content", [None, b"no weights"])

@@ -1,34 +1,38 @@
 """One flat table of what can be measured: its names, its numbers, and that asking changes nothing."""
 
 import json
+import sys
+from functools import partial
 
 import pytest
 import torch
-from fixed import Fixed
+from fixed import game as fixed_game
 
-from alikit.data import Dataset, GridMixture, house_numbers
+from alikit.data import Dataset, GridMixture, digits, house_numbers
 from alikit.errors import AlikitError
-from alikit.evaluation import METRICS, copying, coverage, feature_network, found_modes, in_features, measured
+from alikit.evaluation import METRICS, copying, coverage, feature_network, found_modes, in_features, measured, svm
+from alikit.evaluation.svm import compared
 from alikit.models import Game
-from alikit.networks import Deterministic
+from alikit.recipes import RECIPES
+
+
+def names(metric: str, of: str) -> set[str]:
+    return {f"{metric}_{name}" for name in of.split()}
+
 
 COVERAGE = {"modes", "within_3std", "strict_modes", "kl_uniform"}
-RECONSTRUCTION = {"reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"}
-CODES = {f"codes_{name}" for name in ("kl", "kl_floor", "energy", "energy_floor", "cycle", "spread", "sigma")}
-FIDELITY = {
-    f"fidelity_{name}"
-    for name in ("frechet", "frechet_floor", "precision", "precision_ceiling", "recall", "recall_ceiling", "n")
-}
-PROBE = {
-    f"probe_{name}" for name in ("accuracy", "balanced", "baseline", "pixels", "pixels_balanced", "n", "unconverged")
-}
 LATENT = {"identity_drawn", "identity_mean", "identity_strict", "prior_distance", "prior_floor", "purity"}
+RECONSTRUCTION = names("reconstruction", "drawn mean baseline")
+CODES = names("codes", "kl kl_floor energy energy_floor cycle spread sigma")
+CLASSIFICATION = names("classification", "error low high n")
+FIDELITY = names("fidelity", "frechet frechet_floor precision precision_ceiling recall recall_ceiling n")
+COPYING = names("copying", "share chance")
+PROBE = names("probe", "accuracy balanced baseline pixels pixels_balanced n unconverged")
 
 
 def game(decode=lambda z: 2 * z.round(), encode=lambda x: x / 2) -> Game:
     """By default codes are read off exactly, and the decoder finds the grid's means."""
-    encoder = Deterministic(Fixed(encode)) if encode else None
-    return Game(Deterministic(Fixed(decode)), 2, encoder)
+    return fixed_game(decode, encode)
 
 
 def points(n: int, seed: int = 0) -> Dataset:
@@ -44,18 +48,19 @@ def pictures(n: int) -> Dataset:
 
 
 @pytest.mark.parametrize(
-    ("encode", "data", "names"),
+    ("encode", "data", "metrics", "expected"),
     [
-        (None, points, COVERAGE),
-        (lambda x: x / 2, points, COVERAGE | RECONSTRUCTION | LATENT),
-        (lambda x: x / 2, unlabelled, COVERAGE | RECONSTRUCTION),
-        (None, pictures, set()),
-        (lambda x: x.flatten(1), pictures, RECONSTRUCTION | CODES),
+        (None, points, ("reconstruction", "codes"), COVERAGE),
+        (lambda x: x / 2, points, ("reconstruction",), COVERAGE | RECONSTRUCTION | LATENT),
+        (lambda x: x / 2, points, ("codes",), COVERAGE | LATENT),
+        (lambda x: x / 2, unlabelled, ("reconstruction", "classification"), COVERAGE | RECONSTRUCTION),
+        (None, pictures, ("reconstruction", "codes"), set()),
+        (lambda x: x.flatten(1), pictures, ("reconstruction", "codes", "classification"), RECONSTRUCTION | CODES),
     ],
 )
-def test_names(encode, data, names):
+def test_names(encode, data, metrics, expected):
     decode = (lambda z: z[:, None, None]) if data is pictures else (lambda z: 2 * z.round())
-    assert measured(game(decode, encode), data(50), data(40)).keys() == names
+    assert measured(game(decode, encode), data(50), data(40), metrics).keys() == expected
 
 
 def test_numbers():
@@ -71,6 +76,7 @@ def test_numbers():
     alone = coverage(2 * torch.randn(10_000, 2).round())
     assert found["within_3std"] == round(alone.within_3std, 5) and found["strict_modes"] == alone.strict_modes
     assert found["kl_uniform"] == round(alone.kl_uniform, 5) > 0
+    assert all(value == round(value, 5) for value in found.values())
 
 
 def test_asking_changes_nothing_and_chance_plays_no_part():
@@ -84,11 +90,6 @@ def test_asking_changes_nothing_and_chance_plays_no_part():
     assert found_modes(model) == {name: first[name] for name in COVERAGE}
 
 
-def test_numbers_are_rounded():
-    found = measured(game(), points(500), points(300, seed=1))
-    assert all(value == round(value, 5) for value in found.values())
-
-
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_what_is_no_number_is_none(broken):
     found = measured(game(lambda z: z * broken, lambda x: x * broken), points(100), points(200, seed=1))
@@ -98,84 +99,62 @@ def test_what_is_no_number_is_none(broken):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@pytest.mark.parametrize("name", ["digits-semi", "digits-supervised"])
+def test_models_that_know_classes(name):
+    data = digits().select(slice(100))
+    model = RECIPES[name].build(data.shape, classes=10)
+    found = measured(model, data, data)
+    assert found.keys() == CLASSIFICATION | (RECONSTRUCTION | CODES if model.encoder else set())
+    assert measured(model, *[Dataset("unlabelled", data.x)] * 2, ("classification",)) == {}
+
+
 # On request.
 
 
-def house_game() -> Game:
-    """Encodes two colours of a picture, and decodes to plain pictures of one grey."""
-
-    def decode(z):
-        return z.sigmoid().mean(1)[:, None, None, None].expand(-1, 3, 32, 32)
-
-    return game(decode, lambda x: 4 * x[:, :2, 0, 0] - 2)
+def grey(z):
+    return z.sigmoid().mean(1)[:, None, None, None].expand(-1, 3, 32, 32)
 
 
-@pytest.fixture(scope="module")
-def houses() -> tuple[Dataset, Dataset]:
-    return house_numbers(400, seed=0), house_numbers(300, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("metrics", "names"),
-    [
-        ((), set()),
-        (("reconstruction",), RECONSTRUCTION),
-        (("codes",), CODES),
-        (("fidelity",), FIDELITY),
-        (("copying", "probe"), {"copying_share", "copying_chance"} | PROBE),
-    ],
-)
-def test_names_on_request(houses, metrics, names):
-    assert measured(house_game(), *houses, metrics).keys() == names
-
-
-def test_what_is_asked_beside_it_changes_no_number(houses):
-    model = house_game()
+def test_what_is_asked_beside_it_changes_no_number():
+    """Of a model that encodes two colours of a picture, and decodes to plain pictures of one grey."""
+    houses = house_numbers(120, seed=0), house_numbers(100, seed=1)
+    model = game(grey, lambda x: 4 * x[:, :2, 0, 0] - 2)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    taken = tuple(metric for metric in METRICS if metric != "attributes")  # which are for conditional models alone
-    asked = tuple(metric for metric in taken if metric != "classification")  # of which this model knows nothing
-    whole = measured(model, *houses, asked, labels=20)
+    taken = tuple(metric for metric in METRICS if metric not in ("attributes", "svm"))
+    whole = measured(model, *houses, taken)
     assert torch.equal(torch.get_rng_state(), state)
-    assert measured(model, *houses, taken, labels=20) == whole
-    with pytest.raises(AlikitError, match="told no attributes"):
-        measured(model, *houses, METRICS, labels=20)
-    for metric in asked:
-        alone = measured(model, *houses, (metric,), labels=20)
-        assert alone.items() <= whole.items() and alone
+    assert whole.keys() == RECONSTRUCTION | CODES | FIDELITY | COPYING | PROBE
+    for metric in ("codes", "copying", "probe"):
+        assert measured(model, *houses, (metric,)).items() <= whole.items()
     assert json.loads(json.dumps(whole, allow_nan=False)) == whole
-    assert whole["fidelity_n"] == 300 and whole["fidelity_frechet"] > 10 * whole["fidelity_frechet_floor"]
-
-
-def test_a_gan_has_samples_to_compare(houses):
-    gan = Game(house_game().decoder, 2)
-    both = measured(gan, *houses, ("reconstruction", "codes", "fidelity", "copying"))
-    assert both.keys() == FIDELITY | {"copying_share", "copying_chance"}
+    assert whole["fidelity_n"] == 100 and whole["fidelity_frechet"] > 10 * whole["fidelity_frechet_floor"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sets = in_features(gan, *houses, feature_network())
-    assert both["copying_share"] == round(copying(sets).share, 5)
+        share = copying(in_features(model, *houses, feature_network())).share
+    assert whole["copying_share"] == round(share, 5)
+    assert measured(game(grey, None), *houses, ("reconstruction", "codes", "fidelity")).keys() == FIDELITY
 
 
-def test_points_have_their_own_metrics_in_any_case():
-    assert measured(game(), points(50), points(40), ()).keys() == COVERAGE | LATENT
-    assert measured(game(), points(50), points(40), ("codes",)).keys() == COVERAGE | LATENT
-    assert measured(game(), points(500), points(400), ("probe",))["probe_accuracy"] > 0.2
+def test_an_svm_on_request(monkeypatch):
+    few_draws = partial(compared, draws=3)
+    monkeypatch.setattr(sys.modules["alikit.evaluation.measured"], "compared", few_draws)
+    train, held_out = digits().select(slice(200)), digits().select(slice(200, 300))
+    found = measured(RECIPES["digits"].build(train.shape), train, held_out, ("svm",), labels=10)
+    assert (found["svm_labels"], found["svm_n"], found["svm_draws"]) == (10, 100, 3)
+    assert found["svm_pixels_error"] == round(svm(lambda x: x.flatten(1), train, held_out, 10, draws=3).error, 5)
 
 
 @pytest.mark.parametrize(
     ("metric", "encode", "data", "message"),
     [
-        (
-            "beauty",
-            None,
-            points,
-            "no metric called beauty: choose from reconstruction, codes, classification, fidelity",
-        ),
+        ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
         ("fidelity", None, points, "examples are 2: leave out fidelity"),
         ("copying", None, pictures, "examples are 1x1x2: leave out fidelity"),
         ("probe", None, points, "cannot encode"),
         ("probe", lambda x: x, unlabelled, "leave out probe"),
+        ("svm", lambda x: x, unlabelled, "has no labels"),
+        ("attributes", lambda x: x, points, "told no attributes"),
     ],
 )
 def test_what_cannot_be_measured(metric, encode, data, message):

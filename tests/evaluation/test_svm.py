@@ -1,4 +1,5 @@
-"""An L2-SVM on features, of examples whose classes are known to be there, or not to be; and what the features are."""
+"""Classes guessed by models and by L2-SVMs on features, of examples whose classes are known to be there, or not to be;
+and what the features are."""
 
 import copy
 import math
@@ -9,34 +10,56 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixed import Fixed
+from fixed import Fixed, game
 from sklearn.svm import LinearSVC
 from torch import nn
+from torch.nn.functional import one_hot
 
 from alikit.data import Dataset, digits
 from alikit.data.labels import few_labels, labels_to_spare
 from alikit.errors import AlikitError
-from alikit.evaluation import network_features
+from alikit.evaluation import classification, network_features
 from alikit.evaluation import svm as svm_of
-from alikit.evaluation.svm import (
-    COSTS,
-    _Few,
-    compared,
-    component_features,
-    hidden_layers,
-    pixel_features,
-    random_features,
-)
-from alikit.models import GAN, Game
+from alikit.evaluation.svm import COSTS, compared, component_features, pixel_features, random_features
+from alikit.models import Game
 from alikit.networks import Deterministic, Maxout
 from alikit.recipes import RECIPES
 
 MODULE = sys.modules["alikit.evaluation.svm"]  # its name means the function, too
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
+# Models that know classes.
+
+
+class Guesses(Game):
+    """Takes a picture for the class that its one pixel names."""
+
+    classes = 3
+
+    def __init__(self):
+        super().__init__(Deterministic(Fixed(lambda z: z[:, :1, None, None].sigmoid())), z_dim=2)
+
+    def classify(self, x):
+        return one_hot((255 * x).round().long().flatten(), self.classes).float()
+
+
+def wilson(wrong: int, n: int) -> tuple[float, float]:
+    z, share = 1.959963985, wrong / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
+
+
+@pytest.mark.parametrize(("wrong", "n"), [(0, 10), (10, 10), (3, 10), (120, 700)])
+def test_wrong_guesses_are_counted(wrong, n):
+    guessed, truth = torch.arange(n) % 3, (torch.arange(n) + (torch.arange(n) < wrong)) % 3
+    found = classification(Guesses(), Dataset("pictures", guessed.byte().view(-1, 1, 1, 1), truth, ("a", "b", "c")))
+    assert (found.error, found.n) == (wrong / n, n)
+    assert (found.low, found.high) == pytest.approx(wilson(wrong, n), abs=1e-8)
+    assert 0 <= found.low <= found.error <= found.high <= 1
+
+
+# The SVM.
 
 
 def around_corners(n: int, classes: int = 3, noise: float = 0.1, dims: int = 5) -> Dataset:
@@ -50,82 +73,42 @@ def widened(x):
     return torch.tanh(x[:, :, None] - torch.linspace(-3, 3, 12)).flatten(1)
 
 
-def guesses(weight, bias, v) -> np.ndarray:
-    return (v @ weight.T + bias).argmax(1)
-
-
-# The SVM.
+def repeated(x):
+    """Of 60 numbers, 57 say nothing new: examples that are fewer than features still span few directions."""
+    return x[:, :3].repeat(1, 20)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("examples", [20, 200])
-def test_it_is_the_svm_of_the_features(classes, examples):
+@pytest.mark.parametrize(("features", "labels"), [(widened, 20), (widened, 200), (repeated, 20)])
+def test_it_is_the_svm_of_the_features(monkeypatch, features, labels, classes):
     """By scikit-learn on the features as they are: 20 examples of 60 features are turned, 200 are not."""
-    data, new = around_corners(examples, classes, noise=0.3), widened(around_corners(500, classes, noise=0.3).x).numpy()
-    few = _Few(widened, data)
-    weight, bias, stopped = few.fit(0.1)
-    machine = LinearSVC(C=0.1, dual=True, max_iter=10_000, tol=1e-6).fit(widened(data.x).double(), data.labels)
-    expected = machine.decision_function(new)
-    found = new @ weight.T + bias
-    if classes == 2:
-        assert np.array_equal(found[:, 0], -found[:, 1])
-        found = found[:, 1]
-    np.testing.assert_allclose(found, expected, atol=0.005)
-    np.testing.assert_allclose(weight[-len(machine.coef_) :], machine.coef_, atol=0.002)
-    assert (guesses(weight, bias, new) == machine.predict(new)).mean() > 0.995
-    assert not stopped and weight.shape == (classes, 60) and bias.shape == (classes,)
-    assert few.v.shape == (examples, min(examples, 60)), "as few numbers as there are examples"
-
-
-def test_features_that_are_not_independent():
-    """Of 60 numbers, 57 say nothing new: examples that are fewer than features still span few directions."""
-    data = around_corners(30, noise=0.3)
-
-    def features(x):
-        return x[:, :3].repeat(1, 20)
-
-    weight, bias, _ = _Few(features, data).fit(0.01)
-    machine = LinearSVC(C=0.01, dual=True, max_iter=10_000, tol=1e-6).fit(features(data.x).double(), data.labels)
-    np.testing.assert_allclose(weight, machine.coef_, atol=1e-3)
-    np.testing.assert_allclose(bias, machine.intercept_, atol=1e-3)
+    monkeypatch.setattr(MODULE, "COSTS", np.array([0.1]))  # with which it converges
+    train, held_out = around_corners(500, classes, noise=0.5), around_corners(500, classes, noise=0.5)
+    of = svm_of(features, train, held_out, labels, draws=2)
+    assert (of.cost, of.unconverged, of.dims, of.n) == (0.1, 0, 60, 500)
+    for seed, error in enumerate(of.errors):
+        few = few_labels(train, labels, seed)
+        machine = LinearSVC(C=0.1, dual=True, max_iter=10_000, tol=1e-6).fit(features(few.x).double(), few.labels)
+        expected = (machine.predict(features(held_out.x).double()) != held_out.labels.numpy()).mean()
+        assert error == pytest.approx(expected, abs=0.005)
+    assert of.error == pytest.approx(sum(of.errors) / 2)
 
 
 def test_features_that_tell_the_class_or_nothing():
     train, held_out = around_corners(300), around_corners(200)
     of = svm_of(lambda x: x, train, held_out, labels=12, draws=3)
     assert of.errors == (0, 0, 0) and of.error == of.std == of.validation == 0 and of.unconverged == 0
-    assert (of.dims, of.n) == (5, 200)
     of = svm_of(torch.randn_like, train, around_corners(900), labels=12, draws=3)
     assert of.error == pytest.approx(2 / 3, abs=0.05) and of.std < 0.05
-
-
-def test_errors_are_those_of_each_draw(monkeypatch):
-    """By hand, with a C that converges."""
-    monkeypatch.setattr(MODULE, "COSTS", np.array([0.1]))
-    train, held_out = around_corners(300, noise=0.5), around_corners(200, noise=0.5)
-    of = svm_of(lambda x: x, train, held_out, labels=12, draws=4)
-    for seed, error in enumerate(of.errors):
-        few = few_labels(train, 12, seed)
-        machine = LinearSVC(C=0.1, dual=True, max_iter=10_000, tol=1e-6).fit(few.x.double(), few.labels)
-        expected = (machine.predict(held_out.x.double()) != held_out.labels.numpy()).mean()
-        assert error == pytest.approx(expected, abs=0.006)  # but for one of 200
-    assert len(set(of.errors)) > 1
-    mean = sum(of.errors) / 4
-    assert of.error == pytest.approx(mean)
-    assert of.std == pytest.approx(math.sqrt(sum((error - mean) ** 2 for error in of.errors) / 3))
-
-
-def test_one_draw_has_no_spread():
-    of = svm_of(lambda x: x, around_corners(100), around_corners(50), labels=6, draws=1)
-    assert of.error == of.errors[0] and math.isnan(of.std)
+    assert math.isnan(svm_of(lambda x: x, train, held_out, labels=12, draws=1).std)
 
 
 def test_the_cost_is_chosen_on_examples_that_are_in_no_draw():
-    """By hand: the first draw's SVM of each C, on `labels_to_spare`; of equally good ones the middle. The held-out
-    examples' labels are another matter, so that they would have chosen otherwise."""
+    """By hand, of the published costs: of equally good ones the middle. The held-out examples' labels are another
+    matter, so that they would have chosen otherwise."""
+    assert len(COSTS) == 50 and np.log(COSTS[[0, 1, -1]]) == pytest.approx([-20, -20 + 40 / 49, 20])
     train, held_out = around_corners(300, noise=0.4), around_corners(200)
-    wrong = replace(held_out, labels=held_out.labels.roll(1))
-    of = svm_of(lambda x: x, train, wrong, labels=30, draws=[7, 8])
+    of = svm_of(lambda x: x, train, replace(held_out, labels=held_out.labels.roll(1)), labels=30, draws=[7, 8])
     few, validation = few_labels(train, 30, seed=7), labels_to_spare(train)[1]
     errors = []
     for cost in COSTS:
@@ -138,69 +121,53 @@ def test_the_cost_is_chosen_on_examples_that_are_in_no_draw():
     assert of.validation == pytest.approx(min(errors)) and 3 < len(best) < 40
 
 
-def test_costs_are_the_published_ones():
-    assert len(COSTS) == 50
-    assert np.log(COSTS[[0, 1, -1]]) == pytest.approx([-20, -20 + 40 / 49, 20])
-
-
-@pytest.mark.parametrize(("draws", "seeds"), [(2, [0, 1]), ([5, 3], [5, 3]), (range(4, 6), [4, 5])])
+@pytest.mark.parametrize(("draws", "seeds"), [(2, [0, 1]), ([5, 3], [5, 3])])
 def test_draws_are_the_same_for_all_features(draws, seeds):
     """A seed's draw is that of a recipe with labels."""
-    train, held_out, seen = around_corners(100), around_corners(50), []
+    train, seen = around_corners(100), []
 
     def watched(x):
         seen.append(x)
         return widened(x)
 
-    svm_of(watched, train, held_out, labels=9, draws=draws)
+    svm_of(watched, train, around_corners(50), labels=9, draws=draws)
     drawn = [x for x in seen if len(x) == 9]
     for seed in seeds:
         assert any(torch.equal(x, few_labels(train, 9, seed).x) for x in drawn)
     assert len({tuple(x.flatten().tolist()) for x in drawn}) == len(seeds)
 
 
-def test_fits_that_were_stopped_are_counted(monkeypatch):
+@pytest.mark.parametrize(("cost", "stopped"), [(0.01, 0), (1e8, 3)])
+def test_fits_that_were_stopped_are_counted(monkeypatch, cost, stopped):
+    monkeypatch.setattr(MODULE, "COSTS", np.array([cost]))
     train, held_out = around_corners(200, noise=0.6), around_corners(50)
-    for cost, stopped in ((0.01, 0), (1e8, 3)):
-        monkeypatch.setattr(MODULE, "COSTS", np.array([cost]))
-        assert svm_of(lambda x: x, train, held_out, labels=30, draws=3).unconverged == stopped
+    assert svm_of(lambda x: x, train, held_out, labels=30, draws=3).unconverged == stopped
 
 
-def test_more_than_fit_at_once(monkeypatch):
-    train, held_out = around_corners(200, noise=0.4), around_corners(101, noise=0.4)
-    whole = svm_of(widened, train, held_out, labels=9, draws=2)
-    monkeypatch.setattr(MODULE, "AT_ONCE", 7)
-    assert svm_of(widened, train, held_out, labels=9, draws=2) == whole
-
-
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_features_that_are_no_numbers(broken):
-    with pytest.raises(AlikitError, match="features that are numbers"):
-        svm_of(lambda x: x * broken, around_corners(100), around_corners(50), labels=9, draws=2)
-
-
-def test_labels_that_cannot_be_had():
-    with pytest.raises(AlikitError, match="ask for a multiple of 3"):
-        svm_of(lambda x: x, around_corners(100), around_corners(50), labels=10)
-    with pytest.raises(AlikitError, match="has no labels"):
-        svm_of(lambda x: x, Dataset("points", torch.randn(100, 2)), around_corners(50), labels=9)
+def test_features_and_labels_that_cannot_be_had():
+    train = around_corners(100)
+    for features, data, labels, message in (
+        (lambda x: x * math.inf, train, 9, "features that are numbers"),
+        (lambda x: x, train, 10, "ask for a multiple of 3"),
+        (lambda x: x, Dataset("points", torch.randn(100, 2)), 9, "has no labels"),
+        (lambda x: x, Dataset("faces", train.x, torch.ones(100, 3)), 9, "has attributes, and no classes"),
+    ):
+        with pytest.raises(AlikitError, match=message):
+            svm_of(features, data, train, labels, draws=2)
 
 
 # What networks have to say.
 
 
-def stirred(model: Game, x: torch.Tensor) -> Game:
-    """With batch norm's scale, shift and statistics away from where they begin, and apart from those of a batch."""
+def built(name: str, **changes) -> tuple[Game, torch.Tensor]:
+    """A network whose batch norm has scale, shift and statistics away from where they begin, and examples for it."""
+    x = digits().floats(slice(3)) if name.startswith("digits") else torch.rand(3, 3, 32, 32)
+    model = replace(RECIPES[name], **changes).build(x.shape[1:], classes=10 if RECIPES[name].has_labels else 0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 2), nn.init.uniform_(module.bias, -1, 1)
-    with torch.no_grad():
-        (model.train().encoder or model.discriminator)(x)
-    return model
-
-
-def pictures(n: int = 3) -> torch.Tensor:
-    return torch.rand(n, 3, 32, 32)
+            for tensor in (module.weight, module.bias, module.running_var, module.running_mean):
+                nn.init.uniform_(tensor, 0.5, 2)
+    return model.train(), x
 
 
 @torch.no_grad()
@@ -211,92 +178,54 @@ def through(stack: nn.Module, x: torch.Tensor, *kinds: type) -> tuple[list[torch
         x = layer(x)
         if isinstance(layer, kinds):
             said.append(x.flatten(1))
-    return said, x
+    return said, x.flatten(1)
 
 
-def test_features_of_the_papers_svhn_network():
-    """5,376 numbers, by hand: batch norm's last three outputs, before the activation, and mu."""
-    x = pictures()
-    model = stirred(RECIPES["svhn"].build((3, 32, 32)), x)
-    found = network_features(model)(x)
-    said, out = through(model.encoder.net[0], x, nn.BatchNorm2d)
-    assert [v.shape[1] for v in said[-3:]] == [256 * 4 * 4, 512, 512]
-    assert found.shape == (3, 5376)
-    torch.testing.assert_close(found, torch.cat([*said[-3:], out.flatten(1)[:, :256]], 1))
+def joint(model: Game) -> nn.Module:
+    return model.discriminator.joint
 
 
-def test_features_of_fully_connected_networks():
-    """Two hidden layers are all that there are, even where three are asked for."""
-    x = digits().floats(slice(3))
-    model = stirred(RECIPES["digits"].build((1, 8, 8)), x)
-    said, out = through(model.encoder.net[1], x.flatten(1), nn.BatchNorm1d)
-    torch.testing.assert_close(network_features(model)(x), torch.cat([*said, out[:, :16]], 1))
-    torch.testing.assert_close(network_features(model, layers=1)(x), torch.cat([said[-1], out[:, :16]], 1))
+def tower(model: Game) -> nn.Module:
+    return model.discriminator.towers[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "widths"),
-    [("house-numbers-gan", [64 * 14 * 14, 128 * 6 * 6, 256]), ("dcgan", [128 * 10 * 10, 256 * 4 * 4, 512])],
+    ("name", "stack", "kind", "changes"),
+    [
+        ("svhn", lambda model: model.encoder.net[0], nn.BatchNorm2d, {}),
+        ("digits", lambda model: model.encoder.net[1], nn.BatchNorm1d, {}),
+        ("digits-semi", lambda model: model.encoder.net[1], nn.BatchNorm1d, {}),
+        ("house-numbers-gan", tower, nn.BatchNorm2d, {}),
+        ("dcgan", tower, nn.BatchNorm2d, {}),
+        ("cifar10", tower, Maxout, {"game": "gan", "encoder": None}),
+        ("digits-gan", joint, Maxout, {}),
+        ("digits-feature-matching", joint, Maxout, {}),
+    ],
 )
-def test_features_of_a_gan_are_of_its_discriminator(name, widths):
-    """Of D(x), which ends where x is joined with z in ALI."""
-    x = pictures()
-    model = stirred(RECIPES[name].build((3, 32, 32)), x)
-    said, _ = through(model.discriminator.towers[0], x, nn.BatchNorm2d)
-    assert [v.shape[1] for v in said[-3:]] == widths
-    torch.testing.assert_close(network_features(model)(x), torch.cat(said[-3:], 1))
-
-
-def test_a_layer_without_batch_norm_is_taken_before_its_activation():
-    x = pictures()
-    model = stirred(RECIPES["house-numbers-gan"].build((3, 32, 32)), x)
-    tower = model.discriminator.towers[0]
-    (first, *_), _ = through(tower, x, nn.Conv2d)
-    said, _ = through(tower, x, nn.BatchNorm2d)
-    assert (first < 0).any()
-    torch.testing.assert_close(network_features(model, layers=4)(x), torch.cat([first, *said], 1))
-
-
-def test_features_after_maxout():
-    x = pictures()
-    recipe = replace(RECIPES["cifar10"], game="gan", encoder=None)
-    model = recipe.build((3, 32, 32)).train()
-    said, _ = through(model.discriminator.towers[0], x, Maxout)
-    assert [v.shape[1] for v in said[-3:]] == [128 * 10 * 10, 256 * 4 * 4, 512]
-    torch.testing.assert_close(network_features(model)(x), torch.cat(said[-3:], 1))
-
-
-@pytest.mark.parametrize("name", ["digits-gan", "digits-feature-matching"])
-def test_features_of_a_discriminator_that_is_all_one_stack(name):
-    x = digits().floats(slice(3))
-    model = RECIPES[name].build((1, 8, 8), classes=10).train()
-    said, _ = through(model.discriminator.joint, x.flatten(1), Maxout)
+def test_features_of_networks(name, stack, kind, changes):
+    """By hand: the last three hidden layers of the encoder before their activation, and mu; without an encoder those of
+    D(x), which ends where x is joined with z in ALI, or of the one stack that it all is."""
+    model, x = built(name, **changes)
+    said, out = through(stack(model), x.flatten(1) if name.startswith("digits") else x, kind)
+    mu = [] if model.encoder is None else [out[:, : model.z_dim]]
     found = network_features(model)(x)
-    assert found.shape == (3, 3 * 256)
-    torch.testing.assert_close(found, torch.cat(said, 1))
-
-
-def test_a_model_with_classes_is_heard_by_its_encoder():
-    model = RECIPES["digits-semi"].build((1, 8, 8), classes=10)
-    alone = Game(model.decoder, model.z_dim, model.encoder)
-    x = digits().floats(slice(3))
-    assert torch.equal(network_features(model)(x), network_features(alone)(x))
-
-
-def test_a_model_that_has_nothing_to_hear():
-    with pytest.raises(AlikitError, match="no features in this model"):
-        network_features(Game(Deterministic(Fixed(lambda z: z)), 2))
+    torch.testing.assert_close(found, torch.cat([*said[-3:], *mu], 1))
+    torch.testing.assert_close(network_features(model, layers=1)(x), torch.cat([said[-1], *mu], 1))
+    assert name != "svhn" or found.shape == (3, 5376)
+    if name == "house-numbers-gan":  # a layer without batch norm is taken before its activation
+        (first, *_), _ = through(stack(model), x, nn.Conv2d)
+        assert (first < 0).any()
+        torch.testing.assert_close(network_features(model, layers=4)(x), torch.cat([first, *said], 1))
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ["digits", "digits-gan", "house-numbers-gan"])
 def test_listening_leaves_the_model_as_it_was(name, training):
     """Also where it fails, here of pictures of another size."""
-    model = RECIPES[name].build((1, 8, 8) if name.startswith("digits") else (3, 32, 32)).train(training)
-    before = copy.deepcopy(model.state_dict())
-    features = network_features(model)
-    first = features(torch.ones(2, 1, 8, 8) if name.startswith("digits") else torch.ones(2, 3, 32, 32))
-    assert not first.requires_grad and first[0].tolist() == first[1].tolist()
+    model, x = built(name)
+    before, features = copy.deepcopy(model.train(training).state_dict()), network_features(model)
+    assert not features(x).requires_grad
+    torch.testing.assert_close(features(x[1:]), features(x)[1:])
     with pytest.raises(RuntimeError):
         features(torch.ones(2, 2, 7, 7))
     assert not any(module._forward_hooks for module in model.modules())
@@ -304,97 +233,61 @@ def test_listening_leaves_the_model_as_it_was(name, training):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_a_hidden_layer_ends_with_batch_norm_or_maxout():
-    linear, norm, act = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()
-    wide, maxout, last = nn.Linear(3, 6), Maxout(2), nn.Linear(3, 1)
-    layers = hidden_layers(nn.Sequential(nn.Dropout(), linear, norm, act, wide, maxout, last))
-    assert layers == [norm, maxout, last]
+def test_models_without_features():
+    with pytest.raises(AlikitError, match="name a run that has one of them"):
+        network_features(game(encode=None))
+    with pytest.raises(AlikitError, match="leave svm out"):
+        network_features(RECIPES["faces-conditional"].build((3, 32, 32), attributes=14))
 
 
 # What features have to beat.
 
 
-def spoilt(model: Game) -> Game:
-    """With weights that no network begins with."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(7)
-    return model.train()
-
-
 def test_a_network_that_has_learned_nothing():
     """Batch norm of its first layers knows the training examples: they come out with mean 0 and deviation 1."""
-    train = digits().select(slice(500))
-    model = spoilt(RECIPES["digits"].build((1, 8, 8)))
-    before = copy.deepcopy(model.state_dict())
-    found = random_features(model, train)(train.floats())
-    assert found.shape == network_features(model)(train.floats()).shape == (500, 2 * 256 + 16)
-    hidden = found[:, :512]
-    torch.testing.assert_close(hidden.mean(0), torch.zeros(512), atol=0.01, rtol=0)
-    torch.testing.assert_close(hidden.std(0), torch.ones(512), atol=0.01, rtol=0)
+    train, model = digits().select(slice(500)), RECIPES["digits"].build((1, 8, 8)).train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7)  # with which no network begins
+    before, x = copy.deepcopy(model.state_dict()), train.floats()
+    found = random_features(model, train, seed=4)(x)
+    assert found.shape == network_features(model)(x).shape == (500, 2 * 256 + 16)
+    torch.testing.assert_close(found[:, :512].mean(0), torch.zeros(512), atol=0.01, rtol=0)
+    torch.testing.assert_close(found[:, :512].std(0), torch.ones(512), atol=0.01, rtol=0)
     assert 0.1 < found[:, 512:].std() < 1
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items()) and model.training
-
-
-def test_a_network_that_has_learned_nothing_is_the_same_for_a_seed():
-    train = digits().select(slice(300))
-    model, x = RECIPES["digits"].build((1, 8, 8)), train.floats(slice(5))
-    first = random_features(model, train, seed=4)(x)
-    torch.manual_seed(1)
     other = RECIPES["digits"].build((1, 8, 8))
-    assert torch.equal(random_features(other, train, seed=4)(x), first)
-    assert not torch.allclose(random_features(model, train, seed=5)(x), first)
+    assert torch.equal(random_features(other, train, seed=4)(x), found)
+    assert not torch.allclose(random_features(other, train, seed=5)(x), found)
 
 
-def test_pixels_are_features():
-    x = torch.rand(4, 3, 2, 2)
-    assert torch.equal(pixel_features(x), x.view(4, 12))
-
-
-def test_components_of_the_pixels():
-    """By hand, from singular values, but for their signs."""
-    train = digits().select(slice(400))
-    x = train.floats().flatten(1).double()
+@pytest.mark.parametrize(("examples", "number", "there_are"), [(400, 100, 64), (20, 100, 19), (400, 6, 6)])
+def test_components_of_the_pixels(examples, number, there_are):
+    """By hand, from singular values, but for their signs; no more than there are."""
+    train, new = digits().select(slice(examples)), digits().floats(slice(400, 450))
+    x = pixel_features(train.floats()).double()
     _, _, directions = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    new = digits().floats(slice(400, 450))
-    found = component_features(train, 6)(new)
+    found = component_features(train, number)(new)
+    assert found.shape == (50, there_are) and found.dtype == torch.float32
     expected = (new.flatten(1).double() - x.mean(0)) @ directions[:6].T
-    torch.testing.assert_close(found.double().abs(), expected.abs(), atol=1e-3, rtol=1e-3)
-    assert found.dtype == torch.float32
-
-
-@pytest.mark.parametrize(("examples", "number", "there_are"), [(400, 100, 64), (20, 100, 20), (400, 10, 10)])
-def test_no_more_components_than_there_are(examples, number, there_are):
-    train = digits().select(slice(examples))
-    assert component_features(train, number)(train.floats()).shape == (examples, there_are)
+    torch.testing.assert_close(found[:, :6].double().abs(), expected.abs(), atol=1e-3, rtol=1e-3)
 
 
 def test_beside_what_it_has_to_beat():
-    data = digits()
-    train, held_out = data.select(slice(1000)), data.select(slice(1000, 1200))
+    train, held_out = digits().select(slice(600)), digits().select(slice(1000, 1200))
     model = RECIPES["digits"].build((1, 8, 8))
     found = compared(model, train, held_out, labels=20, draws=2)
-    numbers = ("error", "std", "cost", "unconverged", "dims")
     kinds = {
         "": network_features(model),
         "pixels_": pixel_features,
         "components_": component_features(train, 16),
         "random_": random_features(model, train),
     }
-    assert found.keys() == {"labels", "n", "draws"} | {kind + number for kind in kinds for number in numbers}
-    assert (found["labels"], found["n"], found["draws"]) == (20, 200, 2)
     for kind, features in kinds.items():
         of = svm_of(features, train, held_out, 20, 2)
-        assert [found[kind + number] for number in numbers] == [getattr(of, number) for number in numbers]
-        assert of.error < 0.6
-    dims = {kind: found[f"{kind}dims"] for kind in kinds}
-    assert dims == {"": 528, "pixels_": 64, "components_": 16, "random_": 528}
-
-
-def test_a_gan_has_no_encoder_to_leave_untrained():
-    data = digits().select(slice(300))
-    gan = RECIPES["digits-gan"].build((1, 8, 8))
-    assert isinstance(gan, GAN)
-    found = compared(gan, data, data, labels=10, draws=[3])
-    assert found["dims"] == 768 and {"pixels_error", "components_error"} <= found.keys()
-    assert not any(name.startswith("random_") for name in found)
+        expected = {kind + name: getattr(of, name) for name in ("error", "std", "cost", "unconverged", "dims")}
+        assert expected.items() <= found.items() and of.error < 0.6
+    assert len(found) == 4 * 5 + 3 and (found["labels"], found["n"], found["draws"]) == (20, 200, 2)
+    assert {kind: found[f"{kind}dims"] for kind in kinds} == {"": 528, "pixels_": 64, "components_": 16, "random_": 528}
+    found = compared(RECIPES["digits-gan"].build((1, 8, 8)), held_out, held_out, labels=10, draws=[3])
+    assert found["dims"] == 768 and not any(name.startswith("random_") for name in found)
