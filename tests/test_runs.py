@@ -138,10 +138,10 @@ def test_a_damaged_line_is_named(tmp_path, text):
 def test_weights_and_checkpoint_come_back(run, trainer):
     model = runs.load_model(str(run))
     assert same(model, trainer.model) and not model.training
-    trainer.run(steps=4)
     again = runs.trainer(SETTINGS, digits())
-    again.resume(runs.checkpoint(run))
-    again.run(steps=4)
+    for one in (trainer, again):
+        one.resume(runs.checkpoint(run))
+        one.run(steps=4)
     assert again.step == 4 and same(again.model, trainer.model)
 
 

@@ -25,7 +25,7 @@ from ..data import Dataset, load
 from ..data.sources import RESIZED, rooted
 from ..errors import AlikitError, Diverged, expanded
 from ..evaluation import QUICK, awake, measured
-from ..evaluation.examples import told
+from ..evaluation.inference import told
 from ..evaluation.measured import LABELS
 from ..figures import beside, grid, plane_image
 from ..models import Game
@@ -77,8 +77,8 @@ def train(
     download: bool = False,
     save_every: float = SAVE_EVERY,
     command: str = "",
-) -> dict:
-    """Trains a recipe into a new run folder; returns what was measured at the end.
+) -> dict | None:
+    """Trains a recipe into a new run folder; returns what was measured at the end, in the first of several processes.
 
     out      the folder; runs/NAME-seedN by default
     data     a source for `alikit.data.load`, with size, skip_corrupt and download; the recipe's own by default
@@ -136,7 +136,7 @@ def resume(
     data: str | None = None,
     save_every: float = SAVE_EVERY,
     command: str = "",
-) -> dict:
+) -> dict | None:
     """Goes on with a run that was stopped, as if it had not been; or, with more `steps` in all, beyond its end.
 
     data  where the run's data lies now; where it lay in training by default
@@ -298,7 +298,7 @@ def _is_resized(source: str) -> bool:
     return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
 
 
-def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float) -> dict:
+def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float) -> dict | None:
     """Trains with a progress bar, logging, saving and drawing as it goes. Of several processes the first one does."""
     every = max(1, min(100, steps // 10))
     watch = _Watch(trainer, parts[1], out, steps, every, save_every)
@@ -306,7 +306,7 @@ def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: f
         with suppress(KeyboardInterrupt, Diverged), held() as asked:  # the first process gets the same, and says so
             trainer.run(steps, every, also=watch.milestones, stop=lambda: distributed.any_of_all(asked()))
         distributed.leave()
-        return {}
+        return None
     watch.begin()
     try:
         with held() as asked, watch.bar:

@@ -109,12 +109,13 @@ TENSORS = [torch.zeros(()), torch.zeros(3), torch.full((256,), torch.nan), torch
 
 
 @given(choice=st.data())
-def test_a_checkpoint_is_of_this_run_or_refused(trained, choice):
-    settings, state = trained
+def test_a_checkpoint_is_of_this_run_or_refused(folder, trained, choice):
+    settings, state = trained()
     bad = replaced(state, choice.draw(st.sampled_from(paths(state)[1:])), choice.draw(JSON | st.sampled_from(TENSORS)))
     trainer = runs.trainer(settings, DATA)
+    torch.save(bad, folder / "checkpoint.pt")
     with one_line_at_most():
-        runs.go_on(Path("run"), trainer, bad)
+        runs.go_on(folder, trainer, runs.checkpoint(folder))
         trainer.run(trainer.step + 1)  # must not crash
 
 
@@ -123,7 +124,7 @@ def trained():
     settings = {**SETTINGS, "ema": 0.9}
     trainer = runs.trainer(settings, DATA)
     trainer.run(1)
-    return settings, trainer.state()
+    return lambda: (settings, trainer.state())
 
 
 @given(text=st.text())
