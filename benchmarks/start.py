@@ -1,4 +1,4 @@
-"""How long one waits: for the import, the first cell, a panel, the tests. `alikit bench start` writes what it finds."""
+"""How long one waits: for the import, the first cell, a panel. `alikit bench start` writes what it finds."""
 
 import importlib.util
 import json
@@ -8,41 +8,37 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
 
 from alikit.errors import AlikitError
+from alikit.reading import boundary
 
-from .common import ROOT, few, run, spread, summary, table
+from .common import ROOT, process, summary, table
 
-IMPORT_ROUNDS, SHARES_ROUNDS, NOTEBOOK_ROUNDS = 7, 3, 3
 MODULES = ("torch", "alikit")
 GOAL = 2.0  # seconds for `import alikit`, once its files are in memory
 LISTED = 0.03  # of the time of an import: smaller shares go together
-TESTS = ROOT / "build" / "tests.xml"  # written by make test
 IMPORT = "import time; begin = time.perf_counter(); import {}; print(time.perf_counter() - begin)"
-TITLE = "Waiting"
 
 
 def import_seconds(module: str) -> float:
     """Of the import alone, in a fresh process; Python's own start is before it."""
-    return float(run(["-c", IMPORT.format(module)], f"import {module} failed").stdout)
+    return float(process("-c", IMPORT.format(module), failure=f"import {module} failed").stdout)
 
 
 def import_shares(module: str = "alikit") -> dict[str, float]:
     """Which packages' own code an import spends its time in, shares of it, the largest first."""
-    own: dict[str, int] = {}
-    said = run(["-X", "importtime", "-c", f"import {module}"], f"import {module} failed").stderr
-    for line in said.splitlines():
-        head, _, rest = line.partition("import time:")
-        itself, *_, name = rest.split("|") if rest.count("|") == 2 else [""]
-        if not head and itself.strip().isdigit():
+    own: Counter[str] = Counter()
+    said = process("-X", "importtime", "-c", f"import {module}", failure=f"import {module} failed").stderr
+    for line in said.splitlines():  # import time: microseconds of its own | with what it imports | name
+        itself, _, name = line.removeprefix("import time:").split("|") if line.count("|") == 2 else ("", "", "")
+        if itself.strip().isdigit():
             package = name.strip().partition(".")[0]
-            package = "Python's own" if package in sys.stdlib_module_names else package
-            own[package] = own.get(package, 0) + int(itself)
-    total = sum(own.values())
-    return dict(sorted(((name, part / total) for name, part in own.items()), key=lambda item: -item[1]))
+            own["Python's own" if package in sys.stdlib_module_names else package] += int(itself)
+    return {name: part / own.total() for name, part in own.most_common()}
 
 
 def first_cell(path: Path) -> tuple[float, float]:
@@ -51,7 +47,7 @@ def first_cell(path: Path) -> tuple[float, float]:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    index, cell = next((i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    index, code = next((i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -62,7 +58,7 @@ def first_cell(path: Path) -> tuple[float, float]:
     begin = time.perf_counter()
     with client.setup_kernel():
         kernel = time.perf_counter() - begin
-        client.execute_cell(cell, index)
+        client.execute_cell(code, index)
         return kernel, time.perf_counter() - begin
 
 
@@ -70,18 +66,13 @@ def notebooks(folder: Path, rounds: int) -> list[dict] | None:
     """Every notebook of a folder, in turn; None without what runs them."""
     if importlib.util.find_spec("nbclient") is None:
         return None
-    waits: dict[str, list[tuple[float, float]]] = {path.name: [] for path in sorted(folder.glob("*.ipynb"))}
-    for _ in tqdm(range(rounds), unit=" rounds of notebooks", disable=None):
-        for name, found in waits.items():
-            found.append(first_cell(folder / name))
-    return [
-        {
-            "notebook": name,
-            "kernel": summary([kernel for kernel, _ in found]),
-            "first_cell": summary([cell for _, cell in found]),
-        }
-        for name, found in waits.items()
-    ]
+    paths = sorted(folder.glob("*.ipynb"))
+    found = [[first_cell(path) for path in paths] for _ in tqdm(range(rounds), unit=" rounds", disable=None)]
+    rows = []
+    for path, waits in zip(paths, zip(*found, strict=True), strict=True):
+        kernel, cell = (summary([*seconds]) for seconds in zip(*waits, strict=True))
+        rows.append({"notebook": path.name, "kernel": kernel, "first_cell": cell})
+    return rows
 
 
 def widgets() -> list[dict] | None:
@@ -97,103 +88,50 @@ def widgets() -> list[dict] | None:
 def answers(file: Path) -> list[dict]:
     """Of a file of test results, the milliseconds that tests kept with their name. AlikitError where a test failed."""
     found = []
-    for case in _results(file).iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
-            raise AlikitError(f"{case.get('name')} fails: see what python -m pytest tests/browser says")
-        for kept in case.iter("property"):
-            if kept.get("name") == "milliseconds":
-                panel = case.get("classname").rpartition("test_")[2].replace("_", " ")
+    with boundary(file, "see what python -m pytest tests/browser says"):
+        for case in ElementTree.parse(file).iter("testcase"):
+            if case.find("failure") is not None or case.find("error") is not None:
+                raise AlikitError(f"{case.get('name')} fails: see what python -m pytest tests/browser says")
+            panel = case.get("classname").rpartition("test_")[2].replace("_", " ")
+            for kept in case.iterfind("properties/property[@name='milliseconds']"):
                 found.append({"panel": panel, "milliseconds": summary(json.loads(kept.get("value")))})
     return found
 
 
-def tests(file: Path) -> dict | None:
-    """What the last `make test` came to, of the file that it wrote; None without."""
-    if not file.is_file():
-        return None
-    try:
-        suite = next(_results(file).iter("testsuite"))
-        counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
-        return {"seconds": float(suite.attrib["time"]), "date": suite.attrib["timestamp"][:10], **counts}
-    except (StopIteration, LookupError, ValueError):
-        raise _unreadable(file) from None
-
-
-def _results(file: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(file).getroot()
-    except (OSError, ElementTree.ParseError):
-        raise _unreadable(file) from None
-
-
-def _unreadable(file: Path) -> AlikitError:
-    return AlikitError(f"{file} holds no test results: run make test, or remove it")
-
-
-def measure(
-    import_rounds: int = IMPORT_ROUNDS,
-    shares_rounds: int = SHARES_ROUNDS,
-    notebook_rounds: int = NOTEBOOK_ROUNDS,
-    folder: Path = ROOT / "notebooks",
+def start(
+    import_rounds: int = 7,
+    shares_rounds: int = 3,
+    notebook_rounds: int = 3,
+    notebook_folder: Path = ROOT / "notebooks",
     panels: bool = True,
 ) -> dict:
-    """Imports in fresh processes, in turn and after one that is not counted; the rest as the functions above say."""
-    found: dict[str, list[float]] = {module: [] for module in MODULES}
-    for module in MODULES:
-        import_seconds(module)
-    for _ in range(import_rounds):
-        for module in MODULES:
-            found[module].append(import_seconds(module))
-    rounds = [import_shares() for _ in range(shares_rounds)]
-    mean = {name: round(sum(one.get(name, 0.0) for one in rounds) / len(rounds), 4) for name in rounds[0]}
+    """How long one waits: for the import, for each notebook's first cell, for a panel. Some minutes.
+
+    Imports are in fresh processes, in turn and after one that is not counted.
+    """
+    rounds = [{module: import_seconds(module) for module in MODULES} for _ in range(1 + import_rounds)][1:]
+    shares = [import_shares() for _ in range(shares_rounds)]
+    mean = {name: round(sum(one.get(name, 0.0) for one in shares) / len(shares), 4) for name in shares[0]}
     return {
-        "imports": {module: summary(seconds) for module, seconds in found.items()},
+        "imports": {module: summary([one[module] for one in rounds]) for module in MODULES},
         "import_rounds": import_rounds,
         "goal": GOAL,
         "shares": dict(sorted(mean.items(), key=lambda item: -item[1])),
         "notebook_rounds": notebook_rounds,
-        "notebooks": notebooks(folder, notebook_rounds),
+        "notebooks": notebooks(notebook_folder, notebook_rounds),
         "widgets": widgets() if panels else None,
-        "tests": tests(TESTS),
     }
 
 
-def told(found: dict) -> list[str]:
-    seconds = {module: spread(found["imports"][module]) for module in MODULES}
-    shares = [f"{name} {share:.0%}" for name, share in found["shares"].items() if share >= LISTED]
-    rest = 1 - sum(share for share in found["shares"].values() if share >= LISTED)
+def tables(found: dict) -> list[str]:
+    """Tables of imports, notebooks and panels."""
+    listed = {name: share for name, share in found["shares"].items() if share >= LISTED}
     met = "met" if found["imports"]["alikit"]["median"] < found["goal"] else "missed"
-    parts = [
-        f"**Import.** `import alikit` takes {seconds['alikit']} s, `import torch` alone {seconds['torch']} s: median "
-        f"and quartiles of {found['import_rounds']} fresh processes each, in turn, their files in memory. The goal, "
-        f"under {few(found['goal'])} s, is {met} here. By Python's own account (`-X importtime`) the import of alikit "
-        f"spends its time in the code of: {', '.join(shares)}, others {rest:.0%}.",
+    shares = [f"{name} {share:.0%}" for name, share in [*listed.items(), ("others", 1 - sum(listed.values()))]]
+    return [
+        table([{"import": name, "seconds": seconds} for name, seconds in found["imports"].items()]),
+        f"The goal, under {found['goal']:g} s for alikit, is {met} here. Its import spends its time in the code of: "
+        f"{', '.join(shares)}.",
+        table(found["notebooks"]) if found["notebooks"] else "Notebooks: left out, nbclient is not installed.",
+        table(found["widgets"]) if found["widgets"] else "Panels: left out, Playwright or Chromium is not installed.",
     ]
-    if found["notebooks"] is None:
-        parts.append("**Notebooks.** Left out: nbclient is not installed, which comes with JupyterLab.")
-    else:
-        rows = [[row["notebook"], spread(row["kernel"]), spread(row["first_cell"])] for row in found["notebooks"]]
-        parts += [
-            "**Notebooks.** From nothing until the kernel answers, and until the first code cell, which imports, has "
-            f"run: median and quartiles of {found['notebook_rounds']} starts each, in turn.",
-            table(["notebook", "kernel, s", "first cell, s"], rows),
-        ]
-    if found["widgets"] is None:
-        parts.append("**Panels.** Left out: they are measured in Chromium by Playwright, and one of them is not here.")
-    else:
-        rows = [[row["panel"], spread(row["milliseconds"])] for row in found["widgets"]]
-        parts += [
-            "**Panels.** In JupyterLab in Chromium, from a key to the new picture in its place; as the tests in "
-            "`tests/browser` move them.",
-            table(["panel", "answer, ms"], rows),
-        ]
-    if found["tests"] is None:
-        parts.append("**Tests.** Not measured: run `make test`, then `alikit bench start`.")
-    else:
-        t = found["tests"]
-        bad = t["failures"] + t["errors"]
-        parts.append(
-            f"**Tests.** `make test` took {t['seconds'] / 60:.1f} minutes on {t['date']} for {t['tests']:,} tests, "
-            f"skipped {t['skipped']}, failed {bad}; the two checks of style before them take seconds."
-        )
-    return parts

@@ -99,7 +99,7 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
         (f"sample {RUN} --attributes Male,-Male", "Male cannot be and not be: name it once"),
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         (f"reconstruct {RUN} --attributes zzz", "no attribute called 'zzz': there are Attractive, Bald"),
-        ("bench step faces-conditional", "is told y, which the textbook's step is not"),
+        ("bench step faces-conditional", "is conditioned on y, which the textbook's step is not"),
         (f"evaluate {RUN} --metrics svm", "told what an SVM is to find out"),
         ("train celeba-conditional-small --data digits --out x", "these networks take 32x32"),
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),

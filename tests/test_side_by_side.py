@@ -15,11 +15,9 @@ from alikit.evaluation import found_modes
 from alikit.models import ALI, InverseMapping
 from alikit.networks import Deterministic, Discriminator, Frozen, mlp
 from alikit.side_by_side import SideBySide, run_side_by_side
-from alikit.studies import STUDIES, Study
+from alikit.studies import STUDIES, Study, key_of, run_study
 from alikit.training import Trainer
-from alikit.workers import run_study
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 STEPS = 10
 SETTINGS = [(0.01, (0.5, 0.999)), (0.001, (0.0, 0.9)), (0.02, (0.9, 0.99))]
 
@@ -36,10 +34,11 @@ class Calm(ALI):
         return torch.linspace(-1, 1, 2 * n).view(n, 2)
 
 
-def ali(seed: int) -> Calm:
+def ali(seed: int, dropout: float = 0.0) -> Calm:
     torch.manual_seed(seed)
     encoder, decoder = (Deterministic(mlp([2, 8, 8, 2], batch_norm=True)) for _ in range(2))
-    return Calm(encoder, decoder, Discriminator([nn.Identity(), nn.Identity()], mlp([4, 8, 8, 1], pieces=3)), 2)
+    judged = mlp([4, 8, 8, 1], pieces=3, dropout=dropout)
+    return Calm(encoder, decoder, Discriminator([nn.Identity(), nn.Identity()], judged), 2)
 
 
 class WholeBatches(SideBySide):
@@ -71,21 +70,19 @@ def test_each_run_is_what_it_is_alone(points, double):
         assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
 
 
-def test_runs_have_their_own_batches_and_noise(points):
-    side = together([ali(0)] * 2, points, settings=[(0.01, (0.5, 0.999))] * 2)
+@pytest.mark.parametrize(("kind", "dropout"), [(SideBySide, 0.0), (WholeBatches, 0.5)])
+def test_runs_have_their_own_batches_and_masks_of_dropout(points, kind, dropout):
+    """Two runs with the same weights and settings become different."""
+    side = together([ali(0, dropout), ali(0, dropout)], points, kind, settings=SETTINGS[:1] * 2)
     side.run(1)
-    one, other = side.parameters["game.decoder.net.0.weight"]
-    assert not torch.equal(one, other)
-    batches = side.batch()
-    assert batches.shape == (2, 20, 2) and not torch.equal(*batches)
+    first, second = (game.discriminator.state_dict() for game in side.games())
+    assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_what_is_frozen_stays(points):
     torch.manual_seed(0)
-    games = [
-        InverseMapping(Deterministic(mlp([2, 8, 2])), Frozen(Deterministic(mlp([2, 8, 2], batch_norm=True))), 2)
-        for _ in range(2)
-    ]
+    parts = [(mlp([2, 8, 2]), mlp([2, 8, 2], batch_norm=True)) for _ in range(2)]
+    games = [InverseMapping(Deterministic(free), Frozen(Deterministic(fixed)), 2) for free, fixed in parts]
     before = [{name: tensor.clone() for name, tensor in game.state_dict().items()} for game in games]
     side = together(games, points, settings=SETTINGS[:2])
     side.run(3)
@@ -104,29 +101,27 @@ def folder(tmp_path_factory):
 
 
 def test_it_leaves_what_workers_leave(folder):
-    """The study engine takes the lines for its own, and runs none of them again."""
+    """A study takes the lines for its own, and runs none of them again."""
     before = (folder / "runs.jsonl").read_bytes()
     lines = run_study("mixture", folder, 2, STEPS)
     assert (folder / "runs.jsonl").read_bytes() == before
     assert [(line["arm"], line["run"]) for line in lines] == [("ali", 0), ("gan", 0), ("ali", 1), ("gan", 1)]
     assert all(line["side_by_side"] == 2 and not line["diverged"] for line in lines)
     for line in lines:
-        key = f"{line['arm']}-{line['run']:03d}"
-        assert runs.settings(folder / "runs" / key)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
+        place = folder / "runs" / key_of(line["arm"], line["run"])
+        assert runs.settings(place)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
         device = "cuda" if torch.cuda.is_available() else "cpu"  # whose noise is another's
-        found = found_modes(runs.load_model(folder / "runs" / key).to(device))
+        found = found_modes(runs.load_model(place).to(device))
         assert found == {name: line[name] for name in found}
         assert line["history"][-1]["step"] == STEPS and line["history"][-1]["modes"] == line["modes"]
 
 
 def test_only_what_is_missing_is_run(folder, tmp_path):
-    out = tmp_path / "more"
-    out.mkdir()
     kept = (folder / "runs.jsonl").read_text().splitlines()
-    (out / "runs.jsonl").write_text("\n".join(kept[:3]) + "\n")  # both of run 0, and ALI's run 1
-    lines = run_side_by_side("mixture", out, 2, STEPS)
+    (tmp_path / "runs.jsonl").write_text("\n".join(kept[:3]) + "\n")  # both of run 0, and ALI's run 1
+    lines = run_side_by_side("mixture", tmp_path, 2, STEPS)
     assert [json.dumps(line) for line in lines[:3]] == kept[:3]
-    assert [place.name for place in (out / "runs").iterdir()] == ["gan-001"] and lines[3]["side_by_side"] == 1
+    assert [place.name for place in (tmp_path / "runs").iterdir()] == ["gan-001"] and lines[3]["side_by_side"] == 1
 
 
 def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monkeypatch):
@@ -139,39 +134,26 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
     assert "NaN" not in (tmp_path / "runs.jsonl").read_text()
 
 
-@pytest.mark.parametrize("more", [{"r1": 0.1}, {"averaging": 0.9}, {"precise_bn": True}, {"decay": True}])
-def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch, more):
-    monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", more)}, STEPS, 1))
-    with pytest.raises(AlikitError, match=f"ali trains with {next(iter(more))}: leave --side-by-side out"):
-        run_side_by_side("mixture", tmp_path / "out", 1, STEPS)
+@pytest.mark.parametrize(
+    ("arm", "draw", "says"),
+    [
+        *(({name: to}, {}, f"trains with {name}") for name, to in {"r1": 0.1, "averaging": 0.9, "decay": True}.items()),
+        ({"precise_bn": True}, {}, "trains with precise_bn"),
+        ({}, {"batch_size": 10}, "differ in their batches"),
+    ],
+)
+def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch, arm, draw, says):
+    study = Study("", {"ali": ("mixture-ali-paper", arm)}, STEPS, 1, lambda run: draw if run else {})
+    monkeypatch.setitem(STUDIES, "mixture", study)
+    with pytest.raises(AlikitError, match=f"{says}.*: leave --side-by-side out"):
+        run_side_by_side("mixture", tmp_path / "out", 2, STEPS)
     assert not (tmp_path / "out").exists()
 
 
-def command(*arguments, without=""):
-    """The command line in a Python where a package is not to be had."""
-    code = f"import sys; sys.modules[{without!r}] = None; from alikit.__main__ import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
-
-
-def test_on_the_command_line_where_no_study_engine_is(tmp_path):
-    at_length = ("study", "mixture", "--runs", 1, "--steps", STEPS, "--out", tmp_path / "out")
-    refused = command(*at_length, without="optuna")
-    assert refused.returncode == 2 and "pip install 'alikit[study]'" in refused.stderr
-    done = command(*at_length, "--side-by-side", without="optuna")
-    assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
-    both = command(*at_length, "--side-by-side", "--workers", 2, without="optuna")
-    assert both.returncode == 2 and "leave --workers" in both.stderr
-
-
-def test_each_run_has_coins_of_its_own(points):
-    games = []
-    for _ in range(2):
-        game = ali(0)
-        game.discriminator.joint = mlp([4, 8, 8, 1], pieces=3, dropout=0.5)
-        games.append(game)
-    games[1].load_state_dict(games[0].state_dict())
-    both = together(games, points, WholeBatches, settings=SETTINGS[:1] * 2)
-    both.run(1)
-    first, second = (game.discriminator.state_dict() for game in both.games())
-    assert not all(torch.equal(first[name], second[name]) for name in first)
+def test_on_the_command_line_where_no_database_is(tmp_path):
+    code = "import sys; sys.modules['sqlalchemy'] = None; from alikit.__main__ import main; main()"
+    line = [sys.executable, "-c", code, "study", "mixture", "--runs", "1", "--steps", str(STEPS), "--side-by-side"]
+    for more, status, says in (([], 0, ""), (["--workers", "2"], 2, "leave --workers")):
+        found = subprocess.run([*line, "--out", tmp_path / "out", *more], capture_output=True, text=True)
+        assert found.returncode == status and says in found.stderr, found.stderr
+        assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2

@@ -14,27 +14,23 @@ import sys
 import sysconfig
 from pathlib import Path
 
-OURS = "alikit"  # is in no registry
-AUDITOR = Path("build") / "audit" / "bin" / "python"
-
 
 def audit(auditor: Path) -> int:
     """Prints what was found, in a line for each package with a vulnerability and one for all; returns the status."""
     command = [auditor, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     ran = subprocess.run([*command, "--path", sysconfig.get_path("purelib")], capture_output=True, text=True)
     try:
-        found = [package for package in json.loads(ran.stdout)["dependencies"] if package["name"] != OURS]
+        found = [one for one in json.loads(ran.stdout)["dependencies"] if one["name"] != "alikit"]  # in no registry
     except ValueError:
         why = (ran.stderr.strip() or f"status {ran.returncode}").splitlines()[-1]
         print(f"nothing was audited, pip-audit failed ({why}): try again with a network", file=sys.stderr)
         return 2
-    skipped = [package for package in found if "skip_reason" in package]
-    vulnerable = [package for package in found if package.get("vulns")]
-    for package in vulnerable:
-        for advisory in package["vulns"]:
+    vulnerable = [one for one in found if one.get("vulns")]
+    for one in vulnerable:
+        for advisory in one["vulns"]:
             fixed = ", ".join(advisory["fix_versions"]) or "none yet"
-            print(f"{package['name']} {package['version']}: {advisory['id']}, fixed in: {fixed}")
-    if skipped:
+            print(f"{one['name']} {one['version']}: {advisory['id']}, fixed in: {fixed}")
+    if skipped := [one for one in found if "skip_reason" in one]:
         print(
             f"{len(skipped)} of {len(found)} packages were not audited, such as {skipped[0]['name']} "
             f"({skipped[0]['skip_reason']}): try again where the registry's own advisories can be reached",
@@ -45,11 +41,7 @@ def audit(auditor: Path) -> int:
     return 1 if vulnerable else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Ask whether an installed package has a known vulnerability.")
-    parser.add_argument("--auditor", type=Path, default=AUDITOR, help="a Python that has pip-audit")
-    sys.exit(audit(parser.parse_args().auditor))
-
-
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description="Ask whether an installed package has a known vulnerability.")
+    parser.add_argument("--auditor", type=Path, default="build/audit/bin/python", help="a Python that has pip-audit")
+    sys.exit(audit(parser.parse_args().auditor))

@@ -30,38 +30,23 @@ SHIFT = 4  # pixels by which a picture is moved at most while training, in each 
 
 @dataclass
 class Task:
-    """One data set and the head that answers for it."""
+    """One data set, `pictures` of it in each batch, and the weight of its loss: of classes, or of attributes."""
 
     train: Dataset
     held_out: Dataset
-    pictures: int  # in each batch
-    weight: float  # of its loss
-
-    def head(self) -> nn.Linear:
-        return nn.Linear(FeatureNetwork.num_features, len(self.train.classes))
-
-    @property
-    def attributes(self) -> bool:
-        return self.train.labels.ndim == 2
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Random training pictures, flipped and shifted, (N, 3, 32, 32) in [0, 1], with their labels."""
-        index = torch.randint(len(self.train), (self.pictures,))
-        return shifted(self.train.floats(index)), self.train.labels[index]
+    pictures: int
+    weight: float
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.attributes:
+        if labels.ndim == 2:
             return self.weight * F.binary_cross_entropy_with_logits(logits, labels.float())
         return self.weight * F.cross_entropy(logits, labels, label_smoothing=0.1)
 
     def accuracy(self, trunk: FeatureNetwork, head: nn.Linear) -> float:
         """Share of held-out pictures given the right class, or of attributes given right."""
-        begin, right = 0, 0
-        for x in self.held_out.batches(500):
-            logits, labels = head(trunk(x)), self.held_out.labels[begin : begin + len(x)]
-            right += ((logits > 0) == labels if self.attributes else logits.argmax(1) == labels).sum().item()
-            begin += len(x)
-        return right / self.held_out.labels.numel()
+        logits, labels = torch.cat([head(trunk(x)) for x in self.held_out.batches(500)]), self.held_out.labels
+        answers = logits > 0 if labels.ndim == 2 else logits.argmax(1)
+        return (answers == labels).double().mean().item()
 
 
 def shifted(x: Tensor) -> Tensor:
@@ -76,69 +61,72 @@ def shifted(x: Tensor) -> Tensor:
 def train(tasks: dict[str, Task], steps: int) -> tuple[FeatureNetwork, nn.ModuleDict]:
     """Trains trunk and heads together, by stochastic gradient descent at a rate that rises once and falls to 0."""
     trunk = FeatureNetwork().to(memory_format=torch.channels_last)
-    heads = nn.ModuleDict({name: task.head() for name, task in tasks.items()})
+    heads = nn.ModuleDict(
+        {name: nn.Linear(trunk.num_features, len(task.train.classes)) for name, task in tasks.items()}
+    )
     parameters = [*trunk.parameters(), *heads.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / (0.2 * steps), 1 - step / steps))
     started = time.perf_counter()
     for step in range(1, steps + 1):
-        batches = {name: task.batch() for name, task in tasks.items()}
+        x, labels = [], []
+        for task in tasks.values():
+            index = torch.randint(len(task.train), (task.pictures,))
+            x.append(shifted(task.train.floats(index)))
+            labels.append(task.train.labels[index])
         with torch.autocast("cpu", torch.bfloat16):  # half the time
-            features = trunk(torch.cat([x for x, _ in batches.values()]))
-        parts = features.float().split([task.pictures for task in tasks.values()])
-        losses = {
-            name: task.loss(heads[name](part), batches[name][1])
-            for (name, task), part in zip(tasks.items(), parts, strict=True)
-        }
+            features = trunk(torch.cat(x)).float().split([*map(len, x)])
+        losses = [
+            task.loss(heads[name](part), of)
+            for (name, task), part, of in zip(tasks.items(), features, labels, strict=True)
+        ]
         optimiser.zero_grad()
-        sum(losses.values()).backward()
+        sum(losses).backward()
         optimiser.step()
         rate.step()
         if step % 100 == 0 or step == steps:
-            told = "  ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
-            print(f"step {step:5}  {time.perf_counter() - started:5.0f} s  loss {told}", flush=True)
+            said = "  ".join(f"{name} {loss.item():.3f}" for name, loss in zip(tasks, losses, strict=True))
+            print(f"step {step:5}  {time.perf_counter() - started:5.0f} s  loss {said}", flush=True)
     return trunk.eval(), heads.eval()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the feature network of the evaluation.")
-    parser.add_argument("--cifar10", required=True, type=Path, help="folder with train/<class>/ and test/<class>/")
-    parser.add_argument("--tiny-imagenet", required=True, type=Path, help="folder with train/<class>/ and val/<class>/")
-    parser.add_argument("--celeba", required=True, type=Path, help="folder with images/ and attributes.csv")
+    parser.add_argument("--cifar10", required=True, help="folder with train/<class>/ and test/<class>/")
+    parser.add_argument("--tiny-imagenet", required=True, help="folder with train/<class>/ and val/<class>/")
+    parser.add_argument("--celeba", required=True, help="folder with images/ and attributes.csv")
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--batch", type=int, default=256, help="pictures in a batch, of the three data sets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=FILE)
-    arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
+    given = parser.parse_args()
+    torch.manual_seed(given.seed)
     torch.set_num_threads(1)
-    part = arguments.batch // 16
+    part = given.batch // 16
     try:
         tasks = {
-            "cifar10": Task(*load(f"folder:{arguments.cifar10}", SIZE), 7 * part, weight=1),
-            "tiny_imagenet": Task(*load(f"folder:{arguments.tiny_imagenet}", SIZE), 6 * part, weight=1),
-            "celeba": Task(*load(f"table:{arguments.celeba}", SIZE), 3 * part, weight=5),
+            "cifar10": Task(*load(f"folder:{given.cifar10}", SIZE), 7 * part, weight=1),
+            "tiny_imagenet": Task(*load(f"folder:{given.tiny_imagenet}", SIZE), 6 * part, weight=1),
+            "celeba": Task(*load(f"table:{given.celeba}", SIZE), 3 * part, weight=5),
         }
     except AlikitError as error:
         parser.error(str(error))
-    trunk, heads = train(tasks, arguments.steps)
+    trunk, heads = train(tasks, given.steps)
     trunk.load_state_dict(storage.pack(trunk, limit=LIMIT))  # as it will be read from the file
     with torch.no_grad():
         accuracy = {name: round(task.accuracy(trunk, heads[name]), 4) for name, task in tasks.items()}
     known = {
         "held_out_accuracy": accuracy,
         "held_out_pictures": {name: len(task.held_out) for name, task in tasks.items()},
-        "pictures_seen": {name: arguments.steps * task.pictures for name, task in tasks.items()},
-        "seed": arguments.seed,
-        "steps": arguments.steps,
+        "pictures_seen": {name: given.steps * task.pictures for name, task in tasks.items()},
+        "seed": given.seed,
+        "steps": given.steps,
     }
-    save_file(
-        storage.pack(trunk, limit=LIMIT),
-        arguments.out,
-        metadata={name: json.dumps(value) for name, value in known.items()},
-    )
+    trunk = trunk.to(memory_format=torch.contiguous_format)
+    metadata = {name: json.dumps(value) for name, value in known.items()}
+    save_file(storage.pack(trunk, limit=LIMIT), given.out, metadata=metadata)
     print(json.dumps(known, indent=1))
-    print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
+    print(f"{given.out}: {given.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

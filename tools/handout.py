@@ -18,17 +18,15 @@ SOLUTION = re.compile(r"\n*<details[^>]*>\s*<summary>\s*Solution.*?</details>[ \
 
 
 def handout(nb: nbformat.NotebookNode) -> int:
-    """Strip `nb` in place; return how many solutions were taken out."""
-    removed, kept = 0, []
-    for cell in nb.cells:
-        if "solution" in cell.metadata.get("tags", []):
-            removed += 1
-            continue
+    """Strips `nb` in place; returns how many solutions were taken out."""
+    tagged = [cell for cell in nb.cells if "solution" in cell.metadata.get("tags", [])]
+    removed, kept = len(tagged), []
+    for cell in (cell for cell in nb.cells if cell not in tagged):
+        kept.append(cell)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
-        kept.append(cell)
-        if cell.cell_type == "markdown":
+        elif cell.cell_type == "markdown":
             cell.source, *rest = SOLUTION.split(cell.source)
             removed += len(rest)
             for number, text in enumerate(rest, start=1):
@@ -50,9 +48,8 @@ def main() -> None:
         parser.error(f"{arguments.out} holds the notebooks themselves; choose another folder for the handout")
     for path in paths:
         nb = nbformat.read(path, as_version=4)
-        removed = handout(nb)
+        print(f"{path.name}: {handout(nb)} solutions taken out")
         nbformat.write(nb, arguments.out / path.name)
-        print(f"{path.name}: {removed} solutions taken out")
     print(f"{len(paths)} notebooks in {arguments.out}")
 
 

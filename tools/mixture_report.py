@@ -1,24 +1,21 @@
-"""Turn the recorded runs on the mixture into results/mixture: metrics.json, the figures, and the README's tables.
+"""Turn the recorded runs on the mixture into results/mixture: metrics.json, the figures, and the numbers of the page.
 
     python tools/mixture_report.py --keep-best      first copy the best-covering ALI and GAN out of the study's runs/
     python tools/mixture_report.py
 
-Reads runs.jsonl of each study there and the run folders beside them. Every number of the README comes from here. The
-study of ALI against GAN and the encoders must have been run; of the other studies the page says which were not.
+Reads runs.jsonl of each study there and the run folders beside them. README.md is written by hand, except for what
+stands between two marks. The study of ALI against GAN and the encoders must have been run.
 """
 
 import argparse
 import json
 import shutil
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib import pyplot as plt
 from scipy import stats
 
@@ -26,16 +23,11 @@ import alikit
 from alikit import storage
 from alikit.evaluation import measured
 from alikit.figures import inference_figure
+from alikit.runs.report import filled
 from alikit.studies import STUDIES
 
 HOME = Path(__file__).resolve().parents[1] / "results" / "mixture"
-FOLDERS = {
-    "mixture": "",
-    "mixture-published": "published",
-    "mixture-solved": "solved",
-    "mixture-running-bn": "running-bn",
-    "mixture-ablation": "ablation",
-}
+FOLDERS = {"mixture": ""} | {f"mixture-{name}": name for name in ("published", "solved", "running-bn", "ablation")}
 MEASURES = {
     "modes": "modes, the paper's measure",
     "strict_modes": "modes, strict measure",
@@ -59,19 +51,20 @@ OF_ENCODERS = {
     "prior_distance": "distance of q(z) from the prior",
     "purity": "purity of the latent plane",
 }
+# Runs that are kept whole: study, arm, and whether its best or its worst, by strict modes and then 3 sigma.
+KEPT = {
+    "best-ali": ("", "ali", max),
+    "best-gan": ("", "gan", max),
+    "solved-ali": ("solved", "ali", max),
+    "failed-ali": ("running-bn", "ali", min),
+}
+WITH_DISCRIMINATOR = ("best-ali", "solved-ali")  # notebook 02 measures its slope
 
 
 def lines(study: str = "") -> list[dict]:
     """The finished runs of a study, [] where it has not been run."""
     file = HOME / study / "runs.jsonl"
     return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
-
-
-def by_arm(found: list[dict]) -> dict[str, list[dict]]:
-    arms: dict[str, list[dict]] = {}
-    for line in found:
-        arms.setdefault(line["arm"], []).append(line)
-    return arms
 
 
 def summary(values) -> dict[str, float]:
@@ -85,66 +78,56 @@ def summary(values) -> dict[str, float]:
 
 def compare(found: list[dict]) -> dict:
     """ALI against GAN on the same settings and seeds: each by itself, and the paired differences."""
-    ali, gan = ({line["run"]: line for line in by_arm(found)[arm]} for arm in ("ali", "gan"))
-    pairs = sorted(ali.keys() & gan.keys())
-    table = {}
+    runs = pd.DataFrame(found).set_index("run").sort_index()
+    ali, gan = (runs[runs["arm"] == arm] for arm in ("ali", "gan"))
+    pairs = ali.index.intersection(gan.index)
+    ali, gan, table = ali.loc[pairs], gan.loc[pairs], {}
     for measure in MEASURES:
-        of_ali, of_gan = (np.array([arm[run][measure] for run in pairs], float) for arm in (ali, gan))
-        p = {
-            "wilcoxon_p": stats.wilcoxon(of_ali, of_gan).pvalue if (of_ali != of_gan).any() else 1.0,
-            "paired_t_p": stats.ttest_rel(of_ali, of_gan).pvalue if (of_ali != of_gan).any() else 1.0,
-        }
-        table[measure] = {
-            "ali": summary(of_ali),
-            "gan": summary(of_gan),
-            "difference": summary(of_ali - of_gan),
-            **{name: round(float(value), 4) for name, value in p.items()},
-        }
-    diverged = {name: sum(arm[run]["diverged"] for run in pairs) for name, arm in (("ali", ali), ("gan", gan))}
-    gap = [ali[run]["strict_modes"] - gan[run]["strict_modes"] for run in pairs]
-    drawn = {
-        "learning rate": [ali[run]["lr"] for run in pairs],
-        "beta1": [ali[run]["betas"][0] for run in pairs],
-        "weight std": [ali[run]["weight_std"] for run in pairs],
-    }
-    ranks = {}
+        one, other = ali[measure].to_numpy(float), gan[measure].to_numpy(float)
+        table[measure] = {"ali": summary(one), "gan": summary(other), "difference": summary(one - other)}
+        for name, test in (("wilcoxon_p", stats.wilcoxon), ("paired_t_p", stats.ttest_rel)):
+            p = test(one, other).pvalue if (one != other).any() else 1.0
+            table[measure][name] = round(float(p), 4)
+    gap, ranks = ali["strict_modes"] - gan["strict_modes"], {}
+    drawn = {"learning rate": ali["lr"], "beta1": ali["betas"].str[0], "weight std": ali["weight_std"]}
     for setting, values in drawn.items():
-        found = stats.spearmanr(values, gap)
-        ranks[setting] = {"rho": round(float(found.statistic), 4), "p": round(float(found.pvalue), 4)}
+        rank = stats.spearmanr(values, gap)
+        ranks[setting] = {"rho": round(float(rank.statistic), 4), "p": round(float(rank.pvalue), 4)}
+    diverged = {"ali": int(ali["diverged"].sum()), "gan": int(gan["diverged"].sum())}
     return {"pairs": len(pairs), "diverged": diverged, "measures": table, "strict_modes_gap_against": ranks}
 
 
-# Notebook 02 measures the slope of their discriminators.
-ASKED_HOW_STEEP = ("best-ali", "solved-ali")
+def keep_best() -> None:
+    """Copies the runs of `KEPT` out of their studies, and lightens all runs that are kept."""
+    for name, (study, arm, which) in KEPT.items():
+        if runs := [line for line in lines(study) if line["arm"] == arm]:
+            run = which(runs, key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
+            shutil.rmtree(HOME / name, ignore_errors=True)
+            shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
+    for folder in HOME.glob("*/weights.safetensors"):
+        lighten(folder.parent.name)
 
 
-def keep(study: str, arm: str, name: str, which: Callable = max) -> None:
-    """Copies the best run of an arm, or with `min` the worst, to the folder `name`: by strict modes, then 3 sigma."""
-    run = which(by_arm(lines(study))[arm], key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
-    shutil.rmtree(HOME / name, ignore_errors=True)
-    shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
-
-
-def lighten(name: str, discriminator: bool = False) -> None:
+def lighten(name: str) -> None:
     """Of a kept run's weights, halves those of its layers (what is measured is measured of these), and leaves out the
-    discriminator of one that only samples and encodes from now on; one that is only asked how steep it is, is kept in
-    8 bits. A decoder that another kept run has trained is kept there alone."""
+    discriminator, or keeps it in 8 bits where its slope is wanted. A decoder that another kept run has trained is kept
+    there alone."""
+
+    def half(state: dict) -> dict:
+        return {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in state.items()}
+
     model, settings = alikit.load_model(HOME / name), alikit.runs.settings(HOME / name)
-    kept = {key: _half(tensor) for key, tensor in model.state_dict().items() if not key.startswith("discriminator.")}
-    if discriminator:
+    kept = {key: tensor for key, tensor in half(model.state_dict()).items() if not key.startswith("discriminator.")}
+    if name in WITH_DISCRIMINATOR:
         packed = storage.pack(model.discriminator, limit=0)
         kept |= {f"discriminator.{key}": tensor for key, tensor in packed.items()}
     if settings["decoder"]:
         other = HOME / Path(settings["decoder"]).name
-        same = zip(model.decoder.parameters(), alikit.load_model(other).decoder.parameters(), strict=True)
-        if all(_half(one).equal(_half(two)) for one, two in same):
+        theirs = half(alikit.load_model(other).decoder.state_dict())
+        if all(tensor.equal(theirs[key]) for key, tensor in half(model.decoder.state_dict()).items()):
             kept = {key: tensor for key, tensor in kept.items() if not key.startswith("decoder.")}
             alikit.runs.write_settings(HOME / name, settings | {"decoder_from_run": f"../{other.name}"})
     alikit.runs.save_weights(HOME / name, kept)
-
-
-def _half(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.half() if tensor.ndim > 1 else tensor
 
 
 def study_figure(found: list[dict]) -> plt.Figure:
@@ -161,191 +144,95 @@ def study_figure(found: list[dict]) -> plt.Figure:
 
 
 def table(head: list[str], rows: list[list]) -> str:
-    cells = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def spread(s: dict) -> str:
-    return f"{s['mean']:.3g} ± {s['std']:.2g} ({s['min']:.3g} to {s['max']:.3g})"
+def comparison(report: dict) -> list[str]:
+    """The paragraphs about ALI against GAN."""
 
+    def spread(s: dict) -> str:
+        return f"{s['mean']:.3g} ± {s['std']:.2g} ({s['min']:.3g} to {s['max']:.3g})"
 
-def settled(p: float) -> str:
-    return "the runs tell them apart" if p < 0.05 else "these runs do not tell them apart"
-
-
-def readme(report: dict) -> str:
-    """The page of the results, every number taken from `report`."""
-    compared, studies = report["comparison"], report["studies"]
-    head = ["", "ALI", "GAN", "ALI minus GAN, 95 % interval", "Wilcoxon p", "paired t p"]
-    pairs = [
-        [
-            MEASURES[measure],
-            spread(row["ali"]),
-            spread(row["gan"]),
-            f"{row['difference']['mean']:+.3g} [{row['difference']['low']:+.3g}, {row['difference']['high']:+.3g}]",
-            f"{row['wilcoxon_p']:.2g}",
-            f"{row['paired_t_p']:.2g}",
-        ]
-        for measure, row in compared["measures"].items()
-    ]
-    encoders = [
-        [title, *("" if found[name] is None else f"{found[name]:.3g}" for name in OF_ENCODERS)]
-        for title, found in report["encoders"].items()
-    ]
-    return TEMPLATE.substitute(
-        pairs=compared["pairs"],
-        steps=f"{studies['mixture'][0]['steps']:,}",
-        diverged=f"ALI {compared['diverged']['ali']}, GAN {compared['diverged']['gan']}",
-        comparison=table(head, pairs),
-        verdict=settled(compared["measures"]["strict_modes"]["wilcoxon_p"]),
-        ranks=", ".join(
-            f"{setting} {found['rho']:+.2f} (p = {found['p']:.2g})"
-            for setting, found in compared["strict_modes_gap_against"].items()
-        ),
-        commands="\n".join(f"    {command}" for command in report["commands"]),
-        encoders=table(["", *OF_ENCODERS.values()], encoders),
-        floor=f"{next(iter(report['encoders'].values()))['prior_floor']:.2g}",
-        solved=of_arms("mixture-solved", studies),
-        running_bn=of_arms("mixture-running-bn", studies),
-        ablation=of_arms("mixture-ablation", studies),
-        published=of_arms("mixture-published", studies),
-        versions=", ".join(f"{name} {number}" for name, number in report["versions"].items()),
-        hours=f"{sum(line['seconds'] for found in studies.values() for line in found) / 3600:.1f}",
-    )
-
-
-def of_arms(name: str, studies: dict[str, list[dict]]) -> str:
-    """A row for each arm of a study: how many runs, how long, how many cover all, each measure's mean and worst."""
-    if not studies[name]:
-        return "*Not run yet.*"
-    head = ["", "runs", "steps", "with all modes", "strict modes", "within 3 sigma", "mode kept"]
+    compared, steps = report["comparison"], report["studies"]["mixture"][0]["steps"]
     rows = []
-    found = by_arm(studies[name])
-    for arm in filter(found.get, STUDIES[name].arms):
-        runs = found[arm]
+    for measure, row in compared["measures"].items():
+        d = row["difference"]
+        difference = f"{d['mean']:+.3g} [{d['low']:+.3g}, {d['high']:+.3g}]"
+        p = [f"{row[test]:.2g}" for test in ("wilcoxon_p", "paired_t_p")]
+        rows.append([MEASURES[measure], spread(row["ali"]), spread(row["gan"]), difference, *p])
+    settled = compared["measures"]["strict_modes"]["wilcoxon_p"] < 0.05
+    ranks = compared["strict_modes_gap_against"].items()
+    return [
+        f"{compared['pairs']} settings, {steps:,} steps each. Diverged, and counted: "
+        f"ALI {compared['diverged']['ali']}, GAN {compared['diverged']['gan']}.",
+        table(["", "ALI", "GAN", "ALI minus GAN, 95 % interval", "Wilcoxon p", "paired t p"], rows),
+        f"**By the strict measure, {'the runs tell' if settled else 'these runs do not tell'} them apart.**",
+        "Looked at afterwards, so a lead to follow and no test: Spearman's rank correlation of ALI's lead in strict "
+        "modes with each drawn setting: "
+        + ", ".join(f"{setting} {found['rho']:+.2f} (p = {found['p']:.2g})" for setting, found in ranks)
+        + ".",
+    ]
+
+
+def of_arms(name: str, found: list[dict]) -> str:
+    """A row for each arm of a study: how many runs, how long, how many cover all, each measure's mean and worst."""
+    rows = []
+    for arm in STUDIES[name].arms:
+        if not (runs := [line for line in found if line["arm"] == arm]):
+            continue
         row = [arm, len(runs), f"{runs[0]['steps']:,}", sum(run["strict_modes"] == 25 for run in runs)]
         for measure in ("strict_modes", "within_3std", "identity_drawn"):
             values = [run[measure] for run in runs if run.get(measure) is not None]
             row.append(f"{np.mean(values):.4g} (worst {min(values):.4g})" if values else "no encoder")
         rows.append(row)
-    return table(head, rows)
+    head = ["", "runs", "steps", "with all modes", "strict modes", "within 3 sigma", "mode kept"]
+    return table(head, rows) if rows else "*Not run yet.*"
 
 
-TEMPLATE = Template("""# The mixture of 25 Gaussians
-
-Does learning inference jointly help (paper section 4.5)? Every number here is written by `tools/mixture_report.py` from
-the lines that the studies left, `runs.jsonl` here and in the folders below; `metrics.json` holds all of it.
-
-Measured with $versions.
-On the CPU of a shared server, one thread a worker; $hours core hours for the studies. "Strict" counts modes that hold
-at least 20 of 10,000 samples within 3 standard deviations (of real data 98.9 % lie there).
-
-## ALI against GAN on the same random settings
-
-    alikit study mixture --out results/mixture
-
-$pairs settings, each for both games with the same seed, $steps steps (the paper's 200,000 want a GPU, and have not been
-run). Learning rate log-uniform in 1e-5 to 1e-3, beta1 uniform in 0 to 0.9, weight std log-uniform in 0.004 to 0.1.
-Diverged, and counted: $diverged.
-
-$comparison
-
-Mean ± standard deviation (least to most). The paper reports 13.4 ± 5.8 modes for ALI and 10.4 ± 9.2 for the GAN by its
-measure. **By the strict measure, $verdict.**
-
-![Every run by three measures](study.png)
-
-*A line joins ALI and GAN of the same settings.*
-
-Looked at afterwards, so a lead to follow and no test: Spearman's rank correlation of ALI's lead in strict modes with
-each drawn setting: $ranks.
-
-## Four ways to an encoder
-
-$commands
-
-The best-covering ALI and GAN of the study, two encoders for that GAN with its own settings, and a VAE, which plays no
-game that a quick learning rate could upset; each trained once and asked about 10,000 held-out points. The last row is
-the best of twenty runs of the recipe of the next section, and it alone has precise statistics of batch norm. The
-distance between two sets of as many draws of the prior is $floor.
-
-$encoders
-
-![Five rows for each model](figure.png)
-
-*Rows: held-out points; their codes; their reconstructions; draws from the prior; samples.*
-
-## The grid, solved
-
-    alikit study mixture-solved --out results/mixture/solved
-
-`mixture-ali`: no reconstruction term. Its seeds, 2000 and on, had not been looked at when the recipe was settled.
-"With all modes" counts the runs that cover 25 strictly.
-
-$solved
-
-### With running statistics
-
-    alikit study mixture-running-bn --out results/mixture/running-bn
-
-The recipe as it first was, sampled with batch norm's running statistics, on other seeds. Seed 1000 was looked at while
-it was chosen, the later ones were not. A batch of 100 that is scaled to variance 1 has 100/99 when counted without
-bias, and the next layer's running statistics take that in, so that in sampling each layer but the first divides by
-about half a percent too much. The outer modes are then drawn too far in, and in seed 1019, kept in `failed-ali`, so far
-that one is at the border of being lost: some draws of 10,000 samples have it, the recorded one has not. `precise_bn`
-counts the statistics anew, over 10,000 examples; notebook 02 does it for that run.
-
-$running_bn
-
-### One thing changed at a time
-
-    alikit study mixture-ablation --out results/mixture/ablation
-
-The recipe, then without R1, without averaged weights, with running statistics, with a constant learning rate, with more
-momentum, with one deviation for the first weights of all layers, with larger batches, with noise in the encoder, and
-without an encoder. A third of the length, so that the recipe itself has not arrived. Notebook 02 reads the table.
-
-$ablation
-
-### The published single setting
-
-    alikit study mixture-published --out results/mixture/published
-
-One run each, of 30,000 of the paper's 200,000 steps. beta1 was written as 0.8, in a framework whose Adam took 1 - beta;
-most likely 0.2 was meant.
-
-$published
-""")
+def readme(report: dict) -> str:
+    """The page of the results, every number between its marks taken from `report`."""
+    studies, page = report["studies"], HOME / "README.md"
+    hours = sum(line["seconds"] for found in studies.values() for line in found) / 3600
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    encoders = [
+        [title, *("" if found[name] is None else f"{found[name]:.3g}" for name in OF_ENCODERS)]
+        for title, found in report["encoders"].items()
+    ]
+    floor = next(iter(report["encoders"].values()))["prior_floor"]
+    parts = {
+        "setting": [f"Measured with {versions}; {hours:.1f} core hours for the studies."],
+        "comparison": comparison(report),
+        "commands": ["\n".join(f"    {command}" for command in report["commands"])],
+        "encoders": [
+            f"The distance between two sets of as many draws of the prior is {floor:.2g}.",
+            table(["", *OF_ENCODERS.values()], encoders),
+        ],
+        **{name: [of_arms(name, studies[name])] for name in list(FOLDERS)[1:]},
+    }
+    text = page.read_text()
+    for name, paragraphs in parts.items():
+        text = filled(text, page, (f"<!-- {name} -->", f"<!-- end of {name} -->"), paragraphs)
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep-best", action="store_true", help="copy the best runs out of the studies' runs/")
     if parser.parse_args().keep_best:
-        keep("", "ali", "best-ali")
-        keep("", "gan", "best-gan")
-        if lines("solved"):
-            keep("solved", "ali", "solved-ali")
-        if lines("running-bn"):
-            keep("running-bn", "ali", "failed-ali", min)
-        for folder in HOME.glob("*/weights.safetensors"):
-            lighten(folder.parent.name, discriminator=folder.parent.name in ASKED_HOW_STEEP)
-
+        keep_best()
     parts = alikit.load("mixture")
     models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
     report = {
         "versions": {name: version(name) for name in ("alikit", "torch", "optuna", "scipy")},
-        "studies": {name: lines(folder) for name, folder in FOLDERS.items()},
         "comparison": compare(lines()),
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
     }
     # The lines of the studies lie beside it. A third smaller than with a line a number.
-    kept = {name: found for name, found in report.items() if name != "studies"}
-    (HOME / "metrics.json").write_text(json.dumps(kept) + "\n")
+    (HOME / "metrics.json").write_text(json.dumps(report) + "\n")
     study_figure(lines()).savefig(HOME / "study.png", dpi=110)
     inference_figure(models, parts[1].x, parts[1].labels).savefig(HOME / "figure.png", dpi=110)
-    (HOME / "README.md").write_text(readme(report))
+    (HOME / "README.md").write_text(readme(report | {"studies": {name: lines(at) for name, at in FOLDERS.items()}}))
 
 
 if __name__ == "__main__":

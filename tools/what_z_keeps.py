@@ -9,18 +9,19 @@
 For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the judge
 reads it off the reconstruction, beside what the judge reads off the originals. All have the same encoder and decoder
 and saw as many pictures. Of the runs named here settings and logs are kept, of ALI, in results/house-numbers, all.
+README.md is written by hand there, except for what stands between two marks.
 """
 
 import argparse
 import json
-import platform
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 import alikit
@@ -30,12 +31,14 @@ from alikit.evaluation.factors import Judge, Score, asked, read, read_pixels, sc
 from alikit.evaluation.measured import same_chance
 from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
 from alikit.runs import save_picture, write_whole
+from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
 MODELS = ("ALI", "VAE", "post-hoc GAN")
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
 LEAST = -0.3  # where the figure ends
+TRAIN = 20_000
 HELD_OUT, SEED = 5_000, 2  # seeds 0 and 1 drew the pictures of the runs
 JUDGE = {"pictures": 60_000, "seed": 3, "epochs": 8, "batch_size": 128, "lr": 4e-3}
 
@@ -59,23 +62,26 @@ def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge
     return judge.eval()
 
 
-def answers(judge: Judge, pictures: list[Tensor]) -> dict[str, Tensor]:
-    """The judge's answers about all pictures of some batches."""
-    found = [judge(x) for x in pictures]
-    return {name: torch.cat([part[name] for part in found]) for name in judge.names}
-
-
 def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_out: Dataset) -> dict[str, dict]:
     """Of each factor: the judge on originals, who knows nothing, a probe of pixels; and by name of each model `read`,
     by a probe of z, `kept`, by the judge on reconstructions from the mean code, `kept_drawn` from a drawn one."""
+
+    def numbers(of: Score) -> list[float]:
+        """Value and 95 % interval."""
+        return [round(number, 4) for number in (of.value, *of.interval())]
+
+    def judged(pictures: Iterable[Tensor]) -> dict[str, list[float]]:
+        said = [judge(x) for x in pictures]
+        return {name: numbers(score(torch.cat([part[name] for part in said]), of)) for name, of in truth.items()}
+
     truth, known = asked(held_out.factors), asked(train.factors)
-    originals = answers(judge, [*held_out.batches(500)])
+    originals = judged(held_out.batches(500))
     pixels = read_pixels(next(iter(models.values())).z_dim, train, held_out)
     found = {
         name: {
-            "judge": _numbers(score(originals[name], of)),
+            "judge": originals[name],
             "uninformed": round(uninformed(known[name], of).value, 4),
-            "pixels": _numbers(pixels[name]),
+            "pixels": numbers(pixels[name]),
             "models": {},
         }
         for name, of in truth.items()
@@ -83,159 +89,82 @@ def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_o
     for model_name, model in models.items():
         readings = read(model, train, held_out)
         with same_chance():
-            kept = {
-                key: answers(judge, [model.reconstruct(x, sample=drawn) for x in held_out.batches(500)])
-                for key, drawn in (("kept", False), ("kept_drawn", True))
-            }
-        for name, of in truth.items():
-            found[name]["models"][model_name] = {"read": _numbers(readings[name])} | {
-                key: _numbers(score(said[name], of)) for key, said in kept.items()
-            }
+            kept, kept_drawn = (
+                judged(model.reconstruct(x, sample=sample) for x in held_out.batches(500)) for sample in (False, True)
+            )
+        for name in truth:
+            of = {"read": numbers(readings[name]), "kept": kept[name], "kept_drawn": kept_drawn[name]}
+            found[name]["models"][model_name] = of
     return found
-
-
-def _numbers(of: Score) -> list[float]:
-    """Value and 95 % interval."""
-    return [round(number, 4) for number in (of.value, *of.interval())]
 
 
 def draw(factors: dict[str, dict], models: list[str]) -> Figure:
     """A row a factor, a mark a model: left what is read from z, right what comes back in the reconstruction."""
     figure = Figure(figsize=(10, 0.5 * len(factors) + 1.7), dpi=110, layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, key, limit, title in (
+    panels, rows, known = figure.subplots(1, 2, sharey=True), np.arange(len(factors)), factors.values()
+    for panel, key, limits, title in (
         (panels[0], "read", "pixels", "read from z by a linear probe (black: from pixels)"),
         (panels[1], "kept", "judge", "kept in the reconstruction, says the judge (black: of originals)"),
     ):
-        for row, known in enumerate(factors.values()):
-            panel.plot(2 * [known["uninformed"]], [row - 0.35, row + 0.35], color="0.6", linewidth=1.5)
-            panel.plot(2 * [known[limit][0]], [row - 0.35, row + 0.35], color="black", linewidth=1.5)
-            for place, name in enumerate(models):
-                value, low, high = known["models"][name][key]
-                y = row + 0.22 * (place - (len(models) - 1) / 2)
-                panel.plot([max(low, LEAST), max(high, LEAST)], [y, y], color=COLOURS[name], linewidth=1)
-                panel.plot(max(value, LEAST), y, "o" if value > LEAST else "<", color=COLOURS[name], markersize=6)
+        panel.vlines([of["uninformed"] for of in known], rows - 0.35, rows + 0.35, "0.6", label="knowing nothing")
+        panel.vlines([of[limits][0] for of in known], rows - 0.35, rows + 0.35, "black")
+        for place, name in enumerate(models):
+            values = np.array([of["models"][name][key] for of in known])
+            value, low, high = values.clip(LEAST).T
+            y = rows + 0.22 * (place - (len(models) - 1) / 2)
+            panel.hlines(y, low, high, COLOURS[name], linewidth=1)
+            seen = value > LEAST
+            panel.plot(value[seen], y[seen], "o", color=COLOURS[name], label=name)
+            panel.plot(value[~seen], y[~seen], "<", color=COLOURS[name])
         panel.set(xlim=(LEAST - 0.03, 1.02), xlabel="share right; of numbers (ink to blur) $R^2$")
         panel.set_title(title, size="medium")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set(yticks=range(len(factors)), yticklabels=list(factors), ylim=(len(factors) - 0.5, -0.5))
-    marks = [Line2D([], [], color=COLOURS[name], marker="o", linewidth=1, label=name) for name in models]
-    marks += [Line2D([], [], color="0.6", label="knowing nothing")]
-    marks += [Line2D([], [], color="0.3", marker="<", linewidth=0, label=f"below {LEAST}")]
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
+    panels[0].set(yticks=rows, yticklabels=list(factors), ylim=(len(factors) - 0.5, -0.5))
+    panels[1].plot([], [], "<", color="0.3", label=f"below {LEAST}")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=9, frameon=False)
     return figure
 
 
 def table(factors: dict[str, dict], models: list[str]) -> str:
     """The numbers behind `draw`, as Markdown."""
-    heads = [f"{name}: {what}" for name in models for what in ("read", "kept")]
-    lines = [
-        f"| | knowing nothing | originals | pixels | {' | '.join(heads)} |",
-        "| --- |" + " --- |" * (3 + len(heads)),
-    ]
+    heads = ["", "knowing nothing", "originals", "pixels", *(f"{m}: {key}" for m in models for key in ("read", "kept"))]
+    lines = [heads, ["---"] * len(heads)]
     for name, known in factors.items():
         cells = [known["models"][model][key][0] for model in models for key in ("read", "kept")]
         numbers = (known["uninformed"], known["judge"][0], known["pixels"][0], *cells)
-        lines.append(f"| {name} | {' | '.join(f'{number:.3f}' for number in numbers)} |")
-    return "\n".join(lines)
+        lines.append([name, *(f"{number:.3f}" for number in numbers)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-PAGE = """# What z keeps
-
-    alikit train house-numbers-vae
-    alikit train house-numbers-gan
-    alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
-    python tools/what_z_keeps.py --judge
-    python tools/what_z_keeps.py
-
-The first three take half an hour to three quarters each on one thread, the judge 7 minutes. ALI is the recorded run
-[house-numbers](../house-numbers); of the others settings and logs are kept here, not their weights. What the last two
-commands write takes the place of what lies here. Runs by other names are told by `--vae`, `--gan` and `--post-hoc`.
-
-{held_out:,} house numbers that no run was trained on (seed {seed}), each of whose factors is known. *Read*: a linear
-probe of the encoder's mean code, fitted on the {train:,} training pictures; *pixels* is the same probe on as many
-principal components of the pixels. *Kept*: what a judge reads off the reconstruction from the mean code; *originals* is
-what it reads off the pictures themselves. Digit and font: share right; neighbours: share of both sides on which it is
-right whether there is one; the others: R^2, 1 less the squared error over the variance, which falls below 0 where the
-answer is worse than the mean. 95 % intervals, by resampling the pictures, are in `metrics.json`: none is wider than
-{widest:.3f}. They know nothing of how another seed of training would differ; each model is one run, seed 0.
-
-{table}
-
-![What is read from z and what is kept in the reconstruction, by factor and model](figure.png)
-
-![Twelve originals and what the three models make of them](reconstructions.png)
-
-From a code drawn from q(z|x) in place of the mean one, the digit is kept by {drawn}.
-
-The judge (`judge.safetensors`) is a small convolutional network, trained on {pictures:,} other house numbers
-(`python tools/what_z_keeps.py --judge`, seed {judge_seed}). It has seen clean pictures only: what it says of
-smeared ones is a guess like any other.
-
-{runs}
-
-The GAN, whose decoder the last one has, saw as many pictures before. {hardware}; torch {torch}.
-"""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judge", action="store_true", help="train the judge, which takes 7 minutes, and keep it")
-    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
-    parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
-    parser.add_argument(
-        "--ali", type=Path, default=Path("results/house-numbers"), help="run folder or record, by default %(default)s"
-    )
-    parser.add_argument(
-        "--vae", type=Path, default=Path("runs/house-numbers-vae-seed0"), help="run folder, by default %(default)s"
-    )
-    parser.add_argument(
-        "--gan", type=Path, default=Path("runs/house-numbers-gan-seed0"), help="run folder, by default %(default)s"
-    )
-    parser.add_argument(
-        "--post-hoc",
-        type=Path,
-        default=Path("runs/house-numbers-post-hoc-seed0"),
-        help="run folder, by default %(default)s",
-    )
-    arguments = parser.parse_args()
-    if arguments.judge:
-        settings = dict(JUDGE)
-        torch.manual_seed(settings["seed"])
-        judge = train_judge(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
-        OUT.mkdir(exist_ok=True)
-        in_8_bits = storage.to_file(judge, limit=0)
-        write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
-        return
-    folders = dict(zip(MODELS, (arguments.ali, arguments.vae, arguments.post_hoc), strict=True))
-    try:
-        models = {name: alikit.load_model(folder) for name, folder in folders.items()}
-        judge = trained_judge(OUT / "judge.safetensors")
-        kept = {folder: keep(folder) for folder in (arguments.vae, arguments.gan, arguments.post_hoc)}
-    except alikit.AlikitError as error:
-        sys.exit(f"{parser.prog}: {error}")
-    known = {name: kept.get(folder) or alikit.runs.settings(folder) for name, folder in folders.items()}
-    train, held_out = alikit.house_numbers(20_000, seed=0), alikit.house_numbers(HELD_OUT, SEED)
-    report = {
-        "held_out": {"n": HELD_OUT, "seed": SEED},
-        "judge": JUDGE,
-        "hardware": arguments.hardware,
-        "torch": torch.__version__,
-        "runs": {name: {k: of[k] for k in ("recipe", "seed", "steps", "batch_size")} for name, of in known.items()},
-        "factors": measure(models, judge, train, held_out),
+def page(report: dict) -> str:
+    """The page of the results, every number between its marks taken from `report`."""
+    factors, judge, file = report["factors"], report["judge"], OUT / "README.md"
+    intervals = [high - low for f in factors.values() for m in f["models"].values() for _, low, high in m.values()]
+    from_drawn = ", ".join(f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in factors["digit"]["models"].items())
+    runs = [
+        f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
+        for name, run in report["runs"].items()
+    ]
+    rest = [
+        f"- probe: {TRAIN:,} training pictures of the runs",
+        f"- judge: {judge['pictures']:,} other house numbers, seed {judge['seed']}",
+        f"- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}",
+        f"- {report['hardware']}; torch {report['torch']}",
+    ]
+    parts = {
+        "setting": ["\n".join(runs + rest)],
+        "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
+        "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
     }
-    write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
-    figure = draw(report["factors"], list(models))
-    save_picture(few_colours(drawn(figure)), OUT / "figure.png")
-    x = held_out.floats(slice(12))
-    rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
-    save_picture(few_colours(strips(rows)), OUT / "reconstructions.png")
-    write_whole(OUT / "README.md", lambda file: file.write_text(page(report, len(train))))
+    text = file.read_text()
+    for name, paragraphs in parts.items():
+        text = filled(text, file, (f"<!-- {name} -->", f"<!-- end of {name} -->"), paragraphs)
+    return text
 
 
 def keep(run: Path) -> dict:
     """Copies settings and log of a finished run beside the results, without its weights; returns the settings."""
-    settings, place = alikit.runs.settings(run), OUT / f"{run.name.removesuffix('-seed0')}"
+    settings, place = alikit.runs.settings(run), OUT / run.name.removesuffix("-seed0")
     if (step := alikit.runs.checkpoint(run)["step"]) < settings["steps"]:
         raise alikit.AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     alikit.runs.write_settings(place, settings)
@@ -244,27 +173,42 @@ def keep(run: Path) -> dict:
     return settings
 
 
-def page(report: dict, train: int) -> str:
-    """The page of the results, every number taken from `report`."""
-    numbers = [n for f in report["factors"].values() for m in f["models"].values() for n in m.values()]
-    return PAGE.format(
-        held_out=report["held_out"]["n"],
-        seed=report["held_out"]["seed"],
-        train=train,
-        widest=max(high - low for _, low, high in numbers),
-        table=table(report["factors"], list(report["runs"])),
-        drawn=", ".join(
-            f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in report["factors"]["digit"]["models"].items()
-        ),
-        pictures=report["judge"]["pictures"],
-        judge_seed=report["judge"]["seed"],
-        runs="\n".join(
-            f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
-            for name, run in report["runs"].items()
-        ),
-        hardware=report["hardware"],
-        torch=report["torch"],
-    )
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", action="store_true", help="train the judge, which takes 7 minutes, and keep it")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
+    given = parser.parse_args()
+    if given.judge:
+        settings = dict(JUDGE)
+        torch.manual_seed(settings["seed"])
+        judge = train_judge(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
+        in_8_bits = storage.to_file(judge, limit=0)
+        write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
+        return
+    vae, gan, post_hoc = (given.runs / f"house-numbers-{game}-seed0" for game in ("vae", "gan", "post-hoc"))
+    folders = dict(zip(MODELS, (RESULTS / "house-numbers", vae, post_hoc), strict=True))
+    try:
+        models = {name: alikit.load_model(folder) for name, folder in folders.items()}
+        judge = trained_judge(OUT / "judge.safetensors")
+        kept = {folder: keep(folder) for folder in (vae, gan, post_hoc)}
+    except alikit.AlikitError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    known = {name: kept.get(folder) or alikit.runs.settings(folder) for name, folder in folders.items()}
+    train, held_out = alikit.house_numbers(TRAIN, seed=0), alikit.house_numbers(HELD_OUT, SEED)
+    report = {
+        "held_out": {"n": HELD_OUT, "seed": SEED},
+        "judge": JUDGE,
+        "hardware": f"{torch.get_num_threads()} threads, no GPU",
+        "torch": torch.__version__,
+        "runs": {name: {k: of[k] for k in ("recipe", "seed", "steps", "batch_size")} for name, of in known.items()},
+        "factors": measure(models, judge, train, held_out),
+    }
+    write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
+    save_picture(few_colours(drawn(draw(report["factors"], list(models)))), OUT / "figure.png")
+    x = held_out.floats(slice(12))
+    rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
+    save_picture(few_colours(strips(rows)), OUT / "reconstructions.png")
+    write_whole(OUT / "README.md", lambda file: file.write_text(page(report)))
 
 
 if __name__ == "__main__":

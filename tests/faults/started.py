@@ -19,7 +19,7 @@ PATIENCE = 300  # seconds, after which a process that has not ended hangs
 
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # an arena for each thread would fill what bad.py lets a process map
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["alikit.cli", "sklearn.datasets", "torch._dynamo"])
+_context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
 
 
 class Started:

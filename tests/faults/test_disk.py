@@ -218,7 +218,7 @@ def test_a_disk_that_is_read_only(disk, whole, tmp_path):
         "train digits --steps 4 --out disk/new": r"cannot write to .*disk: choose another --out",
         "resume disk/run --steps 50": r"cannot write disk/run \(Read-only file system\): .*",
         "sample disk/run --out disk/a.png": r"cannot write disk/a\.png \(Read-only file system\): .*",
-        "study mixture --out disk/study": r"cannot write to disk/study \(Read-only file system\): .*",
+        "study mixture --out disk/study": r"cannot write disk/study \(Read-only file system\): .*",
         "bench step mixture-ali --out disk/speed": r"cannot write to disk/speed \(Read-only file system\): .*",
     }.items():
         one_line(finished(line, tmp_path, small), says)

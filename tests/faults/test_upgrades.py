@@ -10,10 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import alikit
-from alikit import formats, lines, runs
+from alikit import formats, runs, studies
 from alikit.__main__ import main
 from alikit.data import Dataset, cache, digits
 from alikit.errors import AlikitError
+from alikit.recipes import RECIPES
 from alikit.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,7 +182,7 @@ def test_checkpoints_of_other_versions(tmp_path, format_, way):
 
 def test_lines_from_before_all_settings(tmp_path):
     (tmp_path / "runs.jsonl").write_text(LINE.replace("\n", "") + "\n")
-    assert lines.read(tmp_path / "runs.jsonl", STUDIES["mixture"], 100).keys() == {"ali-000"}
+    assert studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 100).keys() == {"ali-000"}
 
 
 @pytest.mark.parametrize("name", ["mixture", "mixture-solved", "mixture-running-bn", "mixture-ablation"])
@@ -189,42 +190,30 @@ def test_the_studies_recorded_here_can_be_gone_on_with(name):
     """As results/mixture/README.md says, with the same command."""
     place = {"mixture": "", "mixture-solved": "solved", "mixture-running-bn": "running-bn"}.get(name, "ablation")
     study = STUDIES[name]
-    found = lines.read(ROOT / "results" / "mixture" / place / "runs.jsonl", study, study.steps)
+    found = studies.read_lines(ROOT / "results" / "mixture" / place / "runs.jsonl", study, study.steps)
     assert len(found) == study.runs * len(study.arms)
 
 
 def test_what_was_changed_in_an_arm_is_not_taken_for_what_was_silent(tmp_path):
     """mixture-solved has precise_bn today: a line without it is of the study as it was."""
-    row = lines.what_makes(STUDIES["mixture-solved"], "ali", 0)
-    whole = {**json.loads(LINE), **row}
-    silent = {name: value for name, value in whole.items() if name != "precise_bn"}
-    assert lines.fits(whole, STUDIES["mixture-solved"]) and not lines.fits(silent, STUDIES["mixture-solved"])
+    settings = studies.settings_of(STUDIES["mixture-solved"], "ali", 0, 100)
+    silent = {name: value for name, value in settings.items() if name != "precise_bn"}
+    assert studies.matches(settings, settings) and not studies.matches(silent, settings)
 
 
 def test_lines_of_a_newer_version(tmp_path):
     newer = json.loads(LINE) | {"format": 2, "alikit": "9.1", "lr": "as scheduled"}
     (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
     with pytest.raises(AlikitError, match=r"line 1, is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
-        lines.read(tmp_path / "runs.jsonl", STUDIES["mixture"], 100)
+        studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 100)
 
 
 def test_a_line_says_who_wrote_it():
-    settings = lines.settings_of(STUDIES["mixture"], "ali", 0, 100, (2,))
-    assert settings["versions"]["alikit"] == alikit.__version__
-    trainer = runs.trainer(settings, Dataset("points", torch.randn(200, 2)))
+    settings = studies.settings_of(STUDIES["mixture"], "ali", 0, 100)
     parts = (Dataset("points", torch.randn(200, 2)),) * 2
-    line = lines.line_of("ali", 0, settings, False, [{"seconds": 1.0}], trainer.model.eval(), parts)
-    assert (line["format"], line["alikit"]) == (lines.FORMAT, alikit.__version__)
-
-
-def test_the_store_of_a_newer_version(tmp_path):
-    from alikit import workers
-
-    attempts = workers._open("mixture", tmp_path, 100, None)
-    assert attempts.user_attrs == {"format": 1, "steps": 100, "alikit": alikit.__version__}
-    attempts.set_user_attr("format", 2), attempts.set_user_attr("alikit", "9.1")
-    with pytest.raises(AlikitError, match=r"study\.db is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
-        workers._open("mixture", tmp_path, 100, None)
+    model = RECIPES["mixture-ali-paper"].build((2,)).eval()
+    line = studies.line_of(settings, False, [{"seconds": 1.0}], model, parts)
+    assert (line["format"], line["alikit"]) == (studies.FORMAT, alikit.__version__)
 
 
 # Caches.

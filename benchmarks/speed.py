@@ -1,0 +1,131 @@
+"""Examples a second of our training step: against the size of the batch, of a picture, and compiled by torch.compile.
+
+Each recipe trains on stand-ins of its own shape; the jobs take turns.
+"""
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from alikit.errors import AlikitError
+from alikit.recipes import RECIPES
+from alikit.training import Trainer
+
+from .common import device, in_turn, stand_in, summary
+from .step import trainer
+
+ROUNDS = 9
+FAMILIES = {
+    "laptop networks": ("digits", "cifar10-small"),
+    "the paper's networks": ("svhn", "cifar10", "tiny-imagenet", "celeba"),
+}
+WAYS = {  # name: whether the layers are the library's, as with --float32, and whether networks are compiled
+    "ours": (False, False),
+    "ours, compiled": (False, True),
+    "library layers": (True, False),
+    "library layers, compiled": (True, True),
+}
+STEPS = 3  # until everything is compiled, backward too, and Adam has its averages
+VERSIONS = 64  # of a function that is compiled for each of its layers; the default of 8 gives larger networks up
+
+
+def _trainer(name: str, batch: int | None = None, library: bool = False) -> Trainer:
+    recipe = replace(RECIPES[name], batch_size=batch or RECIPES[name].batch_size)
+    return trainer(recipe, stand_in(recipe, 4 * recipe.batch_size), library)
+
+
+def _rates(trainers: dict[tuple, Trainer], seconds: float, rounds: int) -> dict[tuple, list[float]]:
+    """Examples a second of each trainer in each round; a step of ours fetches its own batch."""
+    rates = in_turn({key: one.one_step for key, one in trainers.items()}, seconds, rounds)
+    return {key: [trainers[key].batch_size * rate for rate in found] for key, found in rates.items()}
+
+
+def _row(name: str, one: Trainer, rates: list[float]) -> dict:
+    precision = "bfloat16" if one.bf16 else "float32"
+    return {"recipe": name, "batch": one.batch_size, "precision": precision, "images_per_second": summary(rates)}
+
+
+def batch(
+    seconds: float = 90.0,
+    names: tuple[str, ...] = ("cifar10-small", "mixture-ali-paper"),
+    batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256),
+) -> dict:
+    """Examples a second against the size of the batch: pictures by the laptop networks, and the toy."""
+    torch.manual_seed(0)
+    trainers = {(name, size): _trainer(name, size) for name in names for size in batches}
+    rates = _rates(trainers, seconds, ROUNDS)
+    measured = [_row(key[0], one, rates[key]) for key, one in trainers.items()]
+    return {"seed": 0, "seconds": seconds, "device": device(), "measured": measured}
+
+
+def size(
+    seconds: float = 60.0, families: dict[str, tuple[str, ...]] = FAMILIES, batch: int = 16, rounds: int = 7
+) -> dict:
+    """Pictures a second against their size, of recipes with 8, 32 and 64 pixels a side; slow ones take longer.
+
+    The batch is the same for all, and small: with 100 pictures a step of celeba takes half a minute on a slow core.
+    """
+    torch.manual_seed(0)
+    trainers = {(family, name): _trainer(name, batch) for family, names in families.items() for name in names}
+    gflop = {}
+    for key, one in trainers.items():
+        with FlopCounterMode(display=False) as counter:
+            one.one_step()
+        gflop[key] = round(counter.get_total_flops() / 1e9 / batch, 4)
+    rates, measured = _rates(trainers, seconds, rounds), []
+    for (family, name), one in trainers.items():
+        found = rates[family, name]
+        side = {"networks": family, "size": RECIPES[name].networks.size, "gflop_an_image": gflop[family, name]}
+        measured.append({**side, **_row(name, one, found), "ms_an_image": summary([1000 / rate for rate in found])})
+    return {"seed": 0, "seconds": seconds, "batch": batch, "device": device(), "measured": measured}
+
+
+def _begun(name: str, library: bool, compiled: bool) -> tuple[Trainer, float]:
+    """A trainer that has done its first steps, and the seconds that they took."""
+    torch.manual_seed(0)
+    made = _trainer(name, library=library)
+    if compiled:  # what the players' networks do, forward and backward; the losses around them stay
+        for network in made.model.children():
+            network.forward = torch.compile(network.forward, dynamic=False)
+    begin = time.perf_counter()
+    try:
+        for _ in range(STEPS):
+            made.one_step()
+    except RuntimeError as error:  # the compiler's errors are kinds of it
+        raise AlikitError(f"torch.compile failed on {name}: {str(error).strip().splitlines()[0]}") from None
+    return made, time.perf_counter() - begin
+
+
+def compiled(
+    seconds: float = 120.0,
+    names: tuple[str, ...] = ("mixture-ali-paper", "digits", "cifar10-small"),
+    rounds: int = ROUNDS,
+) -> dict:
+    """Whether torch.compile pays for our training step. Some minutes, most of them its own; wants a C++ compiler."""
+    torch._logging.set_logs(all=logging.ERROR)  # or it says something of each version
+    try:
+        with (
+            tempfile.TemporaryDirectory() as cache,
+            patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache),
+            torch._dynamo.config.patch(recompile_limit=VERSIONS),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+            begun = {(name, way): _begun(name, *how) for name in names for way, how in WAYS.items()}
+            rates = _rates({key: one for key, (one, _) in begun.items()}, seconds, rounds)
+    finally:
+        torch._logging.set_logs()
+    measured = []
+    for (name, way), (one, first) in begun.items():
+        found = rates[name, way]
+        over = summary([rate / ours for rate, ours in zip(found, rates[name, "ours"], strict=True)])
+        row = {"way": way, **_row(name, one, found), "over_ours": over, "first_seconds": float(f"{first:.4g}")}
+        measured.append(row)
+    return {"seed": 0, "seconds": seconds, "rounds": rounds, "device": device(), "measured": measured}
