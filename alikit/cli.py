@@ -16,7 +16,6 @@ alikit bench step svhn        alikit bench memory        alikit bench report
 """
 
 import dataclasses
-import functools
 import importlib
 import json
 import logging
@@ -48,8 +47,9 @@ from .runs import records, running
 from .runs.report import write_report
 from .runs.running import PICTURES, SAVE_EVERY, Stopped
 from .runs.settings import MOST_STEPS
+from .side_by_side import run_side_by_side
 from .stopping import interruptible
-from .studies import STUDIES
+from .studies import STUDIES, run_study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
@@ -304,15 +304,6 @@ def study_(
     """Run every arm of a study many times. Killed and started again, it goes on; several machines may share a store."""
     if side_by_side and (store or workers > 1 or threads > 1):
         raise AlikitError("side by side there are no workers and no store: leave --workers, --threads and --store out")
-    try:
-        if side_by_side:
-            from .side_by_side import run_side_by_side as run
-        else:
-            from .workers import run_study
-
-            run = functools.partial(run_study, workers=workers, threads=threads, store=store)
-    except ModuleNotFoundError as error:
-        raise AlikitError(f"a study needs {error.name}: pip install 'alikit[study]'") from None
     if name not in STUDIES:
         raise AlikitError(f"no study called {name!r}: there are {', '.join(STUDIES)}")
     row = STUDIES[name]
@@ -326,7 +317,10 @@ def study_(
 
     try:
         with bar:
-            lines = run(name, out, number, steps, watch=watch)
+            if side_by_side:
+                lines = run_side_by_side(name, out, number, steps, watch)
+            else:
+                lines = run_study(name, out, number, steps, workers, threads, store, watch)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; finished runs are kept, and the same command goes on") from None
     for arm in row.arms:

@@ -12,7 +12,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
 
-from .data.mixture import GridMixture
+from .data import GridMixture
 from .errors import AlikitError
 from .models import Game
 

@@ -16,12 +16,11 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from . import runs, studies
-from .convolutions import plain
 from .data import Dataset, load
 from .errors import AlikitError
 from .evaluation import found_modes
+from .fast import accelerate
 from .models import Game
-from .networks import Maxout
 from .recipes import RECIPES
 
 EPSILON = 1e-8  # of Adam
@@ -44,11 +43,9 @@ class SideBySide:
         self.parameters, self.buffers = stack_module_state([game.train() for game in games])
         names = {parameter: name for name, parameter in games[0].named_parameters()}
         self.players = {player: [names[p] for p in own] for player, own in games[0].players().items()}
-        self._skeleton = plain(copy.deepcopy(games[0]))  # our quick layers draw one mask of dropout for all runs
+        # Of the library's operations, which vmap knows how to batch; quick ones draw one mask of dropout for all runs.
+        self._skeleton = accelerate(copy.deepcopy(games[0]), False)
         self._skeleton.forward = self._skeleton.losses  # which `functional_call` calls
-        for layer in self._skeleton.modules():
-            if isinstance(layer, Maxout):  # in the library's operations, which vmap knows how to batch
-                layer.forward = lambda x, pieces=layer.pieces: x.unflatten(1, (pieces, -1)).amax(1)
         self._rates = [numbers.to(self.device) for numbers in (lr, *betas.unbind(1))]
         self._count = torch.zeros((), device=self.device)
         learning = [name for own in self.players.values() for name in own]
@@ -121,7 +118,7 @@ def run_side_by_side(
     study, file = studies.STUDIES[name], out / "runs.jsonl"
     wanted = studies.wanted_of(study, number, steps)
     for settings in wanted.values():
-        if more := [setting for setting in ("r1", "averaging", "precise_bn", "decay") if settings[setting]]:
+        if more := [setting for setting in ("r1", "ema", "precise_bn", "decay") if settings[setting]]:
             raise AlikitError(f"{settings['arm']} trains with {', '.join(more)}: leave --side-by-side out")
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)

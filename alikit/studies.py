@@ -34,12 +34,14 @@ import torch
 
 import alikit
 
-from . import formats, parallel, reading, runs
+from . import formats, reading, runs
 from .data import Dataset, load
 from .errors import AlikitError, Diverged, unwritten
 from .evaluation import Coverage, found_modes, measured
 from .models import Game
 from .recipes import RECIPES
+from .runs.settings import upgraded
+from .stopping import STOPS, held
 from .training import Progress
 
 FORMAT = 1  # of a line
@@ -110,7 +112,7 @@ STUDIES = {
         {
             "recipe": ("mixture-ali", {}),
             "no-r1": ("mixture-ali", {"r1": 0.0}),
-            "no-averaging": ("mixture-ali", {"averaging": 0.0}),
+            "no-averaging": ("mixture-ali", {"ema": 0.0}),
             "running-bn": ("mixture-ali", {"precise_bn": False}),
             "no-decay": ("mixture-ali", {"decay": False}),
             "beta1-0.5": ("mixture-ali", {"betas": (0.5, 0.999)}),
@@ -133,7 +135,7 @@ def key_of(arm: str, run: int) -> str:
 def settings_of(study: Study, arm: str, run: int, steps: int) -> dict:
     """What tells a run from every other: the first part of its line, as JSON gives it back."""
     name, changes = study.arms[arm]
-    trained = runs.trained_with(replace(RECIPES[name], **changes, **study.draw(run)))
+    trained = replace(RECIPES[name], **changes, **study.draw(run)).config()
     who = {"arm": arm, "run": run, "recipe": name, "seed": study.first_seed + run, "steps": steps}
     return json.loads(json.dumps(who | trained))
 
@@ -144,9 +146,8 @@ def wanted_of(study: Study, number: int, steps: int) -> dict[str, dict]:
 
 
 def matches(line: dict, settings: dict) -> bool:
-    """Whether a line is of a run with these settings. A setting that the line does not name did not exist when it was
-    written, and was off then: false, zero or none."""
-    return all(line[name] == value if name in line else not value for name, value in settings.items())
+    """Whether a line is of a run with these settings, by whatever names and in whatever order it has them."""
+    return settings.items() <= upgraded(line).items()
 
 
 def parsed(text: bytes, study: Study, steps: int, place: str) -> tuple[str, dict]:
@@ -263,7 +264,7 @@ def run_study(
             crew: dict[str, tuple[multiprocessing.Process, Connection]] = {}
             stack.callback(_stop, crew)
             while True:
-                with parallel.whole():  # signals wait, for some libraries lose the KeyboardInterrupt of one
+                with held():  # signals wait, for some libraries lose the KeyboardInterrupt of one
                     ended = [key for key, (_, connection) in crew.items() if connection.poll()]
                     finished = {key: _received(*crew.pop(key)) for key in ended} | finished
                     if shared:
@@ -305,7 +306,7 @@ def _started(threads: int, settings: dict, folder: Path) -> tuple[multiprocessin
 
 def _work(connection: Connection, threads: int, settings: dict, folder: Path) -> None:
     """What that process does. It ends when the other end of the connection does, with whatever process holds it."""
-    for number in parallel.STOPS:  # they are for the process that started this one
+    for number in STOPS:  # they are for the process that started this one
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=lambda: connection.poll(None) and os._exit(1), daemon=True).start()
     torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import alikit
-from alikit.data.shapes import coloured_shapes
+from alikit.data import coloured_shapes
 from alikit.studies import STUDIES
 
 from .common import process, summary

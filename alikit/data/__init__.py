@@ -1,30 +1,18 @@
-"""What x is. Every source returns a `Dataset`; `load` finds one by the name the command line uses."""
+"""What x is. Every source returns a `Dataset`; `load` finds one by the name the command line uses.
+
+People's own arrays need no reader: Dataset("mine", x, labels, classes).
+"""
 
 from .dataset import Dataset
-from .faces import faces, faces_with
-from .images import image_folder
-from .mixture import GridMixture
+from .folders import image_folder, image_table
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
-from .rendered import house_numbers
-from .shapes import coloured_shapes
 from .sources import SOURCES, digits, load
-from .tables import image_table
+from .synthetic.faces import faces, faces_with
+from .synthetic.house_numbers import house_numbers
+from .synthetic.mixture import GridMixture
+from .synthetic.shapes import coloured_shapes
 
 __all__ = [
-    "SOURCES",
-    "Dataset",
-    "GridMixture",
-    "celeba",
-    "cifar10",
-    "coloured_shapes",
-    "digits",
-    "faces",
-    "faces_with",
-    "house_numbers",
-    "image_folder",
-    "image_table",
-    "imagenet",
-    "load",
-    "svhn",
-    "tiny_imagenet",
-]
+    "SOURCES", "Dataset", "GridMixture", "celeba", "cifar10", "coloured_shapes", "digits", "faces", "faces_with",
+    "house_numbers", "image_folder", "image_table", "imagenet", "load", "svhn", "tiny_imagenet",
+]  # fmt: skip

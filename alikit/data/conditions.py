@@ -1,4 +1,4 @@
-"""What to tell a conditional model: y by the names of attributes, and the rows and columns of the paper's grid."""
+"""y of a conditional model by the names of attributes, and the rows and columns of the paper's grid."""
 
 import difflib
 from collections.abc import Iterable
@@ -43,8 +43,8 @@ def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]
     if isinstance(names, str):
         raise AlikitError(f"names come in a list: [{names!r}]")
     found: dict[int, int] = {}
-    for said in names:
-        name, value = said.removeprefix("-"), 0 if said.startswith("-") else 1
+    for signed in names:
+        name, value = signed.removeprefix("-"), int(not signed.startswith("-"))
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"
@@ -58,13 +58,11 @@ def switched(y: Tensor, names: Iterable[str], classes: tuple[str, ...]) -> Tenso
     """y (..., A) with the named attributes as they are named; a hair colour takes the others back. Of y's own type."""
     if y.shape[-1:] != (len(classes),):
         raise AlikitError(f"y has {' x '.join(map(str, y.shape))} numbers, and there are {len(classes)} attributes")
-    y, told = y.clone(), columns_of(names, classes)
-    for column, value in told.items():
+    y, values = y.clone(), columns_of(names, classes)
+    if any(value and classes[column] in HAIR_COLOURS for column, value in values.items()):
+        y[..., [column for column, name in enumerate(classes) if name in HAIR_COLOURS]] = 0
+    for column, value in values.items():
         y[..., column] = value
-    if any(value and classes[column] in HAIR_COLOURS for column, value in told.items()):
-        for column, name in enumerate(classes):
-            if name in HAIR_COLOURS and not told.get(column):
-                y[..., column] = 0
     return y
 
 
@@ -72,14 +70,12 @@ def usual(data: Dataset, names: Iterable[str]) -> Tensor:
     """y (A,) uint8 with the named attributes, and of all others what most examples have that share the named ones; what
     most examples have where there is no such example. Of data with classes y is of the one class that is named."""
     names, y = tuple(names), data.conditions()
-    told = columns_of(names, data.classes)
+    values = columns_of(names, data.classes)
     if data.labels.ndim == 1:
-        if list(told.values()) != [1]:
+        if list(values.values()) != [1]:
             raise AlikitError(f"an example has one class: name one of {', '.join(data.classes)}")
-        return F.one_hot(torch.tensor([*told]), y.shape[1])[0].to(torch.uint8)
-    alike = torch.ones(len(y), dtype=torch.bool)
-    for column, value in told.items():
-        alike &= y[:, column] == value
+        return F.one_hot(torch.tensor([*values]), y.shape[1])[0].to(torch.uint8)
+    alike = (y[:, [*values]] == torch.tensor([*values.values()], dtype=torch.uint8)).all(1)
     most = (y[alike] if alike.any() else y).float().mean(0) > 0.5
     return switched(most.to(torch.uint8), names, data.classes)
 
@@ -87,11 +83,8 @@ def usual(data: Dataset, names: Iterable[str]) -> Tensor:
 def paper_grid(data: Dataset) -> Tensor:
     """y (4, 12, A) uint8 of the paper's grid: the row's `usual` example, with what the column adds to it. AlikitError
     where the data lacks one of its attributes."""
-    if missing := [name for name in NAMED if name not in data.classes]:
-        raise AlikitError(
-            f"the paper's grid asks for {', '.join(missing)}, which {data.name} has not: name attributes that it has"
-        )
+    if missing := ", ".join(name for name in NAMED if name not in data.classes):
+        way = "name attributes that it has"
+        raise AlikitError(f"the paper's grid asks for {missing}, which {data.name} has not: {way}")
     rows = [usual(data, names) for names in ROWS.values()]
-    return torch.stack(
-        [torch.stack([switched(row, names, data.classes) for names in COLUMNS.values()]) for row in rows]
-    )
+    return torch.stack([torch.stack([switched(y, names, data.classes) for names in COLUMNS.values()]) for y in rows])

@@ -44,18 +44,17 @@ class Dataset:
         x = self.x[index]
         return x.float() / 255 if x.dtype == torch.uint8 else x
 
-    def mean(self) -> Tensor:
-        """The mean example, `shape` float32, on the same scale as `floats`; without a float copy of all the data."""
-        total = sum(batch.double().sum(0) for batch in self.batches(1000))
-        return (total / len(self)).float()
-
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """All examples in order as `floats`, `batch_size` at a time; the last batch may be smaller."""
         return (self.floats(slice(begin, begin + batch_size)) for begin in range(0, len(self), batch_size))
 
+    def mean(self) -> Tensor:
+        """The mean example, `shape` float32, on the same scale as `floats`; without a float copy of all the data."""
+        return (sum(batch.double().sum(0) for batch in self.batches(1000)) / len(self)).float()
+
     def conditions(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """What a conditional model is told of the indexed examples, y: (N, A) uint8, 0 or 1 for each attribute; of
-        classes (N, K), 1 for the example's own. AlikitError without labels."""
+        """y of the indexed examples for a conditional model: (N, A) uint8, 0 or 1 for each attribute; of classes
+        (N, K), 1 for the example's own. AlikitError without labels."""
         if self.labels is None:
             raise AlikitError(f"{self.name} has neither attributes nor classes: name data whose examples have some")
         labels = self.labels[index]
@@ -65,64 +64,54 @@ class Dataset:
 
     def select(self, index: Tensor | slice) -> "Dataset":
         """The indexed examples with their labels and factors, as a data set of their own."""
-        return replace(
-            self,
-            x=self.x[index],
-            labels=None if self.labels is None else self.labels[index],
-            factors={name: values[index] for name, values in self.factors.items()},
-        )
+        labels = None if self.labels is None else self.labels[index]
+        factors = {name: values[index] for name, values in self.factors.items()}
+        return replace(self, x=self.x[index], labels=labels, factors=factors)
 
     def some(self, n: int) -> "Dataset":
-        """n examples by chance, always the same ones, or all as they come where there are no more: folders stand in
+        """n random examples, always the same ones, or all in their order where there are no more: folders stand in
         order of classes, so the first n may all be airplanes."""
-        if n >= len(self):
-            return self
-        return self.select(torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:n])
+        return self if n >= len(self) else self.select(_shuffled(len(self), 0)[:n])
 
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """A training part and `held_out` examples drawn at random from `seed`, without overlap."""
-        if not 0 < held_out < len(self):
-            raise AlikitError(
-                f"cannot hold out {held_out} of {len(self)} examples: choose between 1 and {len(self) - 1}"
-            )
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        n = len(self)
+        if not 0 < held_out < n:
+            raise AlikitError(f"cannot hold out {held_out} of {n} examples: choose between 1 and {n - 1}")
+        order = _shuffled(n, seed)
         return self.select(order[held_out:]), self.select(order[:held_out])
 
     def labelled(self, n: int, seed: int = 0) -> "Dataset":
-        """n examples drawn by chance from `seed`, n / K of each of the K classes.
+        """n examples drawn at random from `seed`, n / K of each of the K classes.
 
         AlikitError without classes or with only one, for a number that K does not divide, and where a class has too few
         examples.
         """
-        if self.labels is None:
-            raise AlikitError(f"{self.name} has no labels: name data whose examples have a class")
-        if self.labels.ndim != 1:
-            raise AlikitError(
-                f"{self.name} has attributes, and no classes: name data whose examples have one class each"
-            )
+        if self.labels is None or self.labels.ndim != 1:
+            raise AlikitError(f"{self.name} has no classes: name data whose examples have one class each")
         names = self.classes or tuple(map(str, range(1 + int(self.labels.max()))))
-        if len(names) < 2:
+        k = len(names)
+        if k < 2:
             raise AlikitError(f"{self.name} has one class, so there is nothing to tell apart: name data with more")
-        if n < 1 or n % len(names):
+        if n < 1 or n % k:
+            raise AlikitError(f"{n} labels cannot be shared out evenly over {k} classes: ask for a multiple of {k}")
+        least, label = self.labels.bincount(minlength=k).min(dim=0)
+        if n > least * k:
+            way = f"ask for at most {least * k:,}" if least else "leave that class out of the data"
             raise AlikitError(
-                f"{n} labels cannot be shared out evenly over {len(names)} classes: ask for a multiple of {len(names)}"
+                f"{n:,} labels are wanted; {self.name} has {least} to spare of class {names[label]}: {way}"
             )
-        least, label = self.labels.bincount(minlength=len(names)).min(dim=0)
-        if n > least * len(names):
-            raise AlikitError(
-                f"{n:,} labels are wanted, {n // len(names):,} of each class, and {self.name} has {least} to spare of "
-                f"class {names[label]}: "
-                + (f"ask for at most {least * len(names):,}" if least else "leave that class out of the data")
-            )
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.select(torch.cat([order[self.labels[order] == k][: n // len(names)] for k in range(len(names))]))
+        order = _shuffled(len(self), seed)
+        return self.select(torch.cat([order[self.labels[order] == label][: n // k] for label in range(k)]))
 
     def fits(self, device: torch.device | str) -> bool:
         """Whether the examples fill at most half of what is free on a GPU; always true of the processor's memory."""
-        if torch.device(device).type != "cuda":
-            return True
-        return self.x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+        return torch.device(device).type != "cuda" or self.x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with its examples on `device`; labels and factors stay where they are."""
         return replace(self, x=self.x.to(device))
+
+
+def _shuffled(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -1,268 +1,260 @@
-"""Any folder of pictures, decoded once and kept as uint8.
+"""Pictures on a disk: found, decoded once, and kept in one memory-mapped file.
 
+The cache is written whole or not at all, and made anew when a picture changes. It holds the pictures as raw bytes and
+after them what `numpy.savez` writes: their shape, labels and classes. Memory need not hold all pictures at once.
 Files go by their names, as text, from a folder on: a million `Path` objects would be some hundred MB.
 """
 
+import hashlib
+import io
 import logging
+import math
+import mmap
 import os
+import shutil
+import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
+from itertools import chain, compress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import AlikitError, expanded, one_line
-from .cache import Known, Pictures, cached
+from .. import reading
+from ..errors import AlikitError
 from .dataset import Dataset
-from .division import held_out_last
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
-HELD_OUT_NAMES = ("test", "val", "valid", "validation")
-DEPTH, TIMES = 100, 100  # of folders within folders; that one is entered, by links
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
+FOLDER, FORMAT = ".alikit-cache", b"2"
+
+# Writing to a mapped picture changes pages of one's own, never the file. Linux refuses such a map of a file larger than
+# the memory, unless it is told to set no memory aside for those pages; Python names that flag since 3.13.
+PRIVATE = {"access": mmap.ACCESS_COPY}
+if sys.platform == "linux":
+    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    PRIVATE = {"flags": flags, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
 
 log = logging.getLogger("alikit")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # whether a picture can be read is ours to say, once
 
-Listed = tuple[list[str], Tensor, list[str]]  # files, their labels in the same order, the names of the classes
 Fit = Callable[[Image.Image], Image.Image]
+Kept = tuple[Tensor, Tensor, tuple[str, ...], tuple[str, ...]]  # x, labels, classes, names of unreadable files
 
 
-def image_folder(
-    root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False
-) -> Dataset:
-    """A folder of class folders, `root/<class>/<picture>`, or `root/<split>/<class>/<picture>` where root has splits.
+class Listed(NamedTuple):
+    """Pictures before they are decoded.
 
-    Returns x (N, 3, H, W) uint8. Classes are the folder names in alphabetical order; if pictures lie straight in the
-    folder there are none. With `size` each picture is resized on its shorter side and centre-cropped to size x size
-    when the cache is made; without it all must share one size. Files that are no readable pictures are named in one
-    error, or left out and counted with `skip_corrupt`.
-
-    Raises AlikitError for a missing or empty folder, an empty class, mixed sizes, and unreadable files.
+    names    of their files
+    labels   (N,) int64 or (N, A) uint8
+    classes  names of the classes or attributes, none where there are no labels
+    decode   makes (H, W, C) uint8 of a name, or None of a file that is no readable picture
     """
-    return named_folder(root, split, size, skip_corrupt)[0]
 
-
-def named_folder(
-    root: str | Path, split: str, size: int | None, skip_corrupt: bool, divided: bool = False
-) -> tuple[Dataset, list[str]]:
-    """`image_folder`, and the name of each picture relative to the folder: class/picture. Where it is to be `divided`,
-    pictures that are held out come last."""
-    root = existing(root)
-    folder = _split_folder(root, split)
-    names = picture_files(folder)
-    if not names:
-        raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    classes = sorted({name.partition("/")[0] for name in names if "/" in name})
-    if (loose := sum("/" not in name for name in names)) and classes:
-        log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
-    if loose:
-        classes = []
-    else:
-        shown = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
-        if empty := sorted(shown - {*classes}):
-            raise AlikitError(f"class {empty[0]} in {folder} has no pictures: fill that folder, or remove it")
-    if divided:
-        names = held_out_last(names, names)
-    order = {name: label for label, name in enumerate(classes)}
-    of_each = (order.get(name.partition("/")[0], -1) for name in names)
-    labels = torch.from_numpy(np.fromiter(of_each, np.int64, len(names)))
-    below = "" if folder == root else f"{split}/"
-    x, labels, known = read_pictures(
-        root,
-        f"{'divided' if divided else split}-{size or 'as-is'}",
-        (below + name for name in names),
-        lambda: (names, labels, classes),
-        square(size),
-        skip_corrupt,
-        folder,
-    )
-    return Dataset(f"folder:{root.name}", x, labels if classes else None, tuple(classes)), readable_of(names, known)
-
-
-def has_held_out(root: str | Path) -> str | None:
-    """The name of the folder's own held-out split, if it has one beside `train`."""
-    root = expanded(root)
-    names = [name for name in HELD_OUT_NAMES if (root / name).is_dir()]
-    return names[0] if names and (root / "train").is_dir() else None
-
-
-def existing(root: str | Path) -> Path:
-    """The folder, if there is one."""
-    root = expanded(root)
-    if not root.is_dir():
-        raise AlikitError(f"no folder {root}: check the path, or unpack the archive first")
-    return root
+    names: Sequence
+    labels: Tensor
+    classes: Sequence[str]
+    decode: Callable[..., np.ndarray | None] | None = None
 
 
 def picture_files(folder: Path) -> list[str]:
-    """The names of all pictures below a folder, in their order, hidden ones left out."""
-    return list(_below(str(folder), "", frozenset(), Counter())) if folder.is_dir() else []
+    """The names of all pictures below a folder, sorted folder by folder, hidden ones left out. Links are followed, as
+    data sets are often put together of them; a folder to which several lead is entered once."""
 
+    def failed(error: OSError) -> None:
+        raise AlikitError(f"cannot look into {error.filename} ({error.strerror}): make that possible, or move it")
 
-def _below(folder: str, within: str, above: frozenset[str], times: Counter[str]) -> Iterator[str]:
-    """Into folders that are links too: data sets are often put together of such. Not into one that is `above`, and
-    into none more than a few `times`: a few links to a folder of links, and so on, would never end."""
-    if (here := os.path.realpath(folder)) in above:
-        return
-    times[here] += 1
-    if times[here] > TIMES or len(above) > DEPTH:
-        why = f"more than {TIMES} links lead to it" if times[here] > TIMES else f"it lies more than {DEPTH} deep"
-        raise AlikitError(f"cannot look for pictures in {folder}, for {why}: move it elsewhere")
-    try:
-        found = os.listdir(folder)
-    except OSError as error:
-        raise AlikitError(f"cannot look into {folder} ({error.strerror}): make that possible, or move it") from None
-    for name in sorted(found, key=os.path.normcase):
-        place = os.path.join(folder, name)
-        if name.startswith("."):
+    found, entered = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=failed):
+        if (here := os.path.realpath(place)) in entered:
+            folders.clear()
             continue
-        if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(place):
-            yield within + name
-        elif os.path.isdir(place):
-            yield from _below(place, f"{within}{name}/", above | {here}, times)
-
-
-def readable_of(names: list[str], known: Known) -> list[str]:
-    """The names without those of files that could not be read."""
-    if not known["unreadable"]:
-        return names
-    unreadable = set(known["unreadable"])
-    return [name for name in names if name not in unreadable]
+        entered.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        for name in files:
+            is_picture = os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+            if is_picture and os.path.isfile(os.path.join(place, name)):
+                found.append((below + name).removeprefix("./"))
+    return sorted(found, key=lambda name: os.path.normcase(name).replace(os.sep, "\0"))
 
 
 def square(size: int | None) -> Fit | None:
     """Resizes a picture on its shorter side and crops its centre to size x size; None leaves it as it is."""
-    if size is None:
-        return None
-    if size < 1:
+    if size is not None and size < 1:
         raise AlikitError(f"cannot make pictures of size {size}: choose at least 1 pixel")
-    return lambda picture: ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-
-
-def read_pictures(
-    root: Path,
-    name: str,
-    sources: Iterable[str],
-    listed: Callable[[], Listed],
-    fit: Fit | None,
-    skip_corrupt: bool,
-    folder: Path,
-) -> tuple[Tensor, Tensor, Known]:
-    """The pictures that are listed, by their names from `folder` on, as x (N, 3, H, W) uint8, their labels, and
-    {"classes": ..., "unreadable": files left out}.
-
-    They are decoded once and then read from the cache `name` until one of `sources`, named from `root` on, changes.
-    Raises AlikitError for mixed sizes, and for unreadable files unless `skip_corrupt`.
-    """
-
-    def build(pictures: Pictures) -> tuple[Tensor, Known]:
-        names, labels, classes = listed()
-        readable = _decode_all(pictures, names, fit, folder, skip_corrupt)
-        unreadable = [name for name, good in zip(names, readable.tolist(), strict=True) if not good]
-        return labels[readable], {"classes": classes, "unreadable": unreadable}
-
-    x, labels, known = cached(root, name, sources, build, ("classes", "unreadable"))
-    if unreadable := known["unreadable"]:
-        if not skip_corrupt:
-            raise _unreadable(folder, unreadable)
-        total = len(x) + len(unreadable)
-        some = _some(folder, unreadable)
-        log.warning("left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some)
-    return x, labels, known
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    if (root / split).is_dir():
-        return root / split
-    if split == "train":
-        return root
-    raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
+    return size and (lambda picture: ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
 
 
 def decode(file: str | BinaryIO, fit: Fit | None) -> np.ndarray | None:
     """(H, W, 3) uint8, or None where the file is no readable picture."""
+    with suppress(Exception), Image.open(file) as picture:  # a damaged file can make a decoder raise nearly anything
+        if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # a few KB may say it is a GB
+            return None
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
+            return None
+        if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
+            picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+        if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        picture = picture.convert("RGB")
+        return np.asarray(fit(picture) if fit else picture)
+    return None
+
+
+def read_pictures(
+    title: str, root: Path, key: str, sources: Iterable[str], listed: Callable[[], Listed], skip_corrupt: bool = False
+) -> tuple[Dataset, set[str]]:
+    """The data set `title` of the pictures that are listed, and the names of those that could not be read.
+
+    They are decoded once and then read from the cache `key`, until one of `sources`, files named from `root` on, is
+    changed, added or removed. The cache lies in $ALIKIT_CACHE if set, else beside the pictures, else (a read-only
+    folder) in the user's cache directory. Several processes may ask for it at once: one writes it, the others wait.
+    Where it cannot be written, a warning says so and x is held in memory.
+
+    Raises AlikitError for mixed sizes, for unreadable files unless `skip_corrupt`, and for more than memory can hold.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alikit"
+    folder = Path(os.environ.get("ALIKIT_CACHE") or (root / FOLDER if os.access(root, os.W_OK) else home))
+    where = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]  # several roots may share a folder
+    state = hashlib.sha256(FORMAT)
     try:
-        with Image.open(file) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # a few KB may say it is a GB
-                return None
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode == "F":  # in whose unit nobody knows: PIL would cut off at 255
-                return None
-            if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scale
-                picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
-            if picture.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            picture = picture.convert("RGB")
-            return np.asarray(fit(picture) if fit else picture)
-    except Exception:  # a damaged file can make a decoder raise nearly anything
-        return None
+        for name in sources:
+            about = os.stat(os.path.join(root, name))
+            state.update(os.fsencode(name) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    except OSError as error:
+        raise AlikitError(f"cannot read {error.filename} ({error.strerror}): put it right") from None
+
+    def check(unreadable: Sequence, total: int) -> None:
+        if unreadable and not skip_corrupt:
+            way = "mend or remove them, or use --skip-corrupt (skip_corrupt=True)"
+            raise AlikitError(
+                f"{len(unreadable)} of {total} files are no readable pictures ({some(unreadable)}): {way}"
+            )
+        if len(unreadable) == total:
+            raise AlikitError(f"no readable picture in {root}: all {total} files are damaged ({some(unreadable)})")
+
+    def some(names: Sequence) -> str:
+        return ", ".join(str(root / name) for name in sorted(names)[:3]) + ", ..." * (len(names) > 3)
+
+    x, labels, classes, unreadable = _cached(folder / f"{key}-{where}.cache", state.hexdigest(), listed, check)
+    if unreadable:
+        check(unreadable, total := len(x) + len(unreadable))
+        log.warning(
+            "left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some(unreadable)
+        )
+    return Dataset(title, x, labels if classes else None, classes), {*unreadable}
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Pillow says of odd files, as warnings and in its log: they can be read or not, and that is said."""
-    pillow = logging.getLogger("PIL")
-    level = pillow.level
-    pillow.setLevel(logging.CRITICAL)
+def _cached(file: Path, state: str, listed: Callable[[], Listed], check: Callable[[Sequence, int], None]) -> Kept:
+    """What the file holds; where it is not there, or of another state of the sources, it is made first."""
+    if kept := _opened(file, state):
+        return kept
+    partial = file.with_suffix(".partial")  # a killed process's is written over
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        pillow.setLevel(level)
+        from filelock import FileLock, Timeout  # takes a moment to import, and is needed only here
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.parent / f".{file.stem}.lock")
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("another process is reading these pictures into %s: waiting for it", file)
+            held = lock.acquire()
+        with held:
+            try:
+                if kept := _opened(file, state):  # another process has made it meanwhile
+                    return kept
+                with open(partial, "wb") as out:
+                    _write(out, state, listed(), lambda size: shutil.disk_usage(file.parent).free > size, check)
+                    out.flush()
+                    os.fsync(out.fileno())  # on the disk before the name is: a power cut may come between
+                os.replace(partial, file)
+                if kept := _opened(file, state):
+                    return kept
+            finally:
+                partial.unlink(missing_ok=True)
+                with suppress(OSError):  # seldom is the folder empty
+                    os.unlink(lock.lock_file)
+                    file.parent.rmdir()
+        raise OSError(f"{file} cannot be read back")
+    except (OSError, NotImplementedError) as error:  # the latter where a disk of the network knows no locks
+        way = "name a folder that has room by ALIKIT_CACHE"
+        held = "the pictures are held in memory, and decoded again next time"
+        log.warning("no cache written (%s): %s; %s", error, held, way)
+        try:
+            out = io.BytesIO()
+            _write(out, state, listed(), lambda size: np.empty(size, np.uint8).size == size, check)
+            return _parsed(out, out.getbuffer(), state)
+        except MemoryError:
+            raise AlikitError(f"the pictures are larger than the memory, and no cache was written: {way}") from None
 
 
-def _decode_all(pictures: Pictures, names: list[str], fit: Fit | None, folder: Path, skip_corrupt: bool) -> Tensor:
-    """Adds all readable files as (3, H, W) uint8; returns for every file whether it could be read (N,)."""
-    readable, sizes = torch.zeros(len(names), dtype=torch.bool), set()
-    with _quiet(), ThreadPoolExecutor() as pool:
-        batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
-        decoded = (
-            picture
-            for batch in batches
-            for picture in pool.map(lambda name: decode(os.path.join(folder, name), fit), batch)
-        )
-        bar = tqdm(
-            decoded,
-            total=len(names),
-            desc=one_line(f"reading {folder.name}"),
-            unit=" pictures",
-            leave=False,
-            disable=None,
-        )
+def _write(
+    out: BinaryIO,
+    state: str,
+    listed: Listed,
+    has_room: Callable[[int], bool],
+    check: Callable[[Sequence, int], None],
+) -> None:
+    names, labels, classes, decode = listed
+    readable, first = torch.zeros(len(names), dtype=torch.bool), None
+    batches = (names[begin : begin + READ_AT_ONCE] for begin in range(0, len(names), READ_AT_ONCE))
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
+        decoded = chain.from_iterable(pool.map(decode, batch) for batch in batches)
+        bar = tqdm(decoded, "reading pictures", len(names), unit=" pictures", leave=False, disable=None)
         for at, picture in enumerate(bar):
             if picture is None:
                 continue
+            if first is None:
+                first = names[at], picture.shape
+                if not has_room(len(names) * picture.size):  # now, and not with a full disk after hours
+                    raise OSError("No space left for them")
+            if picture.shape != first[1]:
+                one, other = (f"{name} is {w}x{h}" for name, (h, w, _) in (first, (names[at], picture.shape)))
+                raise AlikitError(f"{one}, {other}: choose one size for all with --size N (size=N)")
+            out.write(np.ascontiguousarray(picture.transpose(2, 0, 1)))
             readable[at] = True
-            sizes.add(picture.shape[1::-1])
-            if len(sizes) == 1:
-                pictures.add(picture.transpose(2, 0, 1)[None], most=len(names))
-    unreadable = [name for name, good in zip(names, readable.tolist(), strict=True) if not good]
-    if unreadable and not skip_corrupt:
-        raise _unreadable(folder, unreadable)
-    if not sizes:
-        raise AlikitError(f"no readable picture in {folder}: all {len(names)} files are damaged")
-    if len(sizes) > 1:
-        some = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3]) + (", ..." if len(sizes) > 3 else "")
-        raise AlikitError(
-            f"pictures in {folder} come in {len(sizes)} sizes ({some}): choose one for all with --size N (size=N)"
-        )
-    return readable
+    unreadable = [*compress(names, ~readable)]
+    check(unreadable, len(names))
+    height, width, channels = first[1]
+    np.savez(
+        out,
+        state=np.array(state),
+        shape=[int(readable.sum()), channels, height, width],
+        labels=labels[readable].numpy(),
+        classes=np.array([*classes], dtype=str),
+        unreadable=np.array(unreadable, dtype=str),
+    )
 
 
-def _some(folder: Path, names: list[str]) -> str:
-    return ", ".join(str(folder / name) for name in sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+def _opened(file: Path, state: str) -> Kept | None:
+    with suppress(Exception), reading.opened(file) as stored:  # a damaged file can make a reader raise nearly anything
+        return _parsed(stored, mmap.mmap(stored.fileno(), 0, **PRIVATE), state)
+    return None  # it holds nothing that the pictures do not, so it is made again
 
 
-def _unreadable(folder: Path, names: list[str]) -> AlikitError:
-    some = _some(folder, names)
-    what = "1 file is no readable picture" if len(names) == 1 else f"{len(names)} files are no readable pictures"
-    return AlikitError(f"{what} ({some}): mend or remove {'it' if len(names) == 1 else 'them'}, or use --skip-corrupt")
+def _parsed(stored: BinaryIO, content: memoryview | mmap.mmap, state: str) -> Kept:
+    """x as it lies in `content`; ValueError where the rest is not of this state, or does not fit it."""
+    with NpzFile(stored) as about:
+        if sum(part.file_size for part in about.zip.infolist()) > len(content):
+            raise ValueError("it would unfold in memory")
+        shape, labels, classes, unreadable = (about[name] for name in ("shape", "labels", "classes", "unreadable"))
+        kind, most = {1: (np.int64, len(classes) or math.inf), 2: (np.uint8, 2)}[labels.ndim]  # classes, or attributes
+        fits = labels.dtype == kind and ((labels >= 0) & (labels < most)).all()
+        if about["state"] != state or not fits or labels.shape not in ((shape[0],), (shape[0], len(classes))):
+            raise ValueError("of another state")
+        size = math.prod(shape.tolist())
+        if size != about.zip.infolist()[0].header_offset or {classes.dtype.kind, unreadable.dtype.kind} != {"U"}:
+            raise ValueError("not ours")
+    x = torch.frombuffer(content, dtype=torch.uint8, count=size).view(*shape.tolist())
+    return x, torch.from_numpy(labels), tuple(classes.tolist()), tuple(unreadable.tolist())

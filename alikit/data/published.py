@@ -5,100 +5,100 @@
     train, test = cifar10("data", "train", download=True), cifar10("data", "test")
 
 Each function takes `root`, `split` and `download` as torchvision does, and decodes once: later calls read one cache.
+Without `download` nothing is fetched. A file is checked before it is opened, and is in place whole or not at all. Each
+function raises AlikitError for a missing, damaged or foreign file, and for single pictures as `image_folder` does.
 """
 
+import contextlib
 import os
+import socket
+import sys
+import tempfile
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from .. import reading
 from ..errors import AlikitError, expanded
-from .cache import Known, Pictures, cached
 from .dataset import Dataset
-from .downloads import Published, fetch, md5
-from .images import Fit, Listed, image_folder, picture_files, read_pictures, square
+from .folders import image_folder, list_folder
+from .images import Listed, decode, picture_files, read_pictures, square
 
 CELEBA_TABLES = (  # torchvision reads all five, whichever is asked for
-    "list_attr_celeba.txt",
-    "list_eval_partition.txt",
-    "identity_CelebA.txt",
-    "list_bbox_celeba.txt",
+    "list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt", "list_bbox_celeba.txt",
     "list_landmarks_align_celeba.txt",
-)
-DRAWN = "drawn-by-alikit.json"  # beside tables that `write_celeba` wrote: their checksums
+)  # fmt: skip
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 TINY_TEXT = 2**24  # bytes of its longest list: words.txt has 2.7 MB
+LARGEST = 2**31  # bytes of a published file: CelebA's archive has 1.4 GB
+PATIENCE = 30  # seconds without a byte before a server is given up
+
+
+class Published(NamedTuple):
+    """A file as it is published: where it belongs, its address and checksum, its key if it lies on Google Drive."""
+
+    file: Path
+    url: str
+    md5: str
+    key: str | None = None
 
 
 def cifar10(root: str | Path, split: str = "train", download: bool = False) -> Dataset:
     """CIFAR-10 from `root/cifar-10-batches-py`: 50,000 pictures in split "train", 10,000 in "test".
 
     Returns x (N, 3, 32, 32) uint8, labels (N,) of 10 classes. The files are pickles, which could run code: none is
-    opened before its checksum is found to be the published one. Where the folder is missing it is unpacked from
-    `root/cifar-10-python.tar.gz`, which is fetched if `download` says so.
-
-    Raises AlikitError for a missing, damaged or foreign file.
+    opened before its checksum is found to be the published one. A missing folder is unpacked from its archive.
     """
-    root = _folder(root, split, ("train", "test"))
+    root = _root(root, split, ("train", "test"))
     folder = root / "cifar-10-batches-py"
     if not folder.is_dir():
         from torchvision.datasets import CIFAR10
 
-        archive = Published("CIFAR-10", "cifar10", root / CIFAR10.filename, CIFAR10.url, CIFAR10.tgz_md5)
-        fetch([archive], download)
-        archive.unpack(folder)
+        archive = Published(root / CIFAR10.filename, CIFAR10.url, CIFAR10.tgz_md5)
+        _obtain("CIFAR-10", "cifar10", [archive], download, folder)
 
-    def build(pictures: Pictures) -> tuple[Tensor, Known]:
+    def listed() -> Listed:
         from torchvision.datasets import CIFAR10
 
-        listed = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        for name, checksum in listed:
-            Published("CIFAR-10", "cifar10", folder / name, CIFAR10.url, checksum, within=folder).check()
+        files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+        _check([Published(folder / name, CIFAR10.url, md5) for name, md5 in files], folder)
         data = CIFAR10(root, train=split == "train")
-        pictures.add(data.data.transpose(0, 3, 1, 2), most=len(data))
-        return torch.tensor(data.targets), {"classes": data.classes}
+        return Listed(range(len(data)), torch.tensor(data.targets), data.classes, data.data.__getitem__)
 
     sources = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder))]
-    x, labels, known = cached(root, f"cifar10-{split}", sources, build, ("classes",))
-    return Dataset("cifar10", x, labels, tuple(known["classes"]))
+    return read_pictures("cifar10", root, f"cifar10-{split}", sources, listed)[0]
 
 
 def svhn(root: str | Path, split: str = "train", download: bool = False) -> Dataset:
     """SVHN, cropped digits, from `root/<split>_32x32.mat`: splits "train", "test" and "extra".
 
     Returns x (N, 3, 32, 32) uint8, labels (N,) the digit 0 to 9, its own 10 standing for 0 as torchvision has it.
-
-    Raises AlikitError for a missing, damaged or foreign file.
     """
-    root = _folder(root, split, ("train", "test", "extra"))
+    root = _root(root, split, ("train", "test", "extra"))
     file = root / f"{split}_32x32.mat"
 
-    def published() -> Published:
+    def published() -> list[Published]:
         from torchvision.datasets import SVHN
 
-        url, _, checksum = SVHN.split_list[split]
-        return Published("SVHN", "svhn", file, url, checksum)
+        return [Published(file, SVHN.split_list[split][0], SVHN.split_list[split][2])]
+
+    def listed() -> Listed:
+        from torchvision.datasets import SVHN
+
+        _check(published())
+        data = SVHN(root, split)
+        pictures = data.data.transpose(0, 2, 3, 1)
+        return Listed(range(len(data)), torch.from_numpy(data.labels), "0123456789", pictures.__getitem__)
 
     if not file.exists():
-        fetch([published()], download)
-
-    def build(pictures: Pictures) -> tuple[Tensor, Known]:
-        from torchvision.datasets import SVHN
-
-        published().check()
-        data = SVHN(root, split)
-        pictures.add(data.data, most=len(data))
-        return torch.from_numpy(data.labels), {}
-
-    x, labels, _ = cached(root, f"svhn-{split}", [file.name], build, ())
-    return Dataset("svhn", x, labels, tuple("0123456789"))
+        _obtain("SVHN", "svhn", published(), download)
+    return read_pictures("svhn", root, f"svhn-{split}", [file.name], listed)[0]
 
 
 def celeba(
@@ -108,57 +108,44 @@ def celeba(
 
     Returns x (N, 3, size, size) uint8, labels (N, 40) uint8, classes the attributes' names. The pictures, 178 x 218 as
     distributed, are resized to `size` on their shorter side and centre-cropped: at 64 to 64 x 78 and then 64 x 64 as
-    in the paper (section 5), at 32 to 32 x 39 and then 32 x 32. Where the folder of pictures is missing it is unpacked
-    from `root/celeba/img_align_celeba.zip`. What is missing is fetched if `download` says so and gdown is installed.
-
-    Where `root/celeba` was drawn by `write_celeba` (alikit/data/faces.py), it is read in the same way and checked
-    against what was drawn; nothing is fetched, and the data set is called "celeba drawn by alikit".
-
-    Raises AlikitError for a missing, damaged or foreign file; single pictures as `image_folder`.
+    in the paper (section 5), at 32 to 32 x 39 and then 32 x 32. A missing folder of pictures is unpacked from its
+    archive. To download, gdown must be installed.
     """
-    root = _folder(root, split, ("train", "valid", "test"))
-    folder, shrink = root / "celeba", _shrink(size)
-    pictures = folder / "img_align_celeba"
-    drawn = _drawn(folder)
-    if drawn is None and not (pictures.is_dir() and all((folder / name).exists() for name in CELEBA_TABLES)):
-        _celeba_files(folder, download)
+    root, _ = _root(root, split, ("train", "valid", "test")), square(size)
+    folder = root / "celeba" / "img_align_celeba"
+
+    def published() -> list[Published]:
+        from torchvision.datasets import CelebA
+
+        return [Published(folder.parent / name, CELEBA_PAGE, md5, key) for key, md5, name in CelebA.file_list]
+
+    def shrink(picture: Image.Image) -> Image.Image:
+        width, height = (side * size // min(picture.size) for side in picture.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        small = picture.resize((width, height), Image.Resampling.LANCZOS)
+        return small.crop((left, top, left + size, top + size))
 
     def listed() -> Listed:
         from torchvision.datasets import CelebA
 
-        if drawn is None:
-            for _, checksum, name in CelebA.file_list:
-                if name.endswith(".txt"):
-                    Published("CelebA", "celeba", folder / name, CELEBA_PAGE, checksum).check()
-            data = CelebA(root, split)
-        else:
-            # torchvision compares the tables with the published checksums, unless it is told of others.
-            reader = type("Drawn", (CelebA,), {"file_list": [("", drawn[name], name) for name in drawn]})
-            try:
-                data = reader(root, split)
-                if not len(data.filename) == len(data.attr) or not {0, 1} >= {*data.attr.unique().tolist()}:
-                    raise ValueError("other attributes than pictures")
-            except Exception:  # whoever wrote the tables wrote their checksums too, and torchvision raises anything
-                raise AlikitError(f"a table in {folder} is damaged: delete {folder} and draw it again") from None
-        files, there = list(data.filename), {*picture_files(pictures)}
-        if missing := [name for name in files if name not in there]:  # or outside the folder, as ../ says
-            again = f"{pictures} and unpack img_align_celeba.zip" if drawn is None else f"{folder} and draw it"
-            raise AlikitError(
-                f"CelebA is incomplete: {len(missing)} of {len(files)} pictures are missing, the first "
-                f"{pictures / missing[0]}; delete {again} again"
-            )
+        _check([file for file in published() if file.file.name in CELEBA_TABLES])
+        data = CelebA(root, split)
+        if missing := sorted({*data.filename} - {*names}):
+            count, first = f"{len(missing)} of {len(data)} pictures", folder / missing[0]
+            again = f"delete {folder} and unpack {folder.name}.zip again"
+            raise AlikitError(f"CelebA is incomplete: {count} are missing, the first {first}; {again}")
+        files = [f"celeba/{folder.name}/{name}" for name in data.filename]
         # The published table has a blank after the last name, which torchvision reads as one more, empty.
-        return files, data.attr.to(torch.uint8), [name for name in data.attr_names if name]
+        attributes = [name for name in data.attr_names if name]
+        return Listed(
+            files, data.attr.to(torch.uint8), attributes, lambda name: decode(os.path.join(root, name), shrink)
+        )
 
-    # Without the marker, what was drawn must not come out of the cache under CelebA's name.
-    tables = [*CELEBA_TABLES, *([] if drawn is None else [DRAWN])]
-    names = (f"{pictures.name}/{name}" for name in picture_files(pictures))
-    sources = (f"{folder.name}/{name}" for name in chain(tables, names))
-    x, labels, known = read_pictures(
-        root, f"celeba-{split}-{size}", sources, listed, shrink, skip_corrupt, folder=pictures
-    )
-    name = "celeba" if drawn is None else "celeba drawn by alikit"
-    return Dataset(name, x, labels, tuple(known["classes"]))
+    if not (folder.is_dir() and all((folder.parent / name).exists() for name in CELEBA_TABLES)):
+        _obtain("CelebA", "celeba", published(), download, folder)
+    names = picture_files(folder)
+    sources = (f"celeba/{name}" for name in chain(CELEBA_TABLES, (f"{folder.name}/{name}" for name in names)))
+    return read_pictures("celeba", root, f"celeba-{split}-{size}", sources, listed, skip_corrupt)[0]
 
 
 def tiny_imagenet(
@@ -167,42 +154,33 @@ def tiny_imagenet(
     """Tiny ImageNet-200 from `root/tiny-imagenet-200`: 100,000 pictures in split "train", 10,000 in "val".
 
     Returns x (N, 3, size, size) uint8, 64 x 64 as distributed, and labels (N,) of 200 classes in the order of their
-    WordNet ids; a class is called by the first of its words. Where the folder is missing it is unpacked from
-    `root/tiny-imagenet-200.zip`, which is fetched if `download` says so.
-
-    Raises AlikitError for a missing, damaged or foreign file; single pictures as `image_folder`.
+    WordNet ids; a class is called by the first of its words. A missing folder is unpacked from its archive.
     """
-    root = _folder(root, split, ("train", "val"))
-    folder, fit = root / "tiny-imagenet-200", square(size)
+    root, fit = _root(root, split, ("train", "val")), square(size)
+    folder = root / "tiny-imagenet-200"
     if not folder.is_dir():
-        archive = Published("Tiny ImageNet", "tiny-imagenet", root / f"{folder.name}.zip", TINY_URL, TINY_MD5)
-        fetch([archive], download)
-        archive.unpack(folder)
-    wnids = sorted(_tiny_text(folder / "wnids.txt").split())
-    for before, wnid in zip(["", *wnids], wnids, strict=False):
-        if (
-            not wnid.isalnum() or len(wnid) > 50 or wnid == before
-        ):  # it is to be the name of a folder, and no way out of it
-            raise _tiny_incomplete(f"{wnid[:50]!r} in wnids.txt is no WordNet id, or stands there twice")
-    words = dict(line.split("\t", 1) for line in _tiny_text(folder / "words.txt").splitlines() if "\t" in line)
-    names = [words.get(wnid, wnid).partition(",")[0] for wnid in wnids]
-    if split == "train":
-        wnid_of, lists = _tiny_train(folder, wnids), ["wnids.txt"]
-    else:
-        wnid_of, lists = _tiny_val(folder, wnids), ["wnids.txt", "val/val_annotations.txt"]
-    files, order = list(wnid_of), {wnid: label for label, wnid in enumerate(wnids)}
-    labels = torch.tensor([order[wnid] for wnid in wnid_of.values()])
-    sources = (f"{folder.name}/{name}" for name in chain((f"{split}/{name}" for name in files), lists))
-    x, labels, _ = read_pictures(
-        root,
-        f"tiny-imagenet-{split}-{size}",
-        sources,
-        lambda: (files, labels, names),
-        fit,
-        skip_corrupt,
-        folder / split,
-    )
-    return Dataset("tiny-imagenet", x, labels, tuple(names))
+        archive = Published(root / f"{folder.name}.zip", TINY_URL, TINY_MD5)
+        _obtain("Tiny ImageNet", "tiny-imagenet", [archive], download, folder)
+    again = f"Tiny ImageNet is incomplete: delete {folder} and unpack {TINY_URL} again"
+
+    def rows(name: str) -> list[list[str]]:
+        with reading.boundary(folder / name, again):
+            lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
+            return [[*line.split("\t"), ""] for line in lines]
+
+    listed = list_folder(folder / "train", "train")
+    place, lists = {wnid: label for label, wnid in enumerate(listed.classes)}, []
+    if split == "val":
+        lists = ["val_annotations.txt"]
+        wnid_of = {f"images/{name}": wnid for name, wnid, *_ in rows("val/val_annotations.txt")}
+        if strange := {*wnid_of} ^ {*picture_files(folder / "val")} or {*wnid_of.values()} - {*place}:
+            raise AlikitError(f"{min(strange)!r} is not both in {folder} and in its lists: {again}")
+        listed = Listed([*wnid_of], torch.tensor([place[wnid] for wnid in wnid_of.values()]), listed.classes)
+    words = {wnid: name.partition(",")[0] for wnid, name, *_ in rows("words.txt")}
+    classes, root = [words.get(wnid, wnid) for wnid in listed.classes], folder / split
+    files = Listed(listed.names, listed.labels, classes, lambda name: decode(os.path.join(root, name), fit))
+    key = f"tiny-imagenet-{split}-{size}"
+    return read_pictures("tiny-imagenet", root, key, [*lists, *files.names], lambda: files, skip_corrupt)[0]
 
 
 def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrupt: bool = False) -> Dataset:
@@ -210,104 +188,76 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
 
     Returns x (N, 3, size, size) uint8, each picture resized on its shorter side and centre-cropped, and labels (N,).
     The cache of 1.28 million pictures at 64 x 64 takes 15.7 GB of the disk; memory need not hold them all.
-
-    Raises AlikitError for a missing folder; single pictures as `image_folder`.
     """
-    root = _folder(root, split, ("train", "val"))
+    root = _root(root, split, ("train", "val"))
     if not any((root / split).glob("*/")):
-        raise AlikitError(
-            f"ImageNet is not there: no class folders in {root / split}; get ILSVRC2012 from https://image-net.org (it "
-            f"needs an account) and sort it as {split}/<WordNet id>/<picture>; until then, --data "
-            f"stand-in:tiny-imagenet runs without"
+        way = (
+            f"get ILSVRC2012 from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
         )
+        meanwhile = "until then, --data stand-in:tiny-imagenet runs without"
+        raise AlikitError(f"ImageNet is not there: no class folders in {root / split}; {way}; {meanwhile}")
     return replace(image_folder(root, split, size, skip_corrupt), name="imagenet")
 
 
-def _folder(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:
+def _root(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:
     if split not in splits:
         raise AlikitError(f"no split {split!r}: choose one of {', '.join(splits)}")
     return expanded(root)
 
 
-def _drawn(folder: Path) -> dict[str, str] | None:
-    """The checksums of tables that alikit drew, all of them found to be true; None where the tables are CelebA's."""
-    marker, again = folder / DRAWN, f"delete {folder} and draw it again"
-    if not marker.exists():
-        return None
-    try:
-        checksums = reading.parsed(reading.content(marker))["md5"]
-        checksums = {name: checksums[name] for name in CELEBA_TABLES}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise AlikitError(f"{marker} is damaged: {again}") from None
-    for name, checksum in checksums.items():
-        if not (folder / name).is_file():
-            raise AlikitError(f"what alikit drew is incomplete: {folder / name} is missing; {again}")
-        if md5(folder / name) != checksum:
-            raise AlikitError(f"{folder / name} is not as alikit drew it: {again}")
-    if not (folder / "img_align_celeba").is_dir():
-        raise AlikitError(f"what alikit drew is incomplete: {folder / 'img_align_celeba'} is missing; {again}")
-    return checksums
+def _obtain(title: str, stand_in: str, files: list[Published], download: bool, folder: Path | None = None) -> None:
+    """Sees to it that the files of a data set are there, and the folder to which the first, an archive, is unpacked.
+
+    Raises AlikitError where they are not there and cannot be had: the message says which to fetch, where to put them,
+    and what runs without them.
+    """
+    from torchvision.datasets.utils import download_file_from_google_drive, download_url, extract_archive
+
+    unpacked = folder is None or folder.is_dir()
+    missing = [file for file in files if not file.file.exists() and not (file is files[0] and folder and unpacked)]
+    if missing:
+        names, (first, url, *_) = ", ".join(file.file.name for file in missing), missing[0]
+        by_hand = f"fetch {names} from {url} and put {'them' if len(missing) > 1 else 'it'} in {first.parent}"
+        meanwhile = f"until then, --data stand-in:{stand_in} runs without"
+        if not download:
+            raise AlikitError(f"{title} is not there: {by_hand}, or use --download (download=True); {meanwhile}")
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(PATIENCE)  # torchvision waits for ever
+        try:
+            for file, url, md5, key in missing:
+                with _staging(file) as staging, contextlib.redirect_stdout(sys.stderr):
+                    if key:
+                        download_file_from_google_drive(key, staging, file.name, md5)
+                    else:
+                        download_url(url, staging, file.name, md5)
+                    os.replace(Path(staging, file.name), file)
+        except Exception as error:  # name resolution, HTTP, Google Drive, the disk: each fails in ways of its own
+            reason = str(getattr(error, "reason", None) or error).strip().partition("\n")[0].rstrip(".")
+            why = reason or type(error).__name__
+            raise AlikitError(f"{title} could not be fetched ({why}): {by_hand} by hand; {meanwhile}") from None
+        finally:
+            socket.setdefaulttimeout(patience)
+    if not unpacked:
+        _check(files[:1])
+        way = f"make room, or delete it and fetch {files[0].url} again"
+        with reading.boundary(files[0].file, way), _staging(folder) as staging:
+            extract_archive(files[0].file, staging)
+            os.replace(Path(staging, folder.name), folder)
 
 
-def _celeba_files(folder: Path, download: bool) -> None:
-    from torchvision.datasets import CelebA
-
-    pictures = folder / "img_align_celeba"
-    files = [
-        Published("CelebA", "celeba", folder / name, CELEBA_PAGE, checksum, drive)
-        for drive, checksum, name in CelebA.file_list
-    ]
-    archives = [file for file in files if file.file.stem == pictures.name]
-    fetch([file for file in files if file not in archives or not pictures.is_dir()], download)
-    if not pictures.is_dir():
-        archives[0].unpack(pictures)
+def _staging(target: Path) -> tempfile.TemporaryDirectory:
+    """A folder on the target's own disk to make it in, gone afterwards with whatever was left half-made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
 
 
-def _shrink(size: int) -> Fit:
-    """The shorter side of a picture to `size`, the longer in proportion, then its centre: 64 x 78 and 64 x 64."""
-    if size < 1:
-        raise AlikitError(f"cannot make pictures of size {size}: choose at least 1 pixel")
+def _check(files: list[Published], folder: Path | None = None) -> None:
+    """Raises AlikitError for the first file that is not the published one, before anybody opens it."""
+    from torchvision.datasets.utils import check_md5
 
-    def shrink(picture: Image.Image) -> Image.Image:
-        width, height = (side * size // min(picture.size) for side in picture.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        small = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return small.crop((left, top, left + size, top + size))
-
-    return shrink
-
-
-def _tiny_text(file: Path) -> str:
-    try:
-        return reading.content(file, TINY_TEXT).decode()
-    except (OSError, UnicodeDecodeError):
-        raise _tiny_incomplete(f"{file} cannot be read") from None
-
-
-def _tiny_train(folder: Path, wnids: list[str]) -> dict[str, str]:
-    """The WordNet id of every picture in train/<WordNet id>/images/, by its name from train/ on."""
-    wnid_of = {}
-    for wnid in wnids:
-        files = picture_files(folder / "train" / wnid / "images")
-        if not files:
-            raise _tiny_incomplete(f"no pictures in {folder / 'train' / wnid / 'images'}")
-        wnid_of |= dict.fromkeys((f"{wnid}/images/{name}" for name in files), wnid)
-    return wnid_of
-
-
-def _tiny_val(folder: Path, wnids: list[str]) -> dict[str, str]:
-    """The WordNet id of every picture in val/images/, as val/val_annotations.txt has it, by its name from val/ on."""
-    wnid_of, known = {}, set(wnids)
-    for number, line in enumerate(_tiny_text(folder / "val" / "val_annotations.txt").splitlines(), start=1):
-        name, wnid, *_ = [*line.split("\t"), ""]
-        file = folder / "val" / "images" / name
-        if wnid not in known:
-            raise _tiny_incomplete(f"val_annotations.txt line {number} names {wnid[:50]!r}, which is not in wnids.txt")
-        if Path(name).name != name or not file.is_file():
-            raise _tiny_incomplete(f"{file} is missing")
-        wnid_of[f"images/{name}"] = wnid
-    return wnid_of
-
-
-def _tiny_incomplete(what: str) -> AlikitError:
-    return AlikitError(f"Tiny ImageNet is incomplete: {what}; delete its folder and unpack {TINY_URL} again")
+    for file, url, md5, _ in files:
+        again = f"delete {folder or file} and fetch {url} again"
+        with reading.boundary(file, again):
+            if not file.is_file() or file.stat().st_size > LARGEST or not check_md5(file, md5):
+                what = "damaged or not the published file, so it was not opened" if file.exists() else "missing"
+                raise AlikitError(f"{file} is {what}: {again}")

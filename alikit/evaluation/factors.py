@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .. import storage
 from ..data.dataset import Dataset
-from ..data.rendered import house_numbers
+from ..data import house_numbers
 from ..errors import AlikitError
 from ..models import Game
 from .features import unit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Dataset
-from ..data.mixture import GridMixture
+from ..data import GridMixture
 from ..errors import AlikitError
 from ..models import Game
 from ..networks import Gaussian

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..data.mixture import GridMixture
+from ..data import GridMixture
 from .features import Sets
 
 

@@ -307,10 +307,11 @@ def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: f
             trainer.run(steps, every, also=watch.milestones, stop=lambda: distributed.any_of_all(asked()))
         distributed.leave()
         return None
-    watch.begin()
     try:
-        with held() as asked, watch.bar:
-            trainer.run(steps, every, watch, watch.milestones, lambda: distributed.any_of_all(asked()))
+        with watch.bar:  # it is closed before anything is said of what went wrong
+            watch.begin()
+            with held() as asked:
+                trainer.run(steps, every, watch, watch.milestones, lambda: distributed.any_of_all(asked()))
         held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
         found = measured(trainer.result, parts[0], held_out)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ SOURCE = """
 import torch
 import alikit
 from alikit.data.conditions import switched
-from alikit.data.faces import ATTRIBUTES
+from alikit.data.synthetic.faces import ATTRIBUTES
 from alikit.widgets import Switches
 
 torch.set_num_threads(1)

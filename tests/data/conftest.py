@@ -118,6 +118,7 @@ class Server:
 
     def __init__(self):
         self.files, self.half, self.during, self.asked = {}, set(), lambda: None, []
+        self.quiet = threading.Event()  # until then, a hook may keep silent
         server = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -1,11 +1,8 @@
 """The cache of decoded pictures: mapped and never copied whole, whole or absent, and never written back to."""
 
-import json
-import math
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -16,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
-from safetensors.torch import load_file
+from PIL import Image
 
-from alikit.data import Dataset, cache, image_folder, load
+from alikit.data import Dataset, folders, image_folder, images, load
 from alikit.errors import AlikitError
 
 N, SIZE = 60, (5, 3)  # 45 bytes a picture, so that nothing falls on a round number
@@ -34,102 +30,80 @@ def pets(paint, tmp_path) -> Path:
     return tmp_path / "pets"
 
 
-@pytest.fixture
-def table(pets, tmp_path) -> Path:
-    """The same with a table of one attribute."""
-    shutil.copytree(pets, tmp_path / "table" / "images")
-    lines = [f"{'dog' if i % 4 else 'cat'}/{i}.png,{i % 2}\n" for i in range(N)]
-    (tmp_path / "table" / "attributes.csv").write_text("image,Odd\n" + "".join(lines))
-    return tmp_path / "table"
-
-
 def greys(data: Dataset) -> list[int]:
     return data.x[:, 0, 0, 0].tolist()
 
 
+def both(root: Path) -> list[list[int]]:
+    return [greys(part) for part in load(f"folder:{root}")]
+
+
 def caches(root: Path) -> list[Path]:
-    return sorted(root.rglob("*.safetensors"))
+    return sorted(root.rglob("*.cache"))
 
 
 def half_written(root: Path) -> list[Path]:
     return [*root.rglob("*.partial")]
 
 
-def lies_in(x: torch.Tensor, file: Path) -> bool:
-    """Whether all of x lies where this process has mapped the file."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, *_, name = line.split(maxsplit=5)
-        begin, end = (int(address, 16) for address in addresses.split("-"))
-        if name == str(file) and begin <= x.data_ptr() <= x.data_ptr() + x.nbytes <= end:
-            return True
-    return False
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The files that are decoded from now on."""
+    decode, files = images.decode, []
+    monkeypatch.setattr(folders, "decode", lambda file, fit: files.append(file) or decode(file, fit))
+    return files
 
 
 def write_sparse(file: Path, shape: tuple[int, ...]) -> None:
     """A cache of black pictures that fills next to nothing of the disk, however many they are; ten classes in turn."""
-    labels = np.arange(shape[0]) % 10
-    sizes = {"x": ("U8", shape, math.prod(shape)), "known": ("U8", [8], 8), "labels": ("I64", shape[:1], labels.nbytes)}
-    header, begin = {}, 0
-    for name, (kind, of, size) in sizes.items():
-        header[name] = {"dtype": kind, "shape": of, "data_offsets": [begin, begin + size]}
-        begin += size
     with open(file, "wb") as out:
-        out.write(struct.pack("<Q", cache.HEAD - 8) + json.dumps(header).encode().ljust(cache.HEAD - 8))
-        out.seek(cache.HEAD + math.prod(shape))
-        out.write(b"{}".ljust(8) + labels.tobytes())
+        out.seek(np.prod(shape, dtype=object))
+        about = {"labels": np.arange(shape[0]) % 10, "classes": np.array([*"abcdefghij"])}
+        np.savez(out, shape=shape, state=np.array("sparse"), unreadable=np.array([], dtype=str), **about)
 
 
 # Nothing is copied whole.
 
 
 @on_linux
-@pytest.mark.parametrize("kind", ["folder", "table"])
-def test_both_parts_are_slices_of_one_mapped_file(kind, pets, table):
-    root = {"folder": pets, "table": table}[kind]
+def test_both_parts_are_slices_of_one_mapped_file(pets):
     for _ in range(2):  # decoded, then from the cache
-        train, held_out = load(f"{kind}:{root}")
-        (file,) = caches(root)
-        assert lies_in(train.x, file) and held_out.x.data_ptr() == train.x.data_ptr() + train.x.nbytes
-        assert lies_in(held_out.x, file) and not lies_in(train.x.clone(), file)
+        train, held_out = load(f"folder:{pets}")
+        (file,) = caches(pets)
+        assert held_out.x.data_ptr() == train.x.data_ptr() + train.x.nbytes
+        (place,) = (line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(file)))
+        begin, end = (int(address, 16) for address in place.split()[0].split("-"))
+        assert begin == train.x.data_ptr() and held_out.x.data_ptr() + held_out.x.nbytes <= end
         assert sorted(greys(train) + greys(held_out)) == list(range(N)) and 0 < len(held_out) < N / 4
+        del train, held_out
 
 
-@on_linux
-def test_a_folders_own_splits_are_mapped(paint, tmp_path):
-    for i in range(4):
-        paint(f"pets/train/cat/{i}.png"), paint(f"pets/test/cat/{i}.png")
-    parts = load(f"folder:{tmp_path / 'pets'}")
-    held_out, train = caches(tmp_path)
-    assert lies_in(parts[0].x, train) and lies_in(parts[1].x, held_out)
-
-
-# A process that may have 250 MB more than it has now; the training pictures are 290 MB.
-TRAINING = """
+# A process that may have 200 MB more than it has now; the training pictures are 290 MB.
+LIMITED = """
 import re, resource, sys
 from pathlib import Path
 
 from alikit import runs
-from alikit.data import Dataset, cache
+from alikit.data import Dataset, images
 
-x, labels, _ = cache._read(Path(sys.argv[1]))
-whole = Dataset("many", x, labels, tuple("abcdefghij"))
+x, labels, classes, _ = images._opened(Path(sys.argv[1]), "sparse")
+whole = Dataset("many", x, labels, classes)
 parts = whole.select(slice(95_000)), whole.select(slice(95_000, None))
 has = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-resource.setrlimit(resource.RLIMIT_DATA, (has + 250 * 2**20,) * 2)
-settings = {"recipe": "cifar10-semi-small", "decoder": None, "seed": 0, "batch_size": 4, "labels": 10}
+resource.setrlimit(resource.RLIMIT_DATA, (has + 200 * 2**20,) * 2)
 print(runs.digest(parts)[:2], len(parts[0].some(5)), parts[0].to("cpu").x is parts[0].x)
-print([report.step for report in runs.trainer(settings, parts[0]).run(1)])
+print(parts[0].mean().sum().item(), parts[0].floats(slice(94_000, None)).shape)
 parts[0].x.clone()
 """
 
 
 @on_linux
-def test_training_with_less_memory_than_the_pictures_fill(tmp_path):
-    write_sparse(tmp_path / "many.safetensors", (100_000, 3, 32, 32))
-
-    command = [sys.executable, "-c", TRAINING, str(tmp_path / "many.safetensors")]
+def test_pictures_are_read_with_less_memory_than_they_fill(tmp_path):
+    write_sparse(tmp_path / "many.cache", (100_000, 3, 32, 32))
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "many.cache")]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[95000, 5000] 5 True", "[1]"], done.stderr
+    expected = ["[95000, 5000] 5 True", "0.0 torch.Size([1000, 3, 32, 32])"]
+    assert done.stdout.splitlines() == expected, done.stderr
     assert "can't allocate memory" in done.stderr  # the copy at the end, so there is a limit
 
 
@@ -140,34 +114,10 @@ def test_a_cache_larger_than_the_memory_can_be_read(tmp_path):
     known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     memory = 1024 * sum(int(known[name].split()[0]) for name in ("MemTotal", "SwapTotal"))
     n = 2 * memory // (3 * 2048 * 2048)
-    write_sparse(tmp_path / "large.safetensors", (n, 3, 2048, 2048))
-    x, labels, known = cache._read(tmp_path / "large.safetensors")
-    assert x.nbytes > 1.9 * memory and labels.tolist() == [i % 10 for i in range(n)] and known == {}
+    write_sparse(tmp_path / "large.cache", (n, 3, 2048, 2048))
+    x, labels, *_ = images._opened(tmp_path / "large.cache", "sparse")
+    assert x.nbytes > 1.9 * memory and labels.tolist() == [i % 10 for i in range(n)]
     assert not x[[0, n // 2, n - 1], :, 7].any()
-
-
-# What is in it.
-
-
-def test_it_is_a_safetensors_file(pets):
-    data = image_folder(pets)
-    (file,) = caches(pets)
-    stored = load_file(file)
-    assert torch.equal(stored["x"], data.x) and torch.equal(stored["labels"], data.labels)
-    assert json.loads(bytes(stored["known"].tolist())) == {"classes": ["cat", "dog"], "unreadable": []}
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 9])
-def test_no_number_of_pictures_moves_the_labels(n, paint, tmp_path):
-    """They take 8 bytes each, and can be read only from where 8 divides the place."""
-    for i in range(n):
-        paint(f"pets/{'dog' if i % 2 else 'cat'}/{i}.png", (i, i, i), (1, 1))
-    (tmp_path / "pets" / "cat" / "broken.png").write_text("no picture")
-    for _ in range(2):
-        data = image_folder(tmp_path / "pets", skip_corrupt=True)
-        assert greys(data) == [*range(0, n, 2), *range(1, n, 2)]
-        assert data.labels.tolist() == [grey % 2 for grey in greys(data)]
-    assert load_file(caches(tmp_path)[0])["labels"].tolist() == data.labels.tolist()
 
 
 def test_writing_to_pictures_reaches_neither_the_cache_nor_another_reader(pets):
@@ -177,53 +127,93 @@ def test_writing_to_pictures_reaches_neither_the_cache_nor_another_reader(pets):
     for part in first:
         part.x.fill_(255), part.labels.fill_(7)
     assert file.read_bytes() == before and greys(second[0]) == shades and set(greys(first[0])) == {255}
-    assert greys(load(f"folder:{pets}")[0]) == shades
+    assert both(pets)[0] == shades
 
 
-def test_a_cache_that_cannot_be_written_to_is_read(pets, caplog):
-    shades = greys(load(f"folder:{pets}")[0])
-    (file,) = caches(pets)
-    file.chmod(0o444), file.parent.chmod(0o555)
-    try:
-        data = load(f"folder:{pets}")[0]
-        data.x[0] = 255
-        assert greys(data)[1:] == shades[1:] and not caplog.messages
-    finally:
-        file.parent.chmod(0o755)
+# When it is made anew, and where.
 
 
-def test_a_cache_of_before_is_made_anew(pets):
-    """Those of the first alikit have no `known`, and a header of another length."""
-    x = image_folder(pets).x.clone()  # for what is mapped would change with the file below
+def test_it_is_made_anew_when_a_picture_changes_and_only_then(pets, paint, decoded, tmp_path, monkeypatch):
+    bitmap = paint("pets/cat/a.bmp", (70, 70, 70), SIZE)  # of one length, whatever is on it
+    first, number = image_folder(pets), N + 1
+    for name in (pets, os.path.relpath(pets)):
+        assert torch.equal(image_folder(name).x, first.x) and len(decoded) == number
+    for change in (
+        lambda: os.utime(bitmap, ns=(0, 0)),
+        lambda: paint("pets/cat/b.bmp", (71, 71, 71), SIZE),
+        lambda: (pets / "cat" / "b.bmp").unlink(),
+        lambda: bitmap.rename(pets / "dog" / "a.bmp"),
+    ):
+        change()
+        for _ in range(2):
+            data = image_folder(pets)
+        number += len(data)
+        assert len(decoded) == number and sorted(greys(data))[:N] == list(range(N))
+    assert len(caches(pets)) == 1
+    assert image_folder(pets, size=4).shape == (3, 4, 4) and len(caches(pets)) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"\xff" * 4096, lambda whole: whole[:-1]])
+def test_a_damaged_cache_is_made_anew(pets, damage):
+    before = both(pets)
     (file,) = caches(pets)
     whole = file.read_bytes()
-    header, rest = whole[8 : cache.HEAD].rstrip(), whole[cache.HEAD :]
-    for old in (
-        struct.pack("<Q", len(header)) + header + rest,
-        whole.replace(b'"known"', b'"other"'),
-        whole[:-1],
-    ):
-        file.write_bytes(old)
-        assert torch.equal(image_folder(pets).x, x) and file.read_bytes() == whole
+    file.write_bytes(damage(whole))
+    assert both(pets) == before and len(file.read_bytes()) == len(whole)
 
 
-def test_of_a_handful_another_is_held_out_where_the_one_to_be_cannot_be_read(paint, tmp_path):
-    """Of these four one is in the tenth; without it, the nearest is taken, which stands between the others."""
-    for i, name in enumerate("fghi"):
-        paint(f"pets/{name}.png", (i, i, i))
-    (only,) = greys(load(f"folder:{tmp_path / 'pets'}")[1])
-    (tmp_path / "pets" / f"{'fghi'[only]}.png").write_text("no picture")
+GOOD = {"shape": [2, 3, 3, 5], "labels": np.arange(2), "classes": np.array(["cat", "dog"]), "state": np.array("this")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2, 3, 30, 50]},
+        {"shape": [-1, 3, 3, 5]},
+        {"shape": [3, 3, 3, 5]},
+        {"shape": [10**9, 3, 10**9, 5], "labels": np.zeros(10**6, np.int64)},
+        {"labels": np.arange(2) + 1},
+        {"labels": np.arange(2) - 1},
+        {"labels": np.arange(2.0)},
+        {"labels": np.zeros((2, 2), np.int64)},
+        {"labels": np.full((2, 2), 2, np.uint8)},
+        {"labels": np.zeros((2, 3), np.uint8)},
+        {"labels": np.array([{}, {}], dtype=object)},
+        {"state": np.array("other")},
+    ],
+)
+def test_a_strangers_cache_is_not_taken(tmp_path, change):
+    file = tmp_path / "x.cache"
+    for known, taken in ((GOOD, True), ({**GOOD, **change}, False)):
+        with open(file, "wb") as out:
+            out.write(bytes(90))
+            np.savez(out, unreadable=np.array([], dtype=str), **known)
+        assert (images._opened(file, "this") is not None) is taken
+    with open(file, "wb") as out:  # it would unfold in memory
+        out.write(bytes(90))
+        np.savez_compressed(out, unreadable=np.zeros(10**7, "U1"), **GOOD)
+    assert images._opened(file, "this") is None
+
+
+def test_where_it_lies(pets, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path / "shared" / "deep"))
+    shutil.copytree(pets, tmp_path / "other")
+    Image.new("RGB", SIZE, (99, 99, 99)).save(tmp_path / "other" / "cat" / "0.png")
     for _ in range(2):
-        train, held_out = load(f"folder:{tmp_path / 'pets'}", skip_corrupt=True)
-        assert len(held_out) == 1 and sorted(greys(train) + greys(held_out)) == sorted({0, 1, 2, 3} - {only})
-        assert greys(train) == sorted(greys(train))
+        assert greys(image_folder(pets))[0] == 0 and greys(image_folder(tmp_path / "other"))[0] == 99
+    assert len(caches(tmp_path / "shared" / "deep")) == 2 and not caches(pets)
+    monkeypatch.delenv("ALIKIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(images.os, "access", lambda path, mode: Path(path) != pets)
+    image_folder(pets)
+    assert len(caches(tmp_path / "home" / "alikit")) == 1 and not caches(pets)
 
 
 # Whole or absent.
 
 KILLED = """
 import os, signal, sys
-from alikit.data import images, load
+from alikit.data import folders, images, load
 
 decode, seen = images.decode, []
 
@@ -233,120 +223,104 @@ def deadly(file, fit):
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(file, fit)
 
-images.decode = deadly
+folders.decode = deadly
 images.READ_AT_ONCE = 8
 load("folder:" + sys.argv[1])
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows kills in another way")
-def test_a_kill_leaves_no_cache_and_what_it_leaves_is_removed_later(pets):
+def test_a_kill_leaves_no_cache_and_what_it_leaves_is_written_over(pets):
     done = subprocess.run([sys.executable, "-c", KILLED, str(pets)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    (left,) = half_written(pets)
-    assert not caches(pets) and left.stat().st_size >= cache.HEAD + 32 * 45
-    older = left.with_name(left.name.replace(left.name.partition(".")[0], "divided-as-is-0123456789abcdef"))
-    older.touch()  # of the folder as it was before
-    assert sum(map(len, load(f"folder:{pets}"))) == N
+    assert len(half_written(pets)) == 1 and not caches(pets)
+    assert sum(map(len, both(pets))) == N
     assert not half_written(pets) and len(caches(pets)) == 1
 
 
-def test_what_another_process_is_writing_is_left_alone(pets):
-    folder = pets / cache.FOLDER
-    folder.mkdir()
-    partial = folder / "divided-as-is-0123456789abcdef.abcd.partial"
-    partial.touch()
-    with FileLock(folder / ".divided-as-is-0123456789abcdef.lock"):
-        assert sum(map(len, load(f"folder:{pets}"))) == N
-    assert half_written(pets) == [partial]
-
-
-def test_two_at_once_decode_once(pets, caplog, monkeypatch):
+def test_two_at_once_decode_once(pets, caplog, monkeypatch, decoded):
     """The second waits, says so, and reads what the first has made."""
-    from alikit.data import images
-
-    decode, decoded, begun, go_on = images.decode, [], threading.Event(), threading.Event()
+    decode, begun, go_on = folders.decode, threading.Event(), threading.Event()
 
     def slow(file, fit):
-        decoded.append(file)
         begun.set()
         assert go_on.wait(60)
         return decode(file, fit)
 
-    monkeypatch.setattr(images, "decode", slow)
+    monkeypatch.setattr(folders, "decode", slow)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(load, f"folder:{pets}")
+        first = pool.submit(both, pets)
         assert begun.wait(60)
-        second = pool.submit(load, f"folder:{pets}")
+        second = pool.submit(both, pets)
         deadline = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < deadline:
             time.sleep(0.01)
         go_on.set()
-        parts = [found.result() for found in (first, second)]
-    assert len(decoded) == N and [greys(part) for part in parts[0]] == [greys(part) for part in parts[1]]
+        assert first.result() == second.result() and len(decoded) == N
     (message,) = caplog.messages
     assert message.startswith("another process is reading these pictures into ") and len(caches(pets)) == 1
 
 
 def test_an_interruption_leaves_nothing(pets, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache.Pictures, "kept", interrupted)
+    monkeypatch.setattr(images.np, "savez", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load(f"folder:{pets}")
     assert not caches(pets) and not half_written(pets)
 
 
+def in_the_way(pets: Path, monkeypatch) -> None:
+    (pets / "file").write_text("")
+    monkeypatch.setenv("ALIKIT_CACHE", str(pets / "file" / "cache"))
+
+
+def too_small(pets: Path, monkeypatch) -> None:
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 2000, 2000))
+
+
+def unmapped(pets: Path, monkeypatch) -> None:
+    def refused(*_, **__):
+        raise OSError("no map")
+
+    monkeypatch.setattr(images.mmap, "mmap", refused)
+
+
+@pytest.mark.parametrize("hinder", [in_the_way, too_small, unmapped])
+def test_where_none_can_be_written_the_pictures_are_in_memory(pets, monkeypatch, caplog, hinder):
+    before = both(pets)
+    shutil.rmtree(pets / images.FOLDER)
+    hinder(pets, monkeypatch)
+    assert both(pets) == before
+    (message,) = caplog.messages
+    assert message.startswith("no cache written (") and "held in memory" in message and "ALIKIT_CACHE" in message
+    assert not half_written(pets)
+    if hinder is not unmapped:
+        assert not caches(pets)
+
+
 @on_linux
-@pytest.mark.parametrize("room", [100, cache.HEAD + 45 * 31 + 7, cache.HEAD + 45 * N + 10], ids=["head", "x", "labels"])
-def test_a_disk_that_fills_up_costs_the_cache_alone(pets, monkeypatch, caplog, room):
-    """What had been written by then is not decoded again."""
+@pytest.mark.parametrize("room", [100, 45 * 31 + 7, 45 * N + 10], ids=["pictures", "more", "labels"])
+def test_a_disk_that_fills_up_costs_the_cache_alone(pets, caplog, room):
     import resource
 
-    from alikit.data import images
-
-    before, decoded = [greys(part) for part in load(f"folder:{pets}")], []
-    shutil.rmtree(pets / cache.FOLDER)
-    decode = images.decode
-    monkeypatch.setattr(images, "decode", lambda file, fit: decoded.append(file) or decode(file, fit))
+    before = both(pets)
+    shutil.rmtree(pets / images.FOLDER)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))
     try:
-        parts = load(f"folder:{pets}")
+        assert both(pets) == before
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert [greys(part) for part in parts] == before and len(decoded) == N
-    assert sum(part.labels.sum().item() for part in parts) == N * 3 // 4
-    (message,) = caplog.messages
-    assert message.startswith("no cache written (") and "held in memory" in message and "ALIKIT_CACHE" in message
-    assert not caches(pets) and not half_written(pets)
+    assert "no cache written (" in caplog.text and not caches(pets) and not half_written(pets)
 
 
-def test_a_disk_that_is_too_small_is_not_filled_up_first(pets, monkeypatch, caplog):
-    usage = shutil._ntuple_diskusage(10**6, 10**6 - 4096, 4096)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(cache.Pictures, "_write", lambda *_: pytest.fail("written"))
-    assert sum(map(len, load(f"folder:{pets}"))) == N
-    assert "no cache written" in caplog.text and "No space left" in caplog.text
+def test_more_than_memory_and_disk_can_hold_is_one_line(pets, monkeypatch):
+    def larger(*_):
+        raise MemoryError
 
-
-def test_more_than_memory_and_disk_can_hold_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        cache.Pictures(tmp_path / "file" / "x.safetensors") as pictures,
-        pytest.raises(AlikitError, match=r"1,000,000,000,000 pictures are larger than the memory.*by ALIKIT_CACHE$"),
-    ):
-        pictures.add(np.zeros((1, 3, 64, 64), np.uint8), most=10**12)
-
-
-def test_where_files_cannot_be_mapped_the_pictures_are_in_memory(pets, monkeypatch, caplog):
-    before = [greys(part) for part in load(f"folder:{pets}")]
-
-    def refused(*_):
-        raise OSError("no map")
-
-    monkeypatch.setattr(cache, "_mapped", refused)
-    assert [greys(part) for part in load(f"folder:{pets}")] == before
-    assert len(caplog.messages) == 1 and "no cache written" in caplog.text
-    assert not caches(pets) and not half_written(pets)
+    in_the_way(pets, monkeypatch)
+    monkeypatch.setattr(images.np, "empty", larger)
+    with pytest.raises(AlikitError, match=r"the pictures are larger than the memory.*by ALIKIT_CACHE$"):
+        load(f"folder:{pets}")

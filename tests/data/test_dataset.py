@@ -1,10 +1,14 @@
-"""A data set: what it hands over, and how it is divided."""
+"""A data set: what it hands over, how it is divided, and whose labels may be used."""
+
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from alikit.data import Dataset
+from alikit.data.labels import few_labels, labels_to_spare
+from alikit.errors import AlikitError
 
 
 @pytest.fixture
@@ -18,95 +22,64 @@ def points() -> Dataset:
     return Dataset("points", torch.randn(23, 2, generator=torch.Generator().manual_seed(0)))
 
 
-def test_length_and_shape(pictures, points):
-    assert (len(pictures), pictures.shape) == (23, (3, 4, 5))
-    assert (len(points), points.shape) == (23, (2,))
-
-
-def test_pictures_become_floats_between_0_and_1():
-    x = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
-    assert torch.equal(Dataset("one", x).floats(), torch.tensor([[[[0, 0.2, 1]]]]))
-
-
-def test_points_stay_as_they_are(points):
-    assert torch.equal(points.floats(), points.x)
-
-
-@pytest.mark.parametrize("index", [slice(3, 7), torch.tensor([5, 0, 5])])
-def test_floats_of_some(pictures, index):
-    assert torch.equal(pictures.floats(index), pictures.x[index].float() / 255)
+def test_pictures_become_floats_and_points_stay_as_they_are(pictures, points):
+    assert (len(pictures), pictures.shape, points.shape) == (23, (3, 4, 5), (2,))
+    for index in (slice(None), slice(3, 7), torch.tensor([5, 0, 5])):
+        assert torch.equal(pictures.floats(index), pictures.x[index].float() / 255)
+        assert torch.equal(points.floats(index), points.x[index])
+    batches = list(pictures.batches(10))
+    assert [len(batch) for batch in batches] == [10, 10, 3] and torch.equal(torch.cat(batches), pictures.floats())
 
 
 def test_mean(pictures, points):
     np.testing.assert_allclose(pictures.mean(), pictures.x.numpy().mean(0) / 255, rtol=1e-6)
     np.testing.assert_allclose(points.mean(), points.x.numpy().mean(0), rtol=1e-5)
-    assert pictures.mean().dtype == torch.float32 and pictures.mean().shape == pictures.shape
+    several_batches = torch.cat([torch.zeros(1000, 1), torch.full((500, 1), 3.0)])
+    assert Dataset("points", several_batches).mean().item() == pytest.approx(1)
 
 
-def test_mean_of_more_than_one_batch():
-    x = torch.cat([torch.zeros(1000, 1), torch.full((500, 1), 3.0)])
-    assert Dataset("points", x).mean().item() == pytest.approx(1)
-
-
-def test_batches_hold_everything_in_order(pictures):
-    batches = list(pictures.batches(10))
-    assert [len(batch) for batch in batches] == [10, 10, 3]
-    assert torch.equal(torch.cat(batches), pictures.floats())
-
-
-def test_selection_keeps_what_belongs_together(pictures):
+def test_selection_keeps_what_belongs_together(pictures, points):
     some = pictures.select(torch.tensor([4, 2]))
-    assert torch.equal(some.x, pictures.x[[4, 2]])
-    assert some.labels.tolist() == [4, 2] and some.factors["size"].tolist() == [40, 20]
-    assert (some.name, some.classes) == (pictures.name, pictures.classes)
-
-
-def test_selection_without_labels(points):
+    assert torch.equal(some.x, pictures.x[[4, 2]]) and some.labels.tolist() == [4, 2]
+    assert some.factors["size"].tolist() == [40, 20] and (some.name, some.classes) == ("pictures", tuple("abc"))
     assert points.select(slice(3)).labels is None
 
 
-def test_split_shares_nothing_and_loses_nothing(pictures):
+def test_split_shares_nothing_loses_nothing_and_is_the_same_every_time(pictures):
+    state = torch.get_rng_state()
     train, held_out = pictures.split(5)
     assert (len(train), len(held_out)) == (18, 5)
     assert sorted([*train.labels.tolist(), *held_out.labels.tolist()]) == list(range(23))
     assert torch.equal(held_out.x, pictures.x[held_out.labels])
-
-
-def test_split_is_the_same_every_time_and_leaves_the_global_generator(pictures):
-    state = torch.get_rng_state()
-    first = pictures.split(5, seed=1)[1].labels
-    torch.rand(3)
-    assert torch.equal(first, pictures.split(5, seed=1)[1].labels)
-    assert not torch.equal(first, pictures.split(5, seed=2)[1].labels)
-    torch.set_rng_state(state)
-    pictures.split(5)
     assert torch.equal(state, torch.get_rng_state())
+    torch.rand(3)
+    assert torch.equal(held_out.labels, pictures.split(5)[1].labels)
+    assert not torch.equal(held_out.labels, pictures.split(5, seed=2)[1].labels)
+    for wrong in (-1, 0, 23, 24):
+        with pytest.raises(AlikitError, match=f"cannot hold out {wrong} of 23 examples: choose between 1 and 22"):
+            pictures.split(wrong)
 
 
-@pytest.mark.parametrize("held_out", [-1, 0, 23, 24])
-def test_impossible_splits_are_refused(pictures, held_out):
-    with pytest.raises(ValueError, match=f"cannot hold out {held_out} of 23 examples: choose between 1 and 22"):
-        pictures.split(held_out)
-
-
-def test_attributes_are_selected_by_rows(pictures):
+def test_conditions_are_attributes_or_one_of_the_classes(pictures, points):
     attributes = torch.arange(69, dtype=torch.uint8).view(23, 3) % 2
     some = Dataset("faces", pictures.x, attributes, ("a", "b", "c")).select(torch.tensor([4, 2]))
-    assert torch.equal(some.labels, attributes[[4, 2]]) and some.classes == ("a", "b", "c")
+    assert torch.equal(some.conditions(), attributes[[4, 2]])
+    assert Dataset("points", points.x[:3], torch.tensor([2, 0, 2])).conditions().tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 0, 1],
+    ]
+    with pytest.raises(AlikitError, match="points has neither attributes nor classes"):
+        points.conditions()
 
 
 @pytest.mark.parametrize(("free", "fits"), [(2 * 23 * 60, True), (2 * 23 * 60 - 1, False)])
 def test_fits_where_twice_as_much_is_free(pictures, monkeypatch, free, fits):
-    """23 pictures of 3 x 4 x 5 bytes."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
     assert pictures.fits("cuda") is fits and pictures.fits(torch.device("cuda", 0)) is fits
     assert pictures.fits("cpu") is True
-
-
-def test_to_a_device_moves_the_examples_alone(pictures):
     moved = pictures.to("meta")
     assert moved.x.device.type == "meta" and moved.labels.device.type == "cpu"
-    assert pictures.x.device.type == "cpu"
 
 
 def test_some_are_always_the_same_and_not_the_first():
@@ -114,5 +87,90 @@ def test_some_are_always_the_same_and_not_the_first():
     some = data.some(50)
     assert torch.equal(some.x, data.some(50).x) and torch.equal(some.x[:, 0].long(), some.labels)
     assert len(some.labels.unique()) == 50 and some.labels.max() > 500
-    assert torch.equal(data.some(10).x, some.x[:10])
-    assert data.some(1000) is data
+    assert torch.equal(data.some(10).x, some.x[:10]) and data.some(1000) is data
+
+
+# Labels.
+
+
+def folder(n: int = 600, classes: str = "abcd") -> Dataset:
+    """Examples in order of their classes, as a folder is read; x is an example's number."""
+    labels = torch.arange(n) * len(classes) // n
+    return Dataset("pets", torch.arange(n)[:, None].float(), labels, tuple(classes), {"tenth": torch.arange(n) / 10})
+
+
+def numbers(data: Dataset) -> list[int]:
+    return data.x[:, 0].long().tolist()
+
+
+def test_as_many_labels_of_each_class_by_the_seed_alone():
+    data, state = folder(), torch.get_rng_state()
+    few = few_labels(data, 20, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert few.labels.bincount().tolist() == [5, 5, 5, 5] and len({*numbers(few)}) == 20
+    assert torch.equal(few.labels, data.labels[numbers(few)])
+    assert torch.equal(few.factors["tenth"], data.factors["tenth"][numbers(few)])
+    assert (few.name, few.classes) == (data.name, data.classes)
+    torch.manual_seed(9)
+    assert numbers(few_labels(data, 20, seed=0)) == numbers(few)
+    assert len({tuple(numbers(few_labels(data, 20, seed))) for seed in range(10)}) == 10
+    assert Dataset("pets", data.x, data.labels).labelled(8).labels.bincount().tolist() == [2, 2, 2, 2]
+    assert sorted(numbers(folder(40).labelled(40))) == list(range(40))
+
+
+def test_every_example_has_its_chance_but_those_that_choose_settings():
+    data = folder(100, "ab")
+    rest, validation = labels_to_spare(data)
+    assert sorted(numbers(rest) + numbers(validation)) == list(range(100))
+    assert {number for seed in range(60) for number in numbers(few_labels(data, 20, seed))} == {*numbers(rest)}
+    torch.manual_seed(1)
+    assert numbers(labels_to_spare(data)[1]) == numbers(validation)
+
+
+@pytest.mark.parametrize(
+    ("examples", "kept"), [(2, 1), (4, 1), (100, 20), (104, 20), (49_999, 9_999), (80_000, 10_000)]
+)
+def test_a_fifth_is_kept_to_choose_settings_by_or_ten_thousand(examples, kept):
+    rest, validation = labels_to_spare(folder(examples))
+    assert (len(rest), len(validation)) == (examples - kept, kept)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_order_of_classes_does_not_matter(backwards):
+    """Both parts have examples of every class, though the last fifth of the folder is all of one."""
+    data = folder()
+    rest, validation = labels_to_spare(data.select(torch.arange(599, -1, -1)) if backwards else data)
+    for part, of_each in ((rest, 120), (validation, 30)):
+        assert part.labels.bincount().tolist() == pytest.approx([of_each] * 4, abs=15)
+
+
+def lacking(label: int, left: int) -> Dataset:
+    """All of the other classes, and so many of this one."""
+    data = folder()
+    own = (data.labels == label).nonzero().flatten()
+    return data.select(torch.cat([(data.labels != label).nonzero().flatten(), own[:left]]))
+
+
+@pytest.mark.parametrize(
+    ("data", "n", "says"),
+    [
+        (
+            Dataset("points", torch.randn(50, 2)),
+            10,
+            "points has no classes: name data whose examples have one class each",
+        ),
+        (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, "faces has no classes: name data whose .*"),
+        (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+"),
+        (folder(classes="a"), 5, "pets has one class, so there is nothing to tell apart: name data with more"),
+        *(
+            (folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for a multiple of 4")
+            for n in (13, 2, 0, -4)
+        ),
+        (lacking(3, 0), 12, ".* pets has 0 to spare of class d: leave that class out of the data"),
+        (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48]"),
+    ],
+)
+def test_labels_that_cannot_be_had(data, n, says):
+    with pytest.raises(AlikitError) as error:
+        few_labels(data, n, seed=0)
+    assert re.fullmatch(says, str(error.value)), error.value

@@ -5,9 +5,11 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from alikit.data import GridMixture
+from alikit.data import GridMixture, load
+from alikit.errors import AlikitError
 
 PAPER = sorted((float(x), float(y)) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4))
+BROAD = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
 
 
 def density(grid: GridMixture, x: torch.Tensor) -> np.ndarray:
@@ -15,47 +17,27 @@ def density(grid: GridMixture, x: torch.Tensor) -> np.ndarray:
     return np.stack([multivariate_normal(mean, grid.std**2).pdf(x.double()) for mean in grid.means], axis=1)
 
 
-@pytest.fixture
-def near() -> torch.Tensor:
-    return GridMixture().sample(200, seed=5).x
-
-
-def test_the_papers_means():
+def test_means():
     grid = GridMixture()
     assert sorted(map(tuple, grid.means.tolist())) == PAPER and grid.std == 0.05
+    other = GridMixture(side=2, spacing=3.0, std=0.1)
+    assert sorted(other.means.tolist()) == [[-1.5, -1.5], [-1.5, 1.5], [1.5, -1.5], [1.5, 1.5]]
 
 
-def test_another_grid():
-    grid = GridMixture(side=2, spacing=3.0, std=0.1)
-    assert sorted(grid.means.tolist()) == [[-1.5, -1.5], [-1.5, 1.5], [1.5, -1.5], [1.5, 1.5]]
+@pytest.mark.parametrize(("std", "x"), [(0.05, GridMixture().sample(200, seed=5).x), (1.0, BROAD)])
+def test_density_and_responsibilities(std, x):
+    grid = GridMixture(std=std)
+    of_each = density(grid, x)
+    np.testing.assert_allclose(grid.log_density(x), np.log(of_each.mean(1)), atol=1e-3)
+    np.testing.assert_allclose(grid.responsibilities(x), of_each / of_each.sum(1, keepdims=True), atol=1e-5)
 
 
-def test_log_density(near):
-    grid = GridMixture()
-    np.testing.assert_allclose(grid.log_density(near), np.log(density(grid, near).mean(1)), atol=1e-3)
-
-
-def test_log_density_where_modes_overlap():
-    grid = GridMixture(std=1.0)
-    x = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(grid.log_density(x), np.log(density(grid, x).mean(1)), rtol=1e-4)
-
-
-def test_density_integrates_to_1():
-    ticks = torch.linspace(-5, 5, 1001)
-    total = GridMixture().log_density(torch.cartesian_prod(ticks, ticks)).exp().sum() * 0.01**2
-    assert total.item() == pytest.approx(1, abs=1e-3)
-
-
-def test_moments_of_samples():
+def test_samples_have_the_moments_of_the_mixture():
     """Means have variance 8 along each axis; each mode adds 0.05^2."""
-    x = GridMixture().sample(100_000).x
-    torch.testing.assert_close(x.mean(0), torch.zeros(2), atol=0.04, rtol=0)
-    torch.testing.assert_close(x.T.cov(), 8.0025 * torch.eye(2), atol=0.12, rtol=0)
-
-
-def test_every_mode_has_its_share_and_its_spread():
     data, grid = GridMixture().sample(100_000), GridMixture()
+    assert (data.x.dtype, data.labels.dtype, len(data.classes)) == (torch.float32, torch.int64, 25)
+    torch.testing.assert_close(data.x.mean(0), torch.zeros(2), atol=0.04, rtol=0)
+    torch.testing.assert_close(data.x.T.cov(), 8.0025 * torch.eye(2), atol=0.12, rtol=0)
     counts = data.labels.bincount(minlength=25)
     assert counts.min() > 3750 and counts.max() < 4250  # 4000, give or take 4 of 62
     offsets = data.x - grid.means[data.labels]
@@ -64,30 +46,21 @@ def test_every_mode_has_its_share_and_its_spread():
 
 def test_samples_are_reproducible_and_leave_the_global_generator():
     state = torch.get_rng_state()
-    first, again, other = (GridMixture().sample(50, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first.x, again.x) and torch.equal(first.labels, again.labels)
-    assert not torch.equal(first.x, other.x)
+    train, held_out = load("mixture")
     assert torch.equal(state, torch.get_rng_state())
-    assert (first.x.dtype, first.labels.dtype, len(first.classes)) == (torch.float32, torch.int64, 25)
+    assert (len(train), len(held_out)) == (100_000, 10_000)
+    for part, seed in ((train, 0), (held_out, 1)):
+        again = GridMixture().sample(len(part), seed)
+        assert torch.equal(part.x, again.x) and torch.equal(part.labels, again.labels)
+    assert not torch.equal(train.x[:10_000], held_out.x)
 
 
-def test_responsibilities():
-    grid = GridMixture(std=1.0)
-    x = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    joint = density(grid, x)
-    np.testing.assert_allclose(grid.responsibilities(x), joint / joint.sum(1, keepdims=True), atol=1e-5)
-
-
-def test_responsibilities_far_from_every_mode():
+def test_far_from_every_mode():
     responsibilities = GridMixture().responsibilities(torch.tensor([[100.0, 100.0], [-1e4, 3.0]]))
     torch.testing.assert_close(responsibilities.sum(1), torch.ones(2))
     assert GridMixture().means[responsibilities[0].argmax()].tolist() == [4, 4]
-
-
-def test_nearest_mode():
-    x = torch.tensor([[0.0, 0.1], [2.0, 1.0 + 1e-3], [9.0, 4.0]])
-    mode, distance = (grid := GridMixture()).nearest_mode(x)
-    assert grid.means[mode].tolist() == [[0, 0], [2, 2], [4, 4]]
+    mode, distance = GridMixture().nearest_mode(torch.tensor([[0.0, 0.1], [2.0, 1.0 + 1e-3], [9.0, 4.0]]))
+    assert GridMixture().means[mode].tolist() == [[0, 0], [2, 2], [4, 4]]
     torch.testing.assert_close(distance, torch.tensor([2.0, 19.98, 100.0]))
 
 
@@ -101,12 +74,9 @@ def test_distance_close_to_a_mean_is_exact(offset):
     np.testing.assert_allclose(distance, offset / 0.05, atol=2e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"side": 0}, {"spacing": 0}, {"std": 0}, {"std": -1}])
-def test_impossible_grids_are_refused(wrong):
-    with pytest.raises(ValueError, match="a grid needs side >= 1, spacing > 0 and std > 0"):
-        GridMixture(**wrong)
-
-
-def test_no_points_refused():
-    with pytest.raises(ValueError, match="at least 1"):
+def test_what_is_refused():
+    for wrong in ({"side": 0}, {"spacing": 0}, {"std": 0}, {"std": -1}):
+        with pytest.raises(AlikitError, match="a grid needs side >= 1, spacing > 0 and std > 0"):
+            GridMixture(**wrong)
+    with pytest.raises(AlikitError, match="at least 1"):
         GridMixture().sample(0)

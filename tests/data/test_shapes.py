@@ -5,10 +5,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from alikit.data import coloured_shapes, load
-from alikit.data.drawing import CHUNK
-from alikit.data.shapes import ATTRIBUTES, FILLS, HUES, LUMA, SHAPES, _distances, stand_in
-from alikit.errors import AlikitError
+from alikit.data import coloured_shapes
+from alikit.data.synthetic.shapes import ATTRIBUTES, FILLS, HUES, LUMA, SHAPES, _distances, stand_in
 
 ROUND, PLAIN = SHAPES.index("disc"), FILLS.index("plain")
 
@@ -29,44 +27,6 @@ def plain(data, name: str):
     known = data.factors
     clear = (known["ink"] - known["paper"]).norm(dim=1) > 0.6
     return data.select(clear & (known["shape"] == SHAPES.index(name)) & (known["fill"] == PLAIN))
-
-
-def test_shapes_dtypes_and_ranges(data):
-    assert data.x.shape == (4000, 3, 64, 64) and data.x.dtype == torch.uint8 and data.name == "shapes"
-    assert data.classes == SHAPES and torch.equal(data.labels, data.factors["shape"])
-    expected = {  # shape of a row, dtype, least, greatest
-        "shape": ((), torch.int64, 0, len(SHAPES) - 1),
-        "fill": ((), torch.int64, 0, len(FILLS) - 1),
-        "hue": ((), torch.int64, 0, len(HUES) - 1),
-        "ink": ((3,), torch.float32, 0, 1),
-        "paper": ((3,), torch.float32, 0, 1),
-        "position": ((2,), torch.float32, -0.12, 0.12),
-        "radius": ((), torch.float32, 0.24, 0.36),
-        "angle": ((), torch.float32, -25, 25),
-    }
-    assert data.factors.keys() == expected.keys()
-    for name, (shape, dtype, least, greatest) in expected.items():
-        values = data.factors[name]
-        assert values.shape == (4000, *shape) and values.dtype == dtype, name
-        assert values.min() >= least and values.max() <= greatest, name
-        assert values.max() - values.min() > 0.85 * (greatest - least), f"{name} does not use its range"
-    for name, kinds in (("shape", SHAPES), ("fill", FILLS), ("hue", HUES)):
-        assert data.factors[name].bincount(minlength=len(kinds)).min() > 0.8 * 4000 / len(kinds), name
-
-
-def test_same_seed_same_pictures_and_any_n_is_a_prefix(data):
-    for n in (1, CHUNK, CHUNK + 1):
-        fewer = coloured_shapes(n, size=64, seed=0)
-        assert torch.equal(fewer.x, data.x[:n]) and torch.equal(fewer.factors["ink"], data.factors["ink"][:n])
-    assert not torch.equal(coloured_shapes(CHUNK, size=64, seed=1).labels, data.labels[:CHUNK])
-    small = coloured_shapes(10, size=32, seed=0)
-    assert all(torch.equal(small.factors[name], data.factors[name][:10]) for name in data.factors)
-
-
-def test_global_random_numbers_are_neither_read_nor_moved(data):
-    before = torch.manual_seed(123).get_state()
-    assert torch.equal(coloured_shapes(10, size=64).x, data.x[:10])
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", ["disc", "square", "cross"])
@@ -125,18 +85,6 @@ def test_points_up_and_opens_to_the_right():
     assert halves["crescent"][:, :48].sum() > 2 * halves["crescent"][:, 48:].sum()
 
 
-def test_distances_are_distances():
-    """Their slope is 1 nearly everywhere, and no two shapes are alike."""
-    distances = _distances()
-    step = 2 * 1.3 / distances.shape[1]
-    down, right = distances.diff(dim=1)[:, :, 1:] / step, distances.diff(dim=2)[:, 1:] / step
-    slope = (down.square() + right.square()).sqrt()
-    assert ((slope - 1).abs() < 0.05).float().mean((1, 2)).min() > 0.9
-    for a, b in combinations(range(len(SHAPES)), 2):
-        differ = ((distances[a] < 0) != (distances[b] < 0)).float().mean()
-        assert differ > 0.02, f"{SHAPES[a]} and {SHAPES[b]}"
-
-
 def test_patterns_fade_part_of_the_ink(data):
     ink = coverage(data.select((data.labels == ROUND) & (data.factors["radius"] > 0.3)))
     fill = data.factors["fill"][(data.labels == ROUND) & (data.factors["radius"] > 0.3)]
@@ -148,32 +96,6 @@ def test_patterns_fade_part_of_the_ink(data):
 
 
 # The stand-ins.
-
-
-@pytest.mark.parametrize(
-    ("name", "n", "side", "classes", "dtype"),
-    [
-        ("stand-in:cifar10", 10_000, 32, 10, torch.int64),
-        ("stand-in:svhn", 20_000, 32, 10, torch.int64),
-        ("stand-in:celeba", 5_000, 64, len(ATTRIBUTES), torch.uint8),
-        ("stand-in:tiny-imagenet", 5_000, 64, 200, torch.int64),
-    ],
-)
-def test_stand_ins_have_the_form_of_what_they_stand_for(name, n, side, classes, dtype):
-    train, held_out = load(name)
-    assert (len(train), len(held_out)) == (n, n // 10)
-    for part in (train, held_out):
-        assert part.shape == (3, side, side) and part.x.dtype == torch.uint8 and part.labels.dtype == dtype
-        assert part.name == name and len(part.classes) == classes
-    rows = [{row.numpy().tobytes() for row in part.x[:500]} for part in (train, held_out)]
-    assert not rows[0] & rows[1]
-
-
-def test_stand_ins_can_be_smaller():
-    train, held_out = load("stand-in:celeba", size=32)
-    assert train.shape == held_out.shape == (3, 32, 32)
-    with pytest.raises(AlikitError, match="at least 8"):
-        load("stand-in:tiny-imagenet", size=4)
 
 
 def test_the_200_classes_name_what_is_drawn():
@@ -216,11 +138,12 @@ def test_attributes_are_true_and_independent():
     assert correlations.abs().max() < 0.06  # standard deviation 0.016
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((0, 32, 0), "at least 1 picture"), ((5, 32, -1), "seed must not be negative"), ((5, 7, 0), "at least 8")],
-)
-def test_bad_input_is_one_clear_line(arguments, message):
-    with pytest.raises(AlikitError, match=message) as caught:
-        coloured_shapes(*arguments)
-    assert "\n" not in str(caught.value)
+def test_distances_are_distances():
+    """Their slope is 1 nearly everywhere, and no two shapes are alike."""
+    distances = _distances()
+    step = 2 * 1.3 / distances.shape[1]
+    down, right = distances.diff(dim=1)[:, :, 1:] / step, distances.diff(dim=2)[:, 1:] / step
+    slope = (down.square() + right.square()).sqrt()
+    assert ((slope - 1).abs() < 0.05).float().mean((1, 2)).min() > 0.9
+    for a, b in combinations(range(len(SHAPES)), 2):
+        assert ((distances[a] < 0) != (distances[b] < 0)).float().mean() > 0.02, f"{SHAPES[a]} and {SHAPES[b]}"

@@ -8,7 +8,7 @@ from torch import nn
 import alikit
 from alikit import AlikitError, Game
 from alikit.data.conditions import HAIR_COLOURS, switched
-from alikit.data.faces import ATTRIBUTES
+from alikit.data.synthetic.faces import ATTRIBUTES
 from alikit.widgets import Switches
 
 MALE, SMILING, BLOND = (ATTRIBUTES.index(name) for name in ("Male", "Smiling", "Blond_Hair"))

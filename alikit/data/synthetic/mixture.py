@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from ..errors import AlikitError
-from .dataset import Dataset
+from ...errors import AlikitError
+from ..dataset import Dataset
 
 
 class GridMixture:
@@ -29,21 +29,17 @@ class GridMixture:
         )
 
     def sample(self, n: int, seed: int = 0) -> Dataset:
-        """n independent points: x (n, 2) float32, labels (n,) the mode each came from. The global seed is untouched."""
+        """n independent points: x (n, 2) float32, labels (n,) the mode of each. The global generator is untouched."""
         if n < 1:
             raise AlikitError(f"cannot draw {n} points: ask for at least 1")
         generator = torch.Generator().manual_seed(seed)
         labels = torch.randint(len(self.means), (n,), generator=generator)
         x = self.means[labels] + self.std * torch.randn(n, 2, generator=generator)
-        return Dataset("mixture", x, labels, tuple(str(mode) for mode in range(len(self.means))))
+        return Dataset("mixture", x, labels, tuple(map(str, range(len(self.means)))))
 
     def log_density(self, x: Tensor) -> Tensor:
         """log q(x) in nats, (N, 2) -> (N,)."""
         return self._density.log_prob(x)
-
-    def _distances(self, x: Tensor) -> Tensor:
-        # The default takes |x|^2 - 2xm + |m|^2, which near a mean is wrong by a tenth of a standard deviation.
-        return torch.cdist(x, self.means, compute_mode="donot_use_mm_for_euclid_dist")
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """q(mode | x), (N, 2) -> (N, modes); rows sum to 1, also far from every mode."""
@@ -53,3 +49,7 @@ class GridMixture:
         """The mode with the largest responsibility (N,), and the distance to its mean in standard deviations (N,)."""
         distance, mode = self._distances(x).min(1)
         return mode, distance / self.std
+
+    def _distances(self, x: Tensor) -> Tensor:
+        # The default takes |x|^2 - 2xm + |m|^2, which near a mean is wrong by a tenth of a standard deviation.
+        return torch.cdist(x, self.means, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,10 +1,5 @@
 """Coloured shapes drawn here: stand-ins for the photographs of CIFAR-10, CelebA and Tiny ImageNet.
 
-    from alikit.data.shapes import coloured_shapes
-
-    data = coloured_shapes(1000, size=64, seed=0)
-    data.x.shape, data.classes, data.factors["radius"][:5]
-
 A stand-in has the shape and the kind of labels of the data set whose place it takes, so that everything runs where
 there is no network. No number measured on it says anything about that data set.
 """
@@ -16,20 +11,19 @@ from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
-from ..errors import AlikitError
-from .dataset import Dataset
-from .drawing import CHUNK, Factors, draw, photograph, spread
+from ...errors import AlikitError
+from ..dataset import Dataset
+from .drawing import CHUNK, Factors, draw, photograph, rgb, spread
 
 SHAPES = ("disc", "ring", "crescent", "heart", "square", "frame", "bar", "triangle", "star", "cross")
 FILLS = ("plain", "striped", "dotted", "chequered")
 HUES = {"red": 0, "yellow": 50, "green": 125, "blue": 215, "violet": 290}  # degrees on the colour circle
 LUMA = torch.tensor([0.299, 0.587, 0.114])
+TILE, REACH = 96, 1.3  # texels of a side of a shape's tile, which reaches so many radii from the shape's centre
 
-# The shapes' signed distances are sampled from tiles of TILE x TILE that reach REACH times the radius to each side.
-TILE, REACH = 96, 1.3
-
-ATTRIBUTES: dict[str, Callable[[Factors], torch.Tensor]] = {
+ATTRIBUTES: dict[str, Callable[[Factors], Tensor]] = {
     "Bright_Paper": lambda known: known["paper"] @ LUMA > 0.5,
     "Curved": lambda known: known["shape"] < SHAPES.index("square"),
     "High": lambda known: known["position"][:, 1] < 0,
@@ -58,7 +52,7 @@ def coloured_shapes(n: int, size: int = 32, seed: int = 0) -> Dataset:
     if size < 8:
         raise AlikitError(f"shapes of {size} pixels cannot be told apart: choose at least 8")
 
-    def chunk(generator: torch.Generator) -> tuple[torch.Tensor, Factors]:
+    def chunk(generator: Generator) -> tuple[Tensor, Factors]:
         factors = _draw_factors(generator)
         return photograph(_render(factors, size), generator), factors
 
@@ -84,10 +78,10 @@ def stand_in(name: str, n: int, size: int, seed: int = 0) -> Dataset:
     return data
 
 
-def _draw_factors(generator: torch.Generator) -> Factors:
+def _draw_factors(generator: Generator) -> Factors:
     uniform = partial(spread, generator)
 
-    def one_of(names) -> torch.Tensor:
+    def one_of(names) -> Tensor:
         return torch.randint(len(names), (CHUNK,), generator=generator)
 
     hue = one_of(HUES)
@@ -96,7 +90,7 @@ def _draw_factors(generator: torch.Generator) -> Factors:
         "shape": one_of(SHAPES),
         "fill": one_of(FILLS),
         "hue": hue,
-        "ink": _rgb(degrees, saturation=uniform(0.65, 1), value=uniform(0.7, 1)),
+        "ink": rgb(degrees[:, None] / 60, saturation=uniform(0.65, 1, 1), value=uniform(0.7, 1, 1)),
         "paper": (uniform(0.1, 0.9, 1) + uniform(-0.06, 0.06, 3)).clamp(0, 1),
         "position": uniform(-0.12, 0.12, 2),
         "radius": uniform(0.24, 0.36),
@@ -104,57 +98,40 @@ def _draw_factors(generator: torch.Generator) -> Factors:
     }
 
 
-def _rgb(degrees: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Hue, saturation and value (B,) to red, green and blue (B, 3)."""
-    sixth = (degrees[:, None] / 60 + torch.tensor([0, 4, 2])) % 6
-    pure = ((sixth - 3).abs() - 1).clamp(0, 1)
-    return value[:, None] * (1 - saturation[:, None] * (1 - pure))
-
-
-def _render(factors: Factors, size: int) -> torch.Tensor:
+def _render(factors: Factors, size: int) -> Tensor:
     """Pictures (B, 3, size, size) in [0, 1], before light and noise."""
     # affine_grid goes from a pixel to its texel, so this is the placing undone: move back, turn back, scale.
     radius, angle = factors["radius"], torch.deg2rad(factors["angle"])
     cos, sin = angle.cos() / radius / REACH, angle.sin() / radius / REACH
-    turn_back = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)  # (B, 2, 2)
+    turn_back = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
     theta = torch.cat([turn_back / 2, -turn_back @ factors["position"][:, :, None]], dim=2)
     grid = F.affine_grid(theta, (CHUNK, 1, size, size), align_corners=False)  # (B, size, size, 2)
     tiles = _distances()[factors["shape"]][:, None]
     distance = F.grid_sample(tiles, grid, padding_mode="border", align_corners=False)  # in radii
     inside = (0.5 - distance * radius[:, None, None, None] * size).clamp(0, 1)
-    paper, ink = factors["paper"][:, :, None, None], factors["ink"][:, :, None, None]
-    faded = _pattern(grid * REACH, factors["fill"])[:, None] * 0.65
-    return torch.lerp(paper, torch.lerp(ink, paper, faded), inside)
-
-
-def _pattern(place: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:
-    """How far (B, S, S), 0 to 1, the ink fades at places (B, S, S, 2) on the shape, in radii."""
-    u, v = (place * (2 * math.pi / 0.6)).unbind(-1)
+    # How far the ink fades towards the paper, by place on the shape in radii: one pattern for each of FILLS.
+    u, v = (grid * REACH * (2 * math.pi / 0.6)).unbind(-1)
     waves = torch.stack(
         [torch.full_like(u, -1), u.sin(), u.cos() + v.cos() - 0.4, (u / 1.4).sin() * (v / 1.4).sin() * 2]
     )
-    return (0.5 + 1.5 * waves[fill, torch.arange(len(fill))]).clamp(0, 1)
+    faded = (0.5 + 1.5 * waves[factors["fill"], torch.arange(CHUNK)]).clamp(0, 1)[:, None] * 0.65
+    paper, ink = factors["paper"][:, :, None, None], factors["ink"][:, :, None, None]
+    return torch.lerp(paper, torch.lerp(ink, paper, faded), inside)
 
 
 @cache
-def _distances() -> torch.Tensor:
+def _distances() -> Tensor:
     """Signed distances (shapes, TILE, TILE) to the shapes' outlines, in radii, negative inside."""
     ticks = ((torch.arange(TILE) + 0.5) / TILE * 2 - 1) * REACH
-    places = torch.cartesian_prod(ticks, ticks).flip(1)  # (TILE * TILE, 2): x right, y down, row by row
+    outline = partial(_outline, torch.cartesian_prod(ticks, ticks).flip(1))  # x right, y down, row by row
     turn = torch.arange(64) / 64 * 2 * math.pi
-    circle = torch.stack([turn.cos(), turn.sin()], dim=1)
-    heart = torch.stack(
-        [
-            16 * turn.sin() ** 3,
-            -(13 * turn.cos() - 5 * (2 * turn).cos() - 2 * (3 * turn).cos() - (4 * turn).cos()),
-        ],
-        dim=1,
-    )
+    sin, cos = turn.sin(), turn.cos()
+    circle = torch.stack([cos, sin], dim=1)
+    heart = torch.stack([16 * sin**3, -(13 * cos - 5 * (2 * turn).cos() - 2 * (3 * turn).cos() - (4 * turn).cos())], 1)
     corners = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
     spikes = torch.arange(10) / 10 * 2 * math.pi
     star = torch.stack([spikes.sin(), -spikes.cos()], dim=1) * torch.tensor([1, 0.42]).repeat(5)[:, None]
     arm = torch.tensor([[-1.0, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1]])
-    outline = partial(_outline, places)
     distances = {
         "disc": outline(0.85 * circle),
         "ring": outline(0.75 * circle).abs() - 0.17,
@@ -163,14 +140,14 @@ def _distances() -> torch.Tensor:
         "square": outline(0.68 * corners),
         "frame": outline(0.56 * corners).abs() - 0.13,
         "bar": outline(corners * torch.tensor([0.92, 0.3])),
-        "triangle": outline(torch.stack([turn.sin(), -turn.cos()], dim=1)[[0, 21, 43]]),
+        "triangle": outline(torch.stack([sin, -cos], dim=1)[[0, 21, 43]]),
         "star": outline(star),
         "cross": outline(torch.cat([arm, -arm]) * 0.31),
     }
     return torch.stack([distances[name] for name in SHAPES]).view(-1, TILE, TILE)
 
 
-def _outline(places: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+def _outline(places: Tensor, corners: Tensor) -> Tensor:
     """Signed distances (P,) of places (P, 2) to the polygon with these corners (K, 2), negative inside."""
     begin, side = corners, corners.roll(-1, 0) - corners
     away = places[:, None] - begin  # (P, K, 2)

@@ -8,9 +8,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from alikit.data import rendered
-from alikit.data.dataset import Dataset
-from alikit.data.rendered import FONTS, MIN_CONTRAST, house_numbers
+from alikit.data import Dataset
+from alikit.data.synthetic.house_numbers import FONTS, MIN_CONTRAST, _atlas, house_numbers
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 SLANTED = torch.tensor(["Oblique" in name or "Ita" in name for name in FONTS])
@@ -44,58 +43,10 @@ def extent(inked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return inked.int().argmax(1), inked.shape[1] - inked.flip(1).int().argmax(1)
 
 
-def test_shapes_dtypes_and_ranges(data):
-    n = 8_000
-    assert data.x.shape == (n, 3, 32, 32) and data.x.dtype == torch.uint8
-    assert data.labels.shape == (n,) and data.labels.dtype == torch.int64
-    assert data.classes == tuple("0123456789")
-    assert torch.equal(data.labels, data.factors["digit"])
-    expected = {  # shape of a row, dtype, least, greatest
-        "digit": ((), torch.int64, 0, 9),
-        "font": ((), torch.int64, 0, len(FONTS) - 1),
-        "ink": ((3,), torch.float32, 0, 1),
-        "paper": ((3,), torch.float32, 0, 1),
-        "position": ((2,), torch.float32, -2, 2),
-        "height": ((), torch.float32, 18, 26),
-        "angle": ((), torch.float32, -8, 8),
-        "blur": ((), torch.float32, 0.3, 1.2),
-        "neighbours": ((2,), torch.int64, -1, 9),
-    }
-    assert data.factors.keys() == expected.keys()
-    for name, (shape, dtype, least, greatest) in expected.items():
-        values = data.factors[name]
-        assert values.shape == (n, *shape) and values.dtype == dtype, name
-        assert values.min() >= least and values.max() <= greatest, name
-        assert values.max() - values.min() > 0.9 * (greatest - least), f"{name} does not use its range"
-    assert data.factors["position"][:, 1].abs().max() <= 1.5
-
-
 def test_digits_fonts_and_polarities_are_balanced(data):
     assert data.labels.bincount(minlength=10).min() > 700  # 800 expected, standard deviation 27
     assert data.factors["font"].bincount(minlength=len(FONTS)).min() > 300  # 400 expected, standard deviation 19
     assert 0.45 < (data.factors["ink"] @ LUMA > data.factors["paper"] @ LUMA).float().mean() < 0.55
-
-
-def test_same_seed_same_pictures_and_any_n_is_a_prefix(data):
-    for n in (1, rendered.CHUNK, rendered.CHUNK + 1):
-        fewer = house_numbers(n, seed=0)
-        assert torch.equal(fewer.x, data.x[:n]) and torch.equal(fewer.labels, data.labels[:n])
-        for name, values in fewer.factors.items():
-            assert torch.equal(values, data.factors[name][:n]), name
-
-
-def test_other_seeds_and_chunks_give_other_pictures(data):
-    other = house_numbers(rendered.CHUNK, seed=1)
-    assert not torch.equal(other.labels, data.labels[: rendered.CHUNK])
-    assert len(torch.cat([other.x, data.x]).flatten(1).unique(dim=0)) == rendered.CHUNK + 8_000
-
-
-def test_global_random_numbers_are_neither_read_nor_moved(data):
-    torch.manual_seed(123)
-    before = torch.get_rng_state()
-    drawn = house_numbers(10, seed=0)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(drawn.x, data.x[:10])
 
 
 def test_contrast_is_never_below_the_stated_least(data):
@@ -157,13 +108,6 @@ def test_the_digit_is_never_cut_by_the_edge(clear):
     assert not frame.any()
 
 
-def test_blur_softens_the_edges(data):
-    bold = data.select(BOLD[data.factors["font"]])
-    steepest = coverage(bold).diff(dim=2).abs().flatten(1).quantile(0.95, dim=1)
-    blur = bold.factors["blur"]
-    assert steepest[blur < 0.5].mean() > 1.5 * steepest[blur > 1.0].mean()
-
-
 def test_neighbours_are_where_they_are_said_to_be(clear):
     small = clear.select((clear.factors["height"] < 22) & (clear.factors["position"][:, 0].abs() < 1))
     ink = coverage(small) > 0.4
@@ -183,16 +127,8 @@ def test_a_neighbour_is_the_digit_it_is_said_to_be(clear, side, columns):
     assert foot[upright & (neighbour == 2)].mean() > 1.5 * foot[upright & (neighbour == 7)].mean()
 
 
-def test_the_font_is_the_one_named(clear):
-    """Over the same digits, bold fonts put down more ink for their height than the others."""
-    lonely = clear.select(alone(clear))
-    ink = coverage(lonely).clamp(0, 1).sum((1, 2)) / lonely.factors["height"].square()
-    bold = BOLD[lonely.factors["font"]]
-    assert ink[bold].mean() > 1.3 * ink[~bold].mean()
-
-
 def test_every_font_draws_ten_digits_of_its_own():
-    atlas, widths = rendered._atlas()
+    atlas, widths = _atlas()
     assert len(set(FONTS)) == len(FONTS)
     assert (widths[:, :10] > 0.3).all() and (widths[:, :10] < 0.95).all()
     assert not atlas[:, -1].any() and not widths[:, -1].any()
@@ -216,14 +152,12 @@ def test_a_simple_classifier_reads_the_digits():
     assert classifier.score(features(test), test.labels) > 0.9
 
 
-@pytest.mark.parametrize("n, seed, message", [(0, 0, "n must be at least 1"), (5, -1, "seed must not be negative")])
-def test_bad_input_is_one_clear_line(n, seed, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        house_numbers(n, seed)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_font_file_is_named(monkeypatch):
-    monkeypatch.setattr(rendered, "FONTS", ("NoSuchFont",))
-    with pytest.raises(FileNotFoundError, match=r"NoSuchFont\.ttf .*reinstall matplotlib"):
-        rendered._atlas.__wrapped__()
+def test_blur_and_font_are_true(data, clear):
+    """Blur softens the edges; over the same digits, bold fonts put down more ink for their height than the others."""
+    thick = data.select(BOLD[data.factors["font"]])
+    steepest, blur = coverage(thick).diff(dim=2).abs().flatten(1).quantile(0.95, dim=1), thick.factors["blur"]
+    assert steepest[blur < 0.5].mean() > 1.5 * steepest[blur > 1.0].mean()
+    lonely = clear.select(alone(clear))
+    ink = coverage(lonely).clamp(0, 1).sum((1, 2)) / lonely.factors["height"].square()
+    bold = BOLD[lonely.factors["font"]]
+    assert ink[bold].mean() > 1.3 * ink[~bold].mean()

@@ -1,0 +1,389 @@
+"""Folders of pictures and tables beside them: what is read, what is refused, and which pictures are held out."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alikit.data import Dataset, image_folder, image_table, load
+from alikit.errors import AlikitError
+
+RED, GREEN, BLUE, WHITE = [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def pets(paint, root) -> Path:
+    """Two red cats and a blue dog."""
+    paint("pets/dog/a.png", "blue"), paint("pets/cat/b.png", "red"), paint("pets/cat/a.png", "red")
+    return root
+
+
+def colours(data: Dataset) -> list[list[int]]:
+    """The one colour of each picture."""
+    assert (data.x == data.x[:, :, :1, :1]).all()
+    return data.x[:, :, 0, 0].tolist()
+
+
+def greys(data: Dataset) -> list[int]:
+    return data.x[:, 0, 0, 0].tolist()
+
+
+# What is read.
+
+
+def test_class_folders(pets):
+    data = image_folder(pets)
+    assert data.x.shape == (3, 3, 8, 8) and data.x.dtype == torch.uint8 and data.name == "folder:pets"
+    assert data.classes == ("cat", "dog") and data.labels.tolist() == [0, 0, 1]
+    assert colours(data) == [RED, RED, BLUE]
+
+
+def test_pictures_beside_class_folders_cost_the_labels(pets, paint, caplog):
+    paint("pets/e.png", "green")
+    data = image_folder(pets)
+    assert colours(data) == [RED, RED, BLUE, GREEN] and data.labels is None and data.classes == ()
+    assert "1 pictures in" in caplog.text and "outside its class folders, so none has a label" in caplog.text
+
+
+def test_what_is_no_picture_or_hidden_is_passed_over(pets, paint):
+    for name in ("notes.txt", "._a.png"):
+        (pets / "cat" / name).write_text("no picture")
+    (pets / "cat" / "lost.png").symlink_to("nowhere")
+    paint("pets/.git/deep/down/a.png", "green"), paint(".hidden/a.png")
+    assert len(image_folder(pets)) == 3 and len(image_folder(pets.parent / ".hidden")) == 1
+
+
+def test_links(pets, paint):
+    """Subsets are often put together of them. A link to a folder above leads round for ever, and each of forty folders
+    holds two links to the next: 2^40 ways to the last."""
+    paint("elsewhere/whale/a.png", "blue"), paint("elsewhere/a.png", "white")
+    (pets / "whale").symlink_to(pets.parent / "elsewhere" / "whale")
+    (pets / "cat" / "c.png").symlink_to(pets.parent / "elsewhere" / "a.png")
+    (pets / "cat" / "round").symlink_to(pets)
+    for number in range(40):
+        folder = pets / f".l{number}"
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).symlink_to(pets / f".l{number + 1}")
+    (pets / ".l40").mkdir()
+    (pets / "cat" / "many").symlink_to(pets / ".l0")
+    data = image_folder(pets)
+    assert data.classes == ("cat", "dog", "whale") and data.labels.tolist() == [0, 0, 0, 1, 2]
+    assert colours(data) == [RED, RED, WHITE, BLUE, BLUE]
+
+
+def test_the_order_is_by_folders_first(paint, root):
+    """As their names are compared part by part: "a b" stands after "a", though " " comes before "/"."""
+    names = ["cat/a b/0.png", "cat/a/0.png", "cat/a.png", "cat/a/z/0.png", "cat-2/0.png", "cat/B.png"]
+    for i, name in enumerate(names):
+        paint(f"pets/{name}", (i, i, i))
+    assert [names[i] for i in greys(image_folder(root))] == sorted(names, key=lambda name: name.split("/"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "bmp", "webp", "ppm", "tif", "gif"])
+def test_formats(paint, root, suffix):
+    paint(f"pets/cat/a.{suffix}", "blue")
+    found = image_folder(root).x[0].float().mean((1, 2))
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, 255.0]), atol=3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.full((2, 2), 77, np.uint8), [77, 77, 77]),  # grey
+        (np.full((2, 2), True), WHITE),  # black and white
+        (np.full((2, 2), 128 * 257, np.uint16), [128, 128, 128]),  # 16 bits
+        (np.full((2, 2, 4), (255, 0, 0, 0), np.uint8), WHITE),  # transparent: what lies beneath is not seen
+        (np.full((2, 2, 4), (255, 0, 0, 102), np.uint8), [255, 153, 153]),  # 40 % of red on white
+        (np.full((2, 2, 2), (0, 0), np.uint8), WHITE),  # transparent grey
+    ],
+)
+def test_modes(root, pixels, expected):
+    Image.fromarray(pixels).save(root / "a.png")
+    assert colours(image_folder(root)) == [expected]
+
+
+def test_palettes_cmyk_and_cameras_that_were_held_upright(root):
+    """Orientation 6: to be turned a quarter clockwise, so that the left side comes up."""
+    Image.new("RGB", (4, 8), "blue").quantize(4).save(root / "a.png")
+    Image.new("RGB", (4, 8), "blue").quantize(4).save(root / "b.png", transparency=0)
+    Image.new("CMYK", (4, 8), (0, 255, 255, 0)).save(root / "c.jpg")
+    picture, exif = Image.new("RGB", (8, 4), "blue"), Image.Exif()
+    picture.paste("red", (0, 0, 4, 4))
+    exif[0x0112] = 6
+    picture.save(root / "d.png", exif=exif)
+    a, b, c, d = image_folder(root).x
+    assert a[:, 0, 0].tolist() == BLUE and b[:, 0, 0].tolist() == WHITE
+    torch.testing.assert_close(c.float().mean((1, 2)), torch.tensor([255.0, 0.0, 0.0]), atol=4, rtol=0)
+    assert d[:, :4].unique(dim=1).flatten().tolist()[:1] == [255] and d[:, 0, 0].tolist() == RED
+    assert d[:, 7, 3].tolist() == BLUE
+
+
+@pytest.mark.parametrize(("wide", "box"), [(True, (20, 0, 40, 20)), (False, (0, 20, 20, 40))])
+@pytest.mark.parametrize("zoom", [1, 4])
+def test_size_crops_the_centre(root, wide, box, zoom):
+    """Three squares in a row, red, green and blue; the green one is what is kept."""
+    picture = Image.new("RGB", (60, 20) if wide else (20, 60), "red")
+    picture.paste("blue", (40, 0, 60, 20) if wide else (0, 40, 20, 60))
+    picture.paste("green", box)
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(root / "a.png")
+    x = image_folder(root, size=20).x
+    assert x.shape == (1, 3, 20, 20) and (x[0, :, 4:-4, 4:-4] == torch.tensor(GREEN)[:, None, None]).all()
+    assert image_folder(root, size=100).shape == (3, 100, 100)
+
+
+# Tables.
+
+GOOD = "image,split,Red,Large\n0.png,train,1,0\n1.png,valid,0,1\n2.png,train,0,0\n3.png,test,1,1\n"
+
+
+@pytest.fixture
+def faces(paint, tmp_path) -> Path:
+    """Four pictures, number i of grey 10 * i, and their table."""
+    for i in range(4):
+        paint(f"faces/images/{i}.png", (10 * i, 10 * i, 10 * i))
+    (tmp_path / "faces" / "attributes.csv").write_text(GOOD)
+    return tmp_path / "faces"
+
+
+def test_a_table_of_splits(faces):
+    for split, pictures, labels in (
+        ("train", [0, 20], [[1, 0], [0, 0]]),
+        ("valid", [10], [[0, 1]]),
+        ("test", [30], [[1, 1]]),
+    ):
+        data = image_table(faces, split)
+        assert greys(data) == pictures and data.labels.tolist() == labels and data.labels.dtype == torch.uint8
+        assert data.classes == ("Red", "Large") and data.name == "table:faces"
+    train, held_out = load(f"table:{faces}", size=4)
+    assert greys(train) == [0, 20] and greys(held_out) == [10] and train.shape == (3, 4, 4)
+    assert held_out.labels.tolist() == [[0, 1]]
+
+
+def test_a_table_may_be_signed_and_from_a_spreadsheet_and_is_read_again_when_it_changes(faces):
+    """-1 where a picture has it not, as in CelebA's; a mark first, lines as on Windows, a blank one at the end."""
+    head, *lines = GOOD.splitlines()
+    (faces / "images" / "more").mkdir()
+    Image.new("RGB", (8, 8), (90, 90, 90)).save(faces / "images" / "more" / "4.png")
+    table = "\ufeff" + "\r\n".join(
+        [head, *(line.replace(",0", ",-1") for line in lines), "more/4.png,train,1,1", "", ""]
+    )
+    (faces / "attributes.csv").write_bytes(table.encode())
+    data = image_table(faces)
+    assert greys(data) == [0, 20, 90] and data.labels.tolist() == [[1, 0], [0, 0], [1, 1]]
+    (faces / "attributes.csv").write_text(table.replace("0.png,train,1,-1", "0.png,train,-1,1").removeprefix("\ufeff"))
+    assert image_table(faces).labels.tolist() == [[0, 1], [0, 0], [1, 1]]
+
+
+WRONG = {  # the table, and what is said of it
+    "line 3: 9.png is no picture in images/": GOOD.replace("1.png", "9.png"),
+    "line 3: ../attributes.csv is no picture in images/": GOOD.replace("1.png", "../attributes.csv"),
+    "images/3.png has no line in": GOOD.replace("3.png,test,1,1\n", ""),
+    "line 4: attributes are '0', '1', '2': make all 0 and 1, or all -1 and 1": GOOD.replace("train,0,0", "train,0,2"),
+    "line 3: attributes are '-1', '0', '1': make all": GOOD.replace("train,1,0", "train,1,-1"),
+    "line 5: attributes are '', '0', '1': make all": GOOD.replace("3.png,test,1", "3.png,test,"),
+    "line 4: 0.png is on another line already": GOOD.replace("2.png", "0.png"),
+    "line 3: split is 'dev': make it one of train, valid, test": GOOD.replace("valid", "dev"),
+    "line 3: 3 values for 4 columns": GOOD.replace("1.png,valid,0,1", "1.png,valid,0"),
+    "line 1: two columns have one name": GOOD.replace("Large", "Red"),
+    "line 1: '' is no name": GOOD.replace("Large", ""),
+    "line 1: ' Red' is no name: use up to 200 printable letters": GOOD.replace("Red", " Red"),
+    "line 1: 'R\\x00d' is no name": GOOD.replace("Red", "R\0d"),
+    "line 1: a name must not begin with - or hold a comma, as '-Red' does": GOOD.replace("Red", "-Red"),
+    "line 1: a name must not begin with - or hold a comma, as 'R,d' does": GOOD.replace("Red", '"R,d"'),
+    "line 1: the columns are file, split, Red, Large: make them image,": GOOD.replace("image,", "file,"),
+    "line 1: the columns are image, split: make them": "image,split\n0.png,train",
+    "line 1: the columns are image;split;Red;Large: make them": GOOD.replace(",", ";"),
+    "names no pictures": "image,split,Red,Large\n",
+    "has no line with split valid: say which pictures are valid": GOOD.replace("valid", "train"),
+    "attributes.csv is damaged or not what it should be: put one there, as comma-separated text in UTF-8": GOOD.encode(
+        "utf-16"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_tables(faces, message):
+    if "names no pictures" in message:
+        for file in (faces / "images").iterdir():
+            file.unlink()
+    whole = WRONG[message]
+    (faces / "attributes.csv").write_bytes(whole if isinstance(whole, bytes) else whole.encode())
+    with pytest.raises(AlikitError) as raised:
+        load(f"table:{faces}")
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_no_table(faces):
+    table = faces / "attributes.csv"
+    table.unlink()
+    with pytest.raises(AlikitError, match=r"attributes\.csv is missing: put one there"):
+        load(f"table:{faces}")
+    table.mkdir()
+    with pytest.raises(AlikitError, match=r"cannot read .*attributes\.csv \(no regular file\): put one there"):
+        load(f"table:{faces}")
+
+
+# What is refused.
+
+
+def no_picture(root: Path) -> None:
+    (root / "cat" / "a.png").write_text("no picture")
+
+
+REFUSED = {  # what is done to `pets`, and what is read
+    r"no folder .*nowhere: check the path": (None, lambda root: image_folder(root / "nowhere")),
+    r"no folder .*a\.png": (None, lambda root: image_folder(root / "dog" / "a.png")),
+    r"no folder .*gone": (None, lambda root: load(f"table:{root}/gone")),
+    "nobody here has the home folder of ~no-such-user/x": (None, lambda root: load("folder:~no-such-user/x")),
+    r"no split 'val' in .*pets: expected a folder val/": (None, lambda root: image_folder(root, "val")),
+    r"no pictures in .*pets": (lambda root: [file.unlink() for file in root.rglob("*.png")], image_folder),
+    r"^class bird in .*pets has no pictures: fill that folder, or remove it$": (
+        lambda root: (root / "bird").mkdir(),
+        image_folder,
+    ),
+    r"cat/a\.png is 9x8, cat/b\.png is 8x8: choose one size for all with --size N \(size=N\)": (
+        lambda root: Image.new("RGB", (9, 8)).save(root / "cat" / "a.png"),
+        image_folder,
+    ),
+    "cannot make pictures of size 0: choose at least 1 pixel": (None, lambda root: image_folder(root, size=0)),
+    r"1 of 3 files are no readable pictures \(.*pets/cat/a\.png\): mend or remove them, or use --skip": (
+        no_picture,
+        image_folder,
+    ),
+    r"no readable picture in .*pets: all 1 files are damaged \(.*dog/a.png\)": (
+        lambda root: (
+            [file.unlink() for file in (root / "cat").iterdir()],
+            (root / "cat").rmdir(),
+            (root / "dog" / "a.png").write_text(""),
+        ),
+        lambda root: image_folder(root, skip_corrupt=True),
+    ),
+    "has 1 readable pictures: add some, to train on and to hold out": (
+        lambda root: [(root / "cat" / f"{name}.png").write_text("") for name in "ab"],
+        lambda root: load(f"folder:{root}", skip_corrupt=True),
+    ),
+    r"test has classes that train/ has not \(bird, dog\): give both the same": (
+        lambda root: [
+            Image.new("RGB", (8, 8)).save(place / "0.png")
+            for name in ("train/cat", "test/dog", "test/bird")
+            if not (place := root / name).mkdir(parents=True)
+        ],
+        lambda root: load(f"folder:{root}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_read_is_one_line_with_what_to_do(pets, message):
+    spoil, read = REFUSED[message]
+    if spoil:
+        spoil(pets)
+    with pytest.raises(AlikitError, match=message) as raised:
+        read(pets)
+    assert "\n" not in str(raised.value) and not [*pets.rglob("*.partial"), *pets.rglob("*.lock")]
+
+
+DAMAGES = {
+    "truncated.jpg": lambda whole: whole[: len(whole) // 2],
+    "truncated.png": lambda whole: whole[: len(whole) // 2],
+    "empty.jpg": lambda whole: b"",
+    "header.png": lambda whole: whole[:8],
+    "samples.tif": lambda whole: whole.replace(
+        b"\x15\x01\x03\x00\x01\x00\x00\x00\x03\x00", b"\x15\x01\x03\x00\x01\x00\x00\x00\x00\x08"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_named_or_left_out_and_counted(pets, name, caplog):
+    """Of a TIFF of 2,048 numbers a pixel, Pillow logs an error of its own: it is not heard."""
+    file = pets / "cat" / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+    whole = file.read_bytes()
+    file.write_bytes(DAMAGES[name](whole))
+    assert file.read_bytes() != whole
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.raises(AlikitError, match=f"1 of 4 files are no readable pictures .{file}.: mend or remove them"):
+            image_folder(pets)
+        assert not caplog.messages
+        data = image_folder(pets, skip_corrupt=True)
+        assert data.labels.tolist() == [0, 0, 1] and colours(data) == [RED, RED, BLUE]
+        assert caplog.messages == [f"left out 1 of 4 files that are no readable pictures: {file}"]
+        caplog.clear()
+
+
+def test_floating_point_and_many_damaged_files_are_one_short_line(root):
+    """Nobody knows the unit of floats, and PIL would cut them off at 255: 0 to 1 would be black."""
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "00.tif")
+    Image.new("RGB", (8, 8)).save(root / "99.png")
+    for i in range(1, 50):
+        (root / f"{i:02}.jpg").write_text("")
+    with pytest.raises(AlikitError, match=r"^50 of 51 files .*00\.tif, .*01\.jpg, .*02\.jpg, \.\.\.\)[^\n]*$"):
+        image_folder(root)
+
+
+# Which are held out.
+
+
+def test_a_folder_with_splits_keeps_them(paint, root):
+    for i, name in enumerate(("ant", "bee", "cat")):
+        paint(f"pets/train/{name}/0.png", (i, i, i))
+    paint("pets/val/cat/0.png", (7, 7, 7)), paint("pets/val/ant/0.png", (9, 9, 9))
+    train, held_out = load(f"folder:{root}")
+    assert greys(train) == [0, 1, 2] and greys(held_out) == [9, 7]
+    assert held_out.classes == train.classes == ("ant", "bee", "cat") and held_out.labels.tolist() == [0, 2]
+    assert greys(image_folder(root)) == [0, 1, 2] and greys(image_folder(root, "val")) == [9, 7]
+    paint("pets/val/loose.png")
+    assert {part.labels for part in load(f"folder:{root}")} == {None}
+
+
+def hashed(name: str) -> float:
+    """Where a name falls between 0 and 1."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
+
+
+@pytest.mark.parametrize("kind", ["folder", "folder/train", "table"])
+def test_a_tenth_is_held_out_by_name_and_none_moves(paint, tmp_path, kind):
+    """Neither when pictures are added nor when one is damaged."""
+
+    def parts_of(n: int, **how) -> list[list[int]]:
+        names = [f"{'cat' if i % 2 else 'dog'}/{i}.png" for i in range(n)]
+        below = {"folder": "", "folder/train": "train/", "table": "images/"}[kind]
+        for i, name in enumerate(names):
+            if not (tmp_path / "pets" / below / name).exists():
+                paint(f"pets/{below}{name}", (i, i, i), size=(2, 2))
+        if kind == "table":
+            (tmp_path / "pets" / "attributes.csv").write_text(
+                "image,Odd\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names))
+            )
+        parts = load(f"{kind.partition('/')[0]}:{tmp_path / 'pets'}", **how)
+        for part in parts:
+            labels = part.labels[:, 0] if kind == "table" else 1 - part.labels  # cat, dog
+            assert labels.tolist() == [grey % 2 for grey in greys(part)]
+        return [greys(part) for part in parts]
+
+    few, many = parts_of(60), parts_of(120)
+    expected = [i for i in range(120) if hashed(f"{'cat' if i % 2 else 'dog'}/{i}.png") < 0.1]
+    assert sorted(many[1]) == expected and 5 < len(expected) < 20 and sorted(many[0] + many[1]) == list(range(120))
+    assert {*few[0]} < {*many[0]} and {*few[1]} < {*many[1]}
+    next((tmp_path / "pets").rglob("7.png")).write_text("no picture")
+    assert [[i for i in part if i != 7] for part in many] == parts_of(120, skip_corrupt=True)
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_of_a_few_pictures_each_part_gets_one(paint, root, n):
+    for i in range(n):
+        paint(f"pets/{i}.png", (i, i, i))
+    train, held_out = load(f"folder:{root}")
+    assert len(train) >= 1 and len(held_out) >= 1 and sorted(greys(train) + greys(held_out)) == list(range(n))
