@@ -437,8 +437,12 @@ def main() -> int:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_OneLine("%(message)s"))
     try:
-        with interruptible():
-            return app(sys.argv[1:] or ["--help"], prog_name="alikit", standalone_mode=False) or 0
+        # Not app(), which takes a KeyboardInterrupt for itself, and with it how to go on.
+        command = typer.main.get_command(app)
+        with interruptible(), command.make_context("alikit", sys.argv[1:] or ["--help"]) as context:
+            return command.invoke(context) or 0
+    except typer.Exit as over:  # of --help
+        return over.exit_code
     except SystemExit as over:  # of several processes, that this one started
         return over.code
     except KeyboardInterrupt as stop:
@@ -454,6 +458,9 @@ def main() -> int:
     except UsageError as error:
         said = error.format_message().rstrip(".")
         _echo(f"alikit: {said}: see {error.ctx.command_path} --help", err=True)
+    except BrokenPipeError:  # as in `alikit recipes | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again at its end
+        return 1
     except (AlikitError, OSError) as error:
         if isinstance(error, OSError):  # standard output on a full disk, or a name that is too long, say
             what = f"use {error.filename}" if error.filename else "write to standard output"

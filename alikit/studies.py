@@ -273,7 +273,7 @@ def run_study(
                     free = (key for key in missing if key not in crew and (not shared or shared.claim(key)))
                     begin = [*islice(free, workers - len(crew))]
                 context = _context() if begin else None
-                with parallel.whole():
+                with held():
                     for key in begin:
                         crew[key] = _started(context, threads, wanted[key], out / "runs" / key)
                 done = sum(line["step"] for key in missing for line in runs.metrics(out / "runs" / key)[-1:])

@@ -289,6 +289,8 @@ def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
     """Puts the trainer where the run was when the checkpoint was written."""
     try:
         trainer.resume(state)
+        if not all(tensor.isfinite().all() for tensor in (state["average"] or {}).values()):
+            raise ValueError("averaged weights that are not finite")
     except (ValueError, LookupError, RuntimeError, TypeError, AttributeError):
         raise AlikitError(
             f"the checkpoint in {folder} is damaged or not of this run: train again into a new folder"

@@ -1,4 +1,4 @@
-"""Commands of alikit in processes of their own, to be killed, starved and interrupted.
+"""Commands of alikit in processes of their own, to be killed, starved, interrupted and watched.
 
 They are forks of one process that has imported everything, so that a start takes no time, and a moment chosen by chance
 falls into the work itself.
@@ -17,8 +17,9 @@ from pathlib import Path
 SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
 PATIENCE = 300  # seconds, after which a process that has not ended hangs
 
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # an arena for each thread would fill what bad.py lets a process map
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["alikit.__main__", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
+_context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
 
 
 class Started:
@@ -34,8 +35,7 @@ class Started:
     def wait(self) -> int:
         """Its exit status, or minus the signal that killed it."""
         self._process.join(PATIENCE)
-        hangs = self._process.exitcode is None
-        if hangs:
+        if hangs := self._process.exitcode is None:
             self.kill()
         assert not hangs, f"it hangs; it said: {self.err}"
         self.seconds = time.monotonic() - self.begun
@@ -56,24 +56,26 @@ class Started:
             time.sleep(0.002)
 
     @property
-    def out(self) -> str:
-        return self._said[0].read_text()
-
-    @property
     def err(self) -> str:
         """What a person sees at last: of a progress bar, the last state."""
         return "\n".join(line.rpartition("\r")[2] for line in self._said[1].read_bytes().decode().split("\n"))
 
+    @property
+    def last(self) -> str:
+        """The last line that a person sees."""
+        return [line for line in self.err.splitlines() if line.strip()][-1]
 
-def alikit(line: str, folder: Path, before: Callable[[], None] | None = None) -> Started:
+
+def alikit(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
     """`alikit LINE` in the folder, where `before` has prepared the process."""
     return Started(folder, _alikit, line, before)
 
 
-def finished(line: str, folder: Path, before: Callable[[], None] | None = None) -> Started:
-    """The same when it has ended."""
+def finished(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
+    """The same when it has ended, with its `status`. However it ended, there was no traceback."""
     command = alikit(line, folder, before)
     command.status = command.wait()
+    assert "Traceback" not in command.err, command.err
     return command
 
 
@@ -81,17 +83,17 @@ def _in_its_own_session(folder: Path, said: list[Path], function: Callable, argu
     os.setsid()
     os.chdir(folder)
     for number, file in enumerate(said, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     # As from a terminal, though the tests themselves may run in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     function(*arguments)
 
 
-def _alikit(line: str, before: Callable[[], None] | None) -> None:
-    from alikit.__main__ import main
+def _alikit(line: str, before: Callable[[], object] | None) -> None:
+    from alikit.cli import main
 
     if before:
         before()
     sys.argv = ["alikit", *shlex.split(line)]
-    main()
+    sys.exit(main())

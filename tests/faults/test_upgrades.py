@@ -10,87 +10,87 @@ from safetensors.torch import load_file, save_file
 
 import alikit
 from alikit import formats, runs, studies
-from alikit.__main__ import main
-from alikit.data import Dataset, digits, image_folder, images
+from alikit.data import digits
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
+from alikit.runs.settings import RENAMED, upgraded, validated
 from alikit.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = f"this is alikit {alikit.__version__}"
 
-# Settings as they were: when there were first run folders; when studies came; when pictures did; when classes did.
-FIRST = """{"format": 1, "recipe": "digits", "data": "digits", "size": null, "skip_corrupt": false, "seed": 0,
- "batch_size": 100, "lr": 0.001, "betas": [0.5, 0.999], "steps": 20, "decoder": null,
- "command": "alikit train digits --steps 20", "versions": {"alikit": "0.1.0", "torch": "2.15.0"},
- "x_shape": [1, 8, 8]}"""
-STUDY = """{"format": 1, "recipe": "digits", "seed": 9, "batch_size": 100, "lr": 0.002, "betas": [0.5, 0.999],
- "decay": true, "weight_std": null, "r1": 0.0, "averaging": 0.0, "data": "digits", "size": null, "skip_corrupt": false,
- "steps": 20, "decoder": null, "versions": {"torch": "2.15.0"}, "x_shape": [1, 8, 8]}"""
-PICTURES = """{"format": 1, "recipe": "digits", "data": "digits", "data_from_run": "digits",
- "digest": [1500, 297, 671406075], "size": null, "skip_corrupt": false, "seed": 0, "batch_size": 100, "lr": 0.002,
- "betas": [0.5, 0.999], "decay": true, "weight_std": null, "r1": 0.0, "averaging": 0.0, "ramp": false,
- "precise_bn": false, "flips": false, "bf16": false, "steps": 20, "decoder": null,
- "command": "alikit train digits --steps 20", "versions": {"alikit": "0.1.0", "torch": "2.15.0"},
- "x_shape": [1, 8, 8]}"""
-CLASSES = PICTURES.replace('"steps"', '"shifts": false, "labels": 0, "labelled_batch": 0, "consistency": 0.0, "steps"')
-LAYOUTS = {"first": FIRST, "study": STUDY, "pictures": PICTURES, "classes": CLASSES}
-# A finished run of the study on the mixture, from before there was a choice of precise_bn and of all that came later.
-LINE = """{"arm": "ali", "run": 0, "recipe": "mixture-ali-paper", "seed": 0, "steps": 100, "batch_size": 100,
- "lr": 0.0004885, "betas": [0.6822, 0.999], "decay": false, "weight_std": 0.01549, "r1": 0.0, "averaging": 0.0,
- "diverged": false, "seconds": 3.3, "modes": 12, "within_3std": 0.0063, "strict_modes": 0, "kl_uniform": 1.40883,
- "history": [{"step": 100, "seconds": 3.3, "modes": 12, "within_3std": 0.0063, "strict_modes": 0}]}"""
+# Settings as they were: when there were first run folders, and when classes came.
+FIRST = {
+    **{"format": 1, "recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "seed": 0, "steps": 20},
+    **{"batch_size": 100, "lr": 0.001, "betas": [0.5, 0.999], "decoder": None, "x_shape": [1, 8, 8]},
+    **{"command": "alikit train digits --steps 20", "versions": {"alikit": "0.1.0", "torch": "2.15.0"}},
+}
+CLASSES = {
+    **{**FIRST, "data_from_run": "digits", "digest": [1500, 297, 671406075], "decay": True, "weight_std": None},
+    **{"r1": 0.0, "averaging": 0.9, "ramp": True, "precise_bn": False, "flips": False, "bf16": False, "shifts": True},
+    **{"labels": 0, "labelled_batch": 0, "consistency": 0.0, "plain": True},
+}
 
 
-def run_folder(folder: Path, text: str) -> tuple[Path, runs.Trainer]:
+def run_folder(folder: Path, settings: dict) -> Path:
     """A run folder after two steps, with such settings and with today's weights and checkpoint."""
     folder.mkdir()
-    (folder / "settings.json").write_text(text)
-    trainer = runs.trainer(runs.settings(folder), digits().split(297)[0])
+    (folder / "settings.json").write_text(json.dumps(settings))
+    trainer = runs.trainer(runs.settings(folder), digits())
     trainer.run(steps=2)
     runs.save(folder, trainer)
-    return folder, trainer
+    return folder
 
 
 # Run folders.
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_older_settings_are_read(tmp_path, layout):
-    folder, trainer = run_folder(tmp_path / "run", LAYOUTS[layout])
-    model, state = runs.load_model(folder), trainer.model.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert model.sample(3).shape == (3, 1, 8, 8)
-    again = runs.trainer(runs.settings(folder), digits().split(297)[0])
+@pytest.mark.parametrize("settings", [FIRST, CLASSES], ids=["first", "classes"])
+def test_earlier_settings_are_read_by_todays_names(tmp_path, settings):
+    folder = run_folder(tmp_path / "run", settings)
+    found = runs.settings(folder)
+    assert found["format"] == 2 and found["fast"] != settings.get("plain", False)
+    for name in settings.keys() - {"format", "plain", "betas"}:
+        assert found[RENAMED.get(name, name)] == settings[name]
+    for name in RENAMED.keys() - settings.keys():  # what there was not yet was off
+        assert not found[RENAMED[name]]
+    again = runs.trainer(found, digits())
     again.resume(runs.checkpoint(folder))
-    assert again.step == 2 and again.lr == json.loads(LAYOUTS[layout])["lr"]
+    assert again.step == 2 and runs.load_model(folder).sample(3).shape == (3, 1, 8, 8)
+
+
+def test_all_settings_that_are_recorded_here_are_read():
+    files = [*(ROOT / "results").rglob("settings.json")]
+    for file in files:
+        known = runs.settings(file.parent)
+        assert known["format"] == 2 and known["recipe"] in RECIPES, file
+        assert validated(upgraded(json.loads(file.read_text()))).config() == validated(known).config(), file
+    assert len(files) >= 15
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"format": 2, "versions": {"alikit": "9.1"}},
-            rf"is from alikit 9\.1 \(format 2\), and {HERE} \(format 1\): install alikit 9\.1 or newer$",
+            {"format": 3, "versions": {"alikit": "9.1"}},
+            rf"is from alikit 9\.1 \(format 3\), and {HERE} .*: install alik",
         ),
-        ({"format": 2, "versions": {}}, r"is from a newer alikit \(format 2\), .*: install a newer alikit$"),
-        ({"format": 2, "versions": {"alikit": "9\n\x1b[2J"}}, r": install a newer alikit$"),
+        (
+            {"format": 3, "versions": {"alikit": "9\n\x1b[2J"}},
+            r"a newer alikit \(format 3\), .*: install a newer alikit$",
+        ),
         (
             {"format": 0, "versions": {"alikit": "0.0.9"}},
-            rf"is from alikit 0\.0\.9, and {HERE}: use that one, or train again with: alikit train digits --steps 20$",
+            r"alikit 0\.0\.9, .* train again with: alikit train digits --st",
         ),
-        (
-            {"recipe": "gone"},
-            r"is of recipe 'gone', which this alikit does not have: use the version that has it, or train again with",
-        ),
-        ({"recipe": "gone\n\x1b[2J" + "n" * 9999}, r"is of recipe 'gone.{1,40}', which"),
         ({"format": 0, "command": "alikit train digits; alikit resume runs/a"}, r"with: alikit train digits$"),
         ({"format": 0, "command": None}, r": use that one, or train again$"),
         ({"format": "1"}, "another version of alikit"),
+        ({"recipe": "gone\n\x1b[2J" + "n" * 9999}, r"is of recipe 'gone.{1,50}', which is not known here: register it"),
     ],
 )
-def test_settings_of_other_versions(tmp_path, changes, message):
-    (tmp_path / "settings.json").write_text(json.dumps(json.loads(PICTURES) | changes))
+def test_settings_of_other_versions_are_refused(tmp_path, changes, message):
+    (tmp_path / "settings.json").write_text(json.dumps({**CLASSES, **changes}))
     with pytest.raises(AlikitError, match=message) as refused:
         runs.settings(tmp_path)
     assert str(refused.value).isprintable()
@@ -100,145 +100,75 @@ def test_settings_of_other_versions(tmp_path, changes, message):
     "command",
     [
         *("rm -rf runs", "alikit train digits && rm -rf runs", "alikit train $(rm -rf runs)", "alikit train `rm runs`"),
-        *(
-            "alikit train digits\nrm -rf runs",
-            "alikit train digits | sh",
-            "alikit train digits --out 'runs",
-            ["alikit"],
-        ),
-        *("alikit train digits > settings.py", "alikit train digits \x1b[2J", "alikit train " + "x" * 1000),
+        *("alikit train digits\nrm -rf runs", "alikit train digits | sh", "alikit train digits --out 'runs"),
+        *("alikit train digits > settings.py", "alikit train digits \x1b[2J", "alikit train " + "x" * 1000, ["alikit"]),
+        *("alikit train digits --seed 3", "alikit train cifar10-small --data 'folder:my cats' --out ~/cats"),
     ],
 )
 def test_no_command_but_ours_is_passed_on(command):
     """It is shown to somebody who will run it, and the file may be a stranger's."""
-    assert formats.again({"command": command}) == "train again"
-
-
-@pytest.mark.parametrize(
-    "command", ["alikit train digits --seed 3", "alikit train cifar10-small --data 'folder:my cats' --out ~/cats"]
-)
-def test_our_commands_are(command):
-    assert formats.again({"command": command}) == f"train again with: {command}"
+    is_ours = command[-1] in "3s" and "rm" not in command and "'runs" not in command
+    assert formats.again({"command": command}) == (f"train again with: {command}" if is_ours else "train again")
 
 
 def test_weights_of_networks_that_were_others(tmp_path):
     """A recipe's networks may change; those of house-numbers did."""
-    folder, _ = run_folder(tmp_path / "run", PICTURES)
+    folder = run_folder(tmp_path / "run", CLASSES)
     weights = load_file(folder / "weights.safetensors")
-    save_file(
-        {name: tensor[:1].clone() if tensor.ndim else tensor for name, tensor in weights.items()},
-        folder / "weights.safetensors",
-    )
-    with pytest.raises(AlikitError, match=r"damaged or not what it should be: move it elsewhere, and .* resume "):
+    cut = {name: tensor[:1].clone() if tensor.ndim else tensor for name, tensor in weights.items()}
+    save_file(cut, folder / "weights.safetensors")
+    with pytest.raises(AlikitError, match=r"weights.safetensors is damaged or not .* with: alikit resume "):
         runs.load_model(folder)
     (folder / "checkpoint.pt").unlink()
-    with pytest.raises(
-        AlikitError, match=r"put weights of recipe digits there, or train again with: alikit train digits --steps 20$"
-    ):
+    with pytest.raises(AlikitError, match=r"or train again with: alikit train digits --steps 20$"):
         runs.load_model(folder)
-
-
-# Checkpoints.
-
-
-def test_a_checkpoint_says_its_format(tmp_path):
-    folder, _ = run_folder(tmp_path / "run", PICTURES)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert state["format"] == runs.OF_CHECKPOINTS
-
-
-def test_a_checkpoint_from_before_it_said_so(tmp_path):
-    folder, trainer = run_folder(tmp_path / "run", PICTURES)
-    torch.save(trainer.state(), folder / "checkpoint.pt")
-    assert runs.checkpoint(folder)["step"] == 2
 
 
 @pytest.mark.parametrize(
-    ("format_", "way"),
+    ("changes", "way"),
     [
+        ({"format": None}, None),  # from before it said so
         (
-            None,
-            f"is from another version of alikit, and {HERE}: use that one, or train again with: alikit train digits",
+            {"format": 1, "optimisers": {}},
+            f"is from another version of alikit, and {HERE}: use that one, or train again",
         ),
-        (3, f"is from a newer alikit (format 3), and {HERE} (format 2): install a newer alikit"),
+        ({"format": 3}, f"is from a newer alikit (format 3), and {HERE} (format 2): install a newer alikit"),
     ],
 )
-def test_checkpoints_of_other_versions(tmp_path, format_, way):
+def test_checkpoints_of_other_versions(tmp_path, changes, way):
     """The first had an optimiser for each player."""
-    folder, trainer = run_folder(tmp_path / "run", PICTURES)
-    state = trainer.state()
-    if format_ is None:
-        state["optimisers"] = {"discriminator": state["optimiser"], "generator": state.pop("optimiser")}
+    folder = run_folder(tmp_path / "run", CLASSES)
+    state = {**torch.load(folder / "checkpoint.pt"), **changes}
+    torch.save({name: value for name, value in state.items() if value is not None}, folder / "checkpoint.pt")
+    if way is None:
+        assert runs.checkpoint(folder)["step"] == 2
     else:
-        state["format"] = format_
-    torch.save(state, folder / "checkpoint.pt")
-    with pytest.raises(AlikitError, match=re.escape(f"checkpoint.pt {way}")):
-        runs.checkpoint(folder)
+        with pytest.raises(AlikitError, match=re.escape(f"checkpoint.pt {way}")):
+            runs.checkpoint(folder)
 
 
 # Studies.
 
 
-def test_lines_from_before_all_settings(tmp_path):
-    (tmp_path / "runs.jsonl").write_text(LINE.replace("\n", "") + "\n")
-    assert studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 100).keys() == {"ali-000"}
-
-
 @pytest.mark.parametrize("name", ["mixture", "mixture-solved", "mixture-running-bn", "mixture-ablation"])
 def test_the_studies_recorded_here_can_be_gone_on_with(name):
-    """As results/mixture/README.md says, with the same command."""
+    """As results/mixture/README.md says, with the same command; their lines are from before some of the settings."""
     place = {"mixture": "", "mixture-solved": "solved", "mixture-running-bn": "running-bn"}.get(name, "ablation")
     study = STUDIES[name]
     found = studies.read_lines(ROOT / "results" / "mixture" / place / "runs.jsonl", study, study.steps)
     assert len(found) == study.runs * len(study.arms)
 
 
-def test_what_was_changed_in_an_arm_is_not_taken_for_what_was_silent(tmp_path):
+def test_lines_of_a_newer_version_are_refused(tmp_path):
+    line = (ROOT / "results" / "mixture" / "runs.jsonl").read_text().splitlines()[0]
+    newer = json.loads(line) | {"format": 2, "alikit": "9.1", "lr": "as scheduled"}
+    (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
+    with pytest.raises(AlikitError, match=r"line 1,? is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
+        studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 30_000)
+
+
+def test_what_was_changed_in_an_arm_is_not_taken_for_what_was_silent():
     """mixture-solved has precise_bn today: a line without it is of the study as it was."""
     settings = studies.settings_of(STUDIES["mixture-solved"], "ali", 0, 100)
     silent = {name: value for name, value in settings.items() if name != "precise_bn"}
     assert studies.matches(settings, settings) and not studies.matches(silent, settings)
-
-
-def test_lines_of_a_newer_version(tmp_path):
-    newer = json.loads(LINE) | {"format": 2, "alikit": "9.1", "lr": "as scheduled"}
-    (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
-    with pytest.raises(AlikitError, match=r"line 1 is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
-        studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 100)
-
-
-def test_a_line_says_who_wrote_it():
-    settings = studies.settings_of(STUDIES["mixture"], "ali", 0, 100)
-    parts = (Dataset("points", torch.randn(200, 2)),) * 2
-    model = RECIPES["mixture-ali-paper"].build((2,)).eval()
-    line = studies.line_of(settings, False, [{"seconds": 1.0}], model, parts)
-    assert (line["format"], line["alikit"]) == (studies.FORMAT, alikit.__version__)
-
-
-# Caches.
-
-
-def test_a_cache_of_another_format_is_made_anew(paint, tmp_path, monkeypatch):
-    write, written = images._write, []
-    monkeypatch.setattr(images, "_write", lambda *how: written.append(1) or write(*how))
-    paint("pets/cat/0.png")
-
-    def made() -> int:
-        image_folder(tmp_path / "pets")
-        return len(written)
-
-    assert (made(), made()) == (1, 1)
-    monkeypatch.setattr(images, "FORMAT", b"3")
-    assert (made(), made()) == (2, 2)
-
-
-# The command line.
-
-
-def test_one_line_and_no_traceback(tmp_path, monkeypatch, capsys):
-    (tmp_path / "settings.json").write_text(PICTURES.replace('"format": 1', '"format": 2').replace("0.1.0", "9.1"))
-    monkeypatch.setattr("sys.argv", ["alikit", "sample", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    text = capsys.readouterr().err
-    assert ended.value.code == 2 and len(text.splitlines()) == 1 and text.endswith("install alikit 9.1 or newer\n")
