@@ -158,8 +158,7 @@ WHO = ("all of its processes", "the one that was started", "another of its proce
 def small() -> None:
     """The study is a small one, and its workers are forks, so that they are in its session."""
     STUDIES["mixture"] = SMALL
-    studies.multiprocessing = multiprocessing.get_context("fork")
-    studies.sys = type("sys", (), {"platform": "fork"})
+    studies._context = lambda: multiprocessing.get_context("fork")
 
 
 @pytest.fixture(scope="module")
