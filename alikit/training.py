@@ -38,7 +38,7 @@ class Config:
     folders. Values of another type or out of range raise pydantic's ValidationError, a ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
-    lr: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate, the same for every player")
+    lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, the same for every player")
     betas: tuple[Beta, Beta] = Field((0.5, 0.999), description="Adam's beta1 and beta2")
     decay: bool = Field(
         False,

@@ -93,7 +93,7 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
     [
         (f"sample {RUN} --attributes Eyeglases", "no attribute called 'Eyeglases': did you mean Eyeglasses?"),
         (f"sample {RUN} --attributes ','", "--attributes names none"),
-        (f"sample {RUN} --attributes Male --data table:fewer", "has other attributes than this run was told"),
+        (f"sample {RUN} --attributes Male --data table:fewer", "has other attributes than this run was trained with"),
         (f"sample {RUN} --attributes Male,-Male", "Male cannot be and not be: name it once"),
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         (f"reconstruct {RUN} --attributes zzz", "no attribute called 'zzz': there are Attractive, Bald"),
@@ -101,7 +101,7 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
         (f"evaluate {RUN} --metrics svm", "told what an SVM is to find out"),
         ("train celeba-conditional-small --data digits --out x", "these networks take 32x32"),
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),
-        ("train faces-conditional --data folder:bare --out x", "wants data whose examples have attributes or classes"),
+        ("train faces-conditional --data folder:bare --out x", "needs data whose examples have attributes or classes"),
         ("train faces-conditional --data table:missing --out x", "there is no picture images/109.png"),
         ("train faces-conditional --data table:wrong --out x", "line 5: Young is '2': make it 0 or 1"),
     ],

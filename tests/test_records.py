@@ -33,7 +33,7 @@ def noise_of(channels: int, size: int, classes: tuple[str, ...]) -> tuple[Datase
 def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], **changes) -> None:
     """A run of 6 steps in batches of 50, an epoch being 2."""
     classes, shape = len(parts[0].classes) or None, list(parts[0].shape)
-    known = runs.trained_with(RECIPES[recipe]) | {"recipe": recipe, "data": "noise", "size": None, "seed": 0}
+    known = RECIPES[recipe].config() | {"recipe": recipe, "data": "noise", "size": None, "seed": 0}
     known |= {"steps": 6, "skip_corrupt": False, "decoder": None, "x_shape": shape, "batch_size": 50}
     known |= {"number_of_classes": classes, "number_of_attributes": classes, "versions": {"torch": "2"}}
     runs.create(run, known | {"command": COMMAND, "digest": runs.digest(parts)} | changes)

@@ -16,7 +16,7 @@ from alikit.models import ALI, InverseMapping
 from alikit.networks import Deterministic, Discriminator, Frozen, mlp
 from alikit.side_by_side import SideBySide, run_side_by_side
 from alikit.studies import STUDIES, Study, key_of, run_study
-from alikit.training import Trainer
+from alikit.training import Config, Trainer
 
 STEPS = 10
 SETTINGS = [(0.01, (0.5, 0.999)), (0.001, (0.0, 0.9)), (0.02, (0.9, 0.99))]
@@ -64,7 +64,7 @@ def test_each_run_is_what_it_is_alone(points, double):
     side = together([ali(seed) for seed in range(3)], points, WholeBatches)
     side.run(5)
     for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
-        trainer = Trainer(ali(seed), points, batch_size=len(points), lr=lr, betas=betas)
+        trainer = Trainer(ali(seed), points, Config(batch_size=len(points), lr=lr, betas=betas))
         trainer.run(5)  # whole epochs, whose order does not matter to a batch that is the epoch
         torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
         assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
@@ -137,7 +137,7 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
 @pytest.mark.parametrize(
     ("arm", "draw", "says"),
     [
-        *(({name: to}, {}, f"trains with {name}") for name, to in {"r1": 0.1, "averaging": 0.9, "decay": True}.items()),
+        *(({name: to}, {}, f"trains with {name}") for name, to in {"r1": 0.1, "ema": 0.9, "decay": True}.items()),
         ({"precise_bn": True}, {}, "trains with precise_bn"),
         ({}, {"batch_size": 10}, "differ in their batches"),
     ],

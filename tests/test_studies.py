@@ -37,7 +37,7 @@ def test_every_arm_is_a_recipe_with_settings_it_has(study):
     assert study.summary and study.steps >= 1 and study.runs >= 1 and study.first_seed >= 0
     for arm, (recipe, changes) in study.arms.items():
         row = replace(RECIPES[recipe], **changes, **study.draw(0))
-        assert row.data and not row.needs_decoder
+        assert row.data and not row.frozen_decoder
         assert row.build((2,)) and not set("/\\ :?%#") & set(arm)  # it names a folder
     built = [(recipe, sorted(changes.items())) for recipe, changes in study.arms.values()]
     assert all(built.count(arm) == 1 for arm in built)
@@ -114,7 +114,7 @@ def test_a_line_says_all(undisturbed):
     line = undisturbed["ali-001"]
     drawn = {name: list(to) if name == "betas" else to for name, to in at_random(1).items()}
     made = {"arm": "ali", "run": 1, "recipe": "mixture-ali-paper", "seed": 1, "steps": STEPS, "batch_size": 20, **drawn}
-    assert (made | {"decay": False, "r1": 0.0, "averaging": 0.0, "diverged": False}).items() <= line.items()
+    assert (made | {"decay": False, "r1": 0.0, "ema": 0.0, "diverged": False}).items() <= line.items()
     assert [found["step"] for found in line["history"]] == MEASURED
     assert all(found.keys() == {"step", "seconds", *MEASURES} for found in line["history"])
     assert {name: line[name] for name in MEASURES} == {name: line["history"][-1][name] for name in MEASURES}
@@ -123,9 +123,9 @@ def test_a_line_says_all(undisturbed):
     assert strict(json.dumps(line)) == line
 
 
-@pytest.mark.parametrize(("game", "averaging"), [("gan", 0.0), ("ali", 0.99)])
-def test_a_run_that_diverges_counts_and_is_read_back(tmp_path, monkeypatch, game, averaging):
-    study = Study("", {"ali": (f"mixture-{game}-paper", {"lr": 1e6, "averaging": averaging})}, steps=300, runs=1)
+@pytest.mark.parametrize(("game", "ema"), [("gan", 0.0), ("ali", 0.99)])
+def test_a_run_that_diverges_counts_and_is_read_back(tmp_path, monkeypatch, game, ema):
+    study = Study("", {"ali": (f"mixture-{game}-paper", {"lr": 1e6, "ema": ema})}, steps=300, runs=1)
     monkeypatch.setitem(STUDIES, "mixture", study)
     line = one_run(settings_of(study, "ali", 0, 300), tmp_path / "runs" / "ali-000")
     assert line["diverged"] is True and line["steps"] == 300 and line["lr"] == 1e6

@@ -42,7 +42,7 @@ from alikit.evaluation.svm import (
     svm,
 )
 from alikit.figures import drawn, few_colours
-from alikit.runs import save_picture, trained_with, trainer, write_whole
+from alikit.runs import save_picture, trainer, write_whole
 from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -86,7 +86,7 @@ class Book:
 def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Game:
     """What `alikit train RECIPE --seed SEED` makes of the data."""
     row = alikit.RECIPES[recipe]
-    settings = {"recipe": recipe, "decoder": None, "seed": seed, "steps": row.steps, **trained_with(row), **changes}
+    settings = {"recipe": recipe, "decoder": None, "seed": seed, "steps": row.steps, **row.config(), **changes}
     loop = trainer(settings, train)
     loop.run(settings["steps"])
     return loop.result

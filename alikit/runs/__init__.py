@@ -31,7 +31,7 @@ from ..errors import AlikitError, expanded, unwritten
 from ..models import Game
 from ..recipes import RECIPES
 from ..training import Trainer
-from .settings import FORMAT, MOST_STEPS, checked, described, validated, wrote
+from .settings import FORMAT, MOST_STEPS, checked, described, recipe_of, validated, wrote
 
 LOCK = ".lock"  # held by who works in the folder
 MOST_SECONDS = 10**10  # of a run: some centuries
@@ -40,7 +40,7 @@ OF_CHECKPOINTS = 2  # 1, which did not say so, had an optimiser for each player
 
 def trainer(settings: dict, data: Dataset) -> Trainer:
     """The untrained model of the settings with its trainer, both from their seed, on a GPU where there is one."""
-    recipe = validated(settings)
+    recipe = recipe_of(settings)
     trained = load_model(settings["decoder"]) if settings["decoder"] else None
     torch.manual_seed(settings["seed"])
     model = recipe.build(data.shape, data.mean(), trained, number_of_classes(data), number_of_attributes(data))

@@ -3,6 +3,7 @@
 Settings are the fields of the run's `Config`, and the facts below: flat, in one JSON object, in any order.
 """
 
+import json
 import math
 from dataclasses import fields, replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def checked(file: Path, found: object) -> dict:
             f"version of alikit that has it, or train again with one of alikit recipes"
         )
     try:
-        return {**known, **validated(known).config()}
+        return {**known, **json.loads(json.dumps(validated(known).config()))}  # lists, as JSON has them
     except ValidationError as error:
         raise AlikitError(f"{file} is damaged, for its {described(error)}: put that right, or train again") from None
 
@@ -97,6 +98,11 @@ def checked(file: Path, found: object) -> dict:
 def validated(settings: dict) -> Recipe:
     """The recipe of a run's settings, with its config. ValidationError where no run can have such settings."""
     Facts.model_validate(settings)
+    return recipe_of(settings)
+
+
+def recipe_of(settings: dict) -> Recipe:
+    """The recipe that settings name, with the config that they have."""
     recipe = RECIPES[settings["recipe"]]
     return replace(recipe, **{name: settings[name] for name in recipe.config() if name in settings})
 

@@ -153,7 +153,7 @@ def test_an_svm_on_request(monkeypatch):
         ("copying", None, pictures, "examples are 1x1x2: leave out fidelity"),
         ("probe", None, points, "cannot encode"),
         ("probe", lambda x: x, unlabelled, "leave out probe"),
-        ("svm", lambda x: x, unlabelled, "has no labels"),
+        ("svm", lambda x: x, unlabelled, "has no classes"),
         ("attributes", lambda x: x, points, "told no attributes"),
     ],
 )

@@ -21,7 +21,7 @@ from alikit.errors import AlikitError
 from alikit.evaluation import classification, network_features
 from alikit.evaluation import svm as svm_of
 from alikit.evaluation.svm import COSTS, compared, component_features, pixel_features, random_features
-from alikit.models import Game
+from alikit.models import GAN, Game
 from alikit.networks import Deterministic, Maxout
 from alikit.recipes import RECIPES
 
@@ -149,7 +149,7 @@ def test_features_and_labels_that_cannot_be_had():
     for features, data, labels, message in (
         (lambda x: x * math.inf, train, 9, "features that are numbers"),
         (lambda x: x, train, 10, "ask for a multiple of 3"),
-        (lambda x: x, Dataset("points", torch.randn(100, 2)), 9, "has no labels"),
+        (lambda x: x, Dataset("points", torch.randn(100, 2)), 9, "has no classes"),
         (lambda x: x, Dataset("faces", train.x, torch.ones(100, 3)), 9, "has attributes, and no classes"),
     ):
         with pytest.raises(AlikitError, match=message):
@@ -197,7 +197,7 @@ def tower(model: Game) -> nn.Module:
         ("digits-semi", lambda model: model.encoder.net[1], nn.BatchNorm1d, {}),
         ("house-numbers-gan", tower, nn.BatchNorm2d, {}),
         ("dcgan", tower, nn.BatchNorm2d, {}),
-        ("cifar10", tower, Maxout, {"game": "gan", "encoder": None}),
+        ("cifar10", tower, Maxout, {"game": GAN, "encoder": None}),
         ("digits-gan", joint, Maxout, {}),
         ("digits-feature-matching", joint, Maxout, {}),
     ],
