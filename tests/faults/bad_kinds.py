@@ -749,7 +749,6 @@ def _make_study(folder: Path) -> None:
 def _make_store(folder: Path) -> None:
     _make_study(folder)
     _read_store(folder)
-    (folder / "study" / "runs.jsonl").unlink()
 
 
 def _read_store(folder: Path) -> None:
