@@ -384,8 +384,9 @@ def _end(out: Path, found: dict | None) -> None:
     """What is said of a run that is done, by the first of several processes."""
     if found is not None:
         _say(found)
-        held_out = runs.settings(out)["digest"][1]
-        if held_out > running.MEASURED and len(runs.settings(out)["x_shape"]) == 3:
+        known = runs.settings(out)
+        held_out = known["digest"][1] if known.get("digest") else 0  # of a study's run it is not kept
+        if held_out > running.MEASURED and len(known["x_shape"]) == 3:
             again = shlex.join(["alikit", "evaluate", str(out)])
             _echo(f"measured on {running.MEASURED} of {held_out:,} held-out examples; on all of them by: {again}")
         _echo(f"weights, log and pictures in {out}")

@@ -281,8 +281,7 @@ def _bad_stores(whole: bytes) -> Some:
 
 
 def _make_benchmarks(folder: Path) -> None:
-    for name in ("batch.json", "step-svhn.json", "size.json"):
-        shutil.copy(ROOT / "results" / "benchmarks" / name, folder / name)
+    shutil.copy(ROOT / "results" / "benchmarks" / "step-svhn.json", folder)
 
 
 def _read_benchmarks(folder: Path) -> None:
@@ -337,6 +336,6 @@ KINDS = DATA_KINDS | {
         not_an_object,
         WORDS,
         argv="bench report --out {0}",
-        written=("README.md", "batch.png", "size.png"),
+        written=("README.md",),
     ),
 }
