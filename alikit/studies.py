@@ -23,11 +23,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import torch
@@ -69,8 +71,8 @@ class Study:
 
     summary: str
     arms: dict[str, tuple[str, dict]]
-    steps: int
-    runs: int
+    steps: int = 30_000
+    runs: int = 1
     draw: Callable[[int], dict] = lambda run: {}
     first_seed: int = 0
 
@@ -79,7 +81,6 @@ STUDIES = {
     "mixture": Study(
         "ALI against GAN on 25 Gaussians, random settings (paper section 4.5)",
         {"ali": ("mixture-ali-paper", {}), "gan": ("mixture-gan-paper", {})},
-        steps=30_000,
         runs=10,
         draw=at_random,
     ),
@@ -90,20 +91,13 @@ STUDIES = {
             for beta1 in (0.8, 0.2)
             for game in ("ali", "gan")
         },
-        steps=30_000,
-        runs=1,
     ),
     "mixture-solved": Study(
-        "the recipe that solves the grid, on fresh seeds",
-        {"ali": ("mixture-ali", {})},
-        steps=30_000,
-        runs=20,
-        first_seed=2000,
+        "the recipe that solves the grid, on fresh seeds", {"ali": ("mixture-ali", {})}, runs=20, first_seed=2000
     ),
     "mixture-running-bn": Study(
         "the recipe that solves the grid as it first was, with batch norm's running statistics",
         {"ali": ("mixture-ali", {"precise_bn": False})},
-        steps=30_000,
         runs=21,
         first_seed=1000,
     ),
@@ -255,9 +249,7 @@ def run_study(
     """
     study, file, wanted = STUDIES[name], out / "runs.jsonl", wanted_of(STUDIES[name], number, steps)
     try:
-        with ExitStack() as stack:
-            if store is None:
-                stack.enter_context(runs.alone(out))
+        with nullcontext() if store else runs.alone(out), ExitStack() as stack:
             finished = read_lines(file, study, steps)
             shared = stack.enter_context(closing(Store(store, name, steps))) if store else None
             out.mkdir(parents=True, exist_ok=True)
@@ -266,7 +258,12 @@ def run_study(
             while True:
                 with held():  # signals wait, for some libraries lose the KeyboardInterrupt of one
                     ended = [key for key, (_, connection) in crew.items() if connection.poll()]
-                    finished = {key: _received(*crew.pop(key)) for key in ended} | finished
+                    for key in ended:
+                        process, connection = crew.pop(key)
+                        if isinstance(found := connection.recv(), Exception):
+                            raise found
+                        finished.setdefault(key, found)
+                        process.join()
                     if shared:
                         finished = shared.exchange(finished) | finished
                     write_lines(file, finished)
@@ -275,8 +272,10 @@ def run_study(
                         (out / "runs" / key / "checkpoint.pt").unlink(missing_ok=True)
                     free = (key for key in missing if key not in crew and (not shared or shared.claim(key)))
                     begin = [*islice(free, workers - len(crew))]
-                for key in begin:
-                    crew[key] = _started(threads, wanted[key], out / "runs" / key)
+                context = _context() if begin else None
+                with held():
+                    for key in begin:
+                        crew[key] = _started(context, threads, wanted[key], out / "runs" / key)
                 done = sum(line["step"] for key in missing for line in runs.metrics(out / "runs" / key)[-1:])
                 watch(done + steps * (len(wanted) - len(missing)), len(wanted) - len(missing))
                 if not missing:
@@ -288,17 +287,25 @@ def run_study(
         raise unwritten(error, error.filename or out, "and the same command goes on") from None
 
 
-def _started(threads: int, settings: dict, folder: Path) -> tuple[multiprocessing.Process, Connection]:
-    """A process that trains a run, and where its line will come from. It is no fork of this one, for a process that
-    runs threads may hang when it is forked; on Linux it is a fork of one that has only imported what is needed."""
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter comes with the first optimiser
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C would end it amid its imports
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
+@cache
+def _context() -> BaseContext:
+    """How worker processes are made. They are no forks of this one, for a process that runs threads may hang when it is
+    forked. On Linux they are forks of one that has only imported what they need."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter comes with the first optimiser
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C would end it amid its imports
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
+    context.Process(target=int).start()  # returns when the imports are done, some seconds later
+    return context
+
+
+def _started(context: BaseContext, *arguments) -> tuple[multiprocessing.Process, Connection]:
+    """A process that does `_work`, and our end of the connection on which it sends the line."""
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, threads, settings, folder), daemon=True)
+    process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
     process.start()
     theirs.close()
     return process, ours
@@ -315,15 +322,6 @@ def _work(connection: Connection, threads: int, settings: dict, folder: Path) ->
     except (AlikitError, OSError) as error:
         found = error
     connection.send(found)
-
-
-def _received(process: multiprocessing.Process, connection: Connection) -> dict:
-    """The line that a worker sent. Raises the error that it sent instead, and EOFError where it sent nothing."""
-    found = connection.recv()
-    process.join()
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 def _stop(crew: dict) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from alikit import faces, load, load_model, recorded, runs
-from alikit.__main__ import main
+from alikit.cli import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_judge
 from alikit.runs import records
@@ -24,9 +24,7 @@ RUN = "runs/faces-conditional-seed0"
 def command(line: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", shlex.split(line))
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    return stopped.value.code or 0
+        return main()
 
 
 def write_table(root: Path, n: int, held_out: int) -> None:

@@ -151,7 +151,7 @@ def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch, arm, 
 
 
 def test_on_the_command_line_where_no_database_is(tmp_path):
-    code = "import sys; sys.modules['sqlalchemy'] = None; from alikit.__main__ import main; main()"
+    code = "import sys; sys.modules['sqlalchemy'] = None; from alikit.cli import main; sys.exit(main())"
     line = [sys.executable, "-c", code, "study", "mixture", "--runs", "1", "--steps", str(STEPS), "--side-by-side"]
     for more, status, says in (([], 0, ""), (["--workers", "2"], 2, "leave --workers")):
         found = subprocess.run([*line, "--out", tmp_path / "out", *more], capture_output=True, text=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import storage
-from ..data.dataset import Dataset
 from ..data import house_numbers
+from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from .features import unit

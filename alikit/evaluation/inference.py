@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.dataset import Dataset
 from ..data import GridMixture
+from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from ..networks import Gaussian

@@ -40,8 +40,8 @@ from ..data import Dataset
 from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from ..errors import AlikitError, unwritten
 from ..evaluation import AttributeJudge, attributes, codes, measured, probe, train_judge
-from ..evaluation.inference import told
 from ..evaluation.factors import scales
+from ..evaluation.inference import told
 from ..evaluation.measured import named, same_chance
 from ..models import Game
 

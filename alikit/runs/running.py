@@ -1,8 +1,8 @@
 """Training into a run folder, going on with one, and measuring what came of it: what the command line calls.
 
-    train("digits", Path("runs/digits"), steps=300)
-    resume(Path("runs/digits"), steps=2000)
-    evaluate(Path("runs/digits"))
+train("digits", Path("runs/digits"), steps=300)
+resume(Path("runs/digits"), steps=2000)
+evaluate(Path("runs/digits"))
 """
 
 import logging
