@@ -430,6 +430,7 @@ class _OneLine(logging.Formatter):
         return one_line(super().format(record))
 
 
+@interruptible()
 def main() -> int:
     """Runs the command line; returns the exit status. A mistake that a person can mend is one line and status 2."""
     if sys.stderr is None:  # closed, and a progress bar would still write to it
@@ -440,7 +441,7 @@ def main() -> int:
     try:
         # Not app(), which takes a KeyboardInterrupt for itself, and with it how to go on.
         command = typer.main.get_command(app)
-        with interruptible(), command.make_context("alikit", sys.argv[1:] or ["--help"]) as context:
+        with command.make_context("alikit", sys.argv[1:] or ["--help"]) as context:
             return command.invoke(context) or 0
     except typer.Exit as over:  # of --help
         return over.exit_code
