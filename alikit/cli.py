@@ -384,8 +384,9 @@ def _end(out: Path, found: dict | None) -> None:
     """What is said of a run that is done, by the first of several processes."""
     if found is not None:
         _say(found)
-        held_out = runs.settings(out)["digest"][1]
-        if held_out > running.MEASURED and len(runs.settings(out)["x_shape"]) == 3:
+        known = runs.settings(out)
+        held_out = known["digest"][1] if known.get("digest") else 0  # of a study's run it is not kept
+        if held_out > running.MEASURED and len(known["x_shape"]) == 3:
             again = shlex.join(["alikit", "evaluate", str(out)])
             _echo(f"measured on {running.MEASURED} of {held_out:,} held-out examples; on all of them by: {again}")
         _echo(f"weights, log and pictures in {out}")
@@ -429,6 +430,7 @@ class _OneLine(logging.Formatter):
         return one_line(super().format(record))
 
 
+@interruptible()
 def main() -> int:
     """Runs the command line; returns the exit status. A mistake that a person can mend is one line and status 2."""
     if sys.stderr is None:  # closed, and a progress bar would still write to it
@@ -439,7 +441,7 @@ def main() -> int:
     try:
         # Not app(), which takes a KeyboardInterrupt for itself, and with it how to go on.
         command = typer.main.get_command(app)
-        with interruptible(), command.make_context("alikit", sys.argv[1:] or ["--help"]) as context:
+        with command.make_context("alikit", sys.argv[1:] or ["--help"]) as context:
             return command.invoke(context) or 0
     except typer.Exit as over:  # of --help
         return over.exit_code

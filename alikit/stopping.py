@@ -1,7 +1,9 @@
 """Ctrl-C, SIGTERM and SIGHUP: a run that is asked to stop finishes its step, so that it can go on later."""
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,13 +22,23 @@ def _handled(handler: Callable) -> dict[int, object]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block all three signals raise KeyboardInterrupt, as Ctrl-C does by itself."""
-    before = _handled(signal.default_int_handler)
+    """Within the block all three signals raise KeyboardInterrupt, as Ctrl-C does by itself; those that follow within a
+    second are the same wish. After one the handlers stay as they are: the process is about to end."""
+    came = -math.inf
+
+    def stop(*_) -> None:
+        nonlocal came
+        if time.monotonic() - came > 1:
+            came = time.monotonic()
+            raise KeyboardInterrupt
+
+    before = _handled(stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if came == -math.inf:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

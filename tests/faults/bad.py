@@ -29,8 +29,10 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
+from stat import S_ISREG
 
 from started import SOAK, Started
 
@@ -46,8 +48,8 @@ EVENTS = (
 )
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 
-Change = Callable[[Path], object]  # what is done to the folder of a case
-Some = Iterable[tuple[str, bytes | Change]]  # cases by name: the content of the file, or what is done to the folder
+Content = bytes | Callable[[Path], object]  # of a bad file, or what makes it
+Some = Iterable[tuple[str, Content]]  # bad files by name
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class Kind:
     make     fills a folder with what the reader wants, whole and good
     file     the file in it that is damaged
     read     what reads the folder; it may look at what it has got, and raise AssertionError
-    hostile  made by hand of the good file, none of which may be read
-    odd      likewise, which may be read
+    hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
     argv     the command line that reads it; {} is the folder
     forgiven which of "hostile", "foreign" (another format's) and "places" (no regular file) may be read after all, as
              they are left out or made again
@@ -66,7 +67,7 @@ class Kind:
     written  how the files begin that reading may leave; warns, how a line does that it may say
     """
 
-    make: Change
+    make: Callable[[Path], object]
     file: str
     read: Callable[[Path], object]
     hostile: Callable[[bytes], Some] = lambda whole: ()
@@ -85,49 +86,33 @@ class Hostile:
         return os.mkdir, ("trace",)
 
 
-def put(file: str, content: bytes) -> Change:
-    def change(folder: Path) -> None:
-        (folder / file).unlink()  # it may be the template's own, see `_same`
-        (folder / file).write_bytes(content)
-
-    return change
-
-
-def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Change, bool, bool]]:
-    """All cases of a kind, the same every time: name, what is done, whether it must be refused, and whether it is read
-    by the command line. `whole` is the good file."""
-    chance, places = random.Random(zlib.crc32(name.encode()) + SOAK), PLACES.items()
-    some = [("read", [("as it is", lambda folder: None)]), ("read", _damaged(whole, kind.random * TIMES, chance))]
-    some += [("foreign", _foreign(kind.file)), ("hostile", kind.hostile(whole)), ("read", kind.odd(whole))]
-    some += [("places", ((about, _in_its_place(kind.file, make)) for about, make in places))]
-    number = 0
-    for group, each in some:
-        for about, change in each:
-            change, must = change if callable(change) else put(kind.file, change), group not in ("read", *kind.forgiven)
-            yield about, change, must, False
-            if kind.argv and (number % 16 == 0 or about == "pickle that runs code"):
-                yield f"{about}, by command", change, must, True
-            number += 1
+def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, bool, bool]]:
+    """All cases of a kind, the same every time: name, content, whether it must be refused, and whether it is read by
+    the command line. `whole` is the good file."""
+    chance, numbers = random.Random(zlib.crc32(name.encode()) + SOAK), count()
+    for group, some in {
+        "read": chain(damaged(whole, kind.random * TIMES, chance), kind.odd(whole)),
+        "foreign": (case for case in FOREIGN.items() if case[0] not in kind.file),
+        "places": PLACES.items(),
+        "hostile": kind.hostile(whole),
+    }.items():
+        for about, content in some:
+            yield about, content, group not in ("read", *kind.forgiven), False
+            if kind.argv and (next(numbers) % 16 == 0 or about == "pickle that runs code"):
+                yield f"{about}, by command", content, group not in ("read", *kind.forgiven), True
 
 
-def _damaged(whole: bytes, number: int, chance: random.Random) -> Some:
-    for length in (
-        0,
-        1,
-        8,
-        len(whole) // 2,
-        len(whole) - 1,
-        *(chance.randrange(len(whole)) for _ in range(number // 4)),
-    ):
+def damaged(whole: bytes, number: int, chance: random.Random) -> Some:
+    yield "as it is", whole
+    some = (chance.randrange(len(whole)) for _ in range(number // 4))
+    for length in (0, 1, 8, len(whole) // 2, len(whole) - 1, *some):
         yield f"cut to {length}", whole[:length]
     for turn in range(number):
         # Half of them where a format says what is to come: at its beginning or its end.
         edge = min(len(whole), 400)
         place = (chance.randrange(edge), -1 - chance.randrange(edge), *([chance.randrange(len(whole))] * 2))[turn % 4]
         place, bit = place % len(whole), chance.randrange(8)
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << bit
-        yield f"bit {bit} of byte {place}", bytes(flipped)
+        yield f"bit {bit} of byte {place}", whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
     for _ in range(number // 4):
         begin, length = chance.randrange(len(whole)), chance.randrange(1, 64)
         yield f"{length} random bytes at {begin}", whole[:begin] + chance.randbytes(length) + whole[begin + length :]
@@ -135,36 +120,31 @@ def _damaged(whole: bytes, number: int, chance: random.Random) -> Some:
     yield "twice", whole + whole
 
 
-def _foreign(file: str) -> Some:
-    yield "zeros", bytes(1000)
-    yield "text", b"This is no such file.\n" * 20
-    yield "pickle that runs code", pickle.dumps(Hostile(), protocol=2)
-    yield "program", b"#!/bin/sh\nmkdir trace\n"
-    if not file.endswith((".png", ".jpg")):
-        yield "picture", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(17)
-    if not file.endswith((".json", ".jsonl")):
-        yield "JSON", b'{"step": 1}'
-    yield "JSON nested deeply", b"[" * 100_000
-    yield "archive", b"PK\3\4" + bytes(100) + b"PK\5\6" + bytes(18)
+FOREIGN: dict[str, bytes] = {
+    "zeros": bytes(1000),
+    "text": b"This is no such file.\n" * 20,
+    "pickle that runs code": pickle.dumps(Hostile(), protocol=2),
+    "program": b"#!/bin/sh\nmkdir trace\n",
+    "png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(17),
+    "json": b'{"step": 1}',
+    "JSON nested deeply": b"[" * 100_000,
+    "archive": b"PK\3\4" + bytes(100) + b"PK\5\6" + bytes(18),
+}
 
 
-def _socket(file: Path) -> None:
+def listen(file: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(file.parent):  # a socket's name is short
         listening.bind(file.name)
 
 
-PLACES: dict[str, Change] = {
+PLACES: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
-    "socket": _socket,
+    "socket": listen,
     "folder": Path.mkdir,
     "hole": lambda file: (file.touch(), os.truncate(file, HOLE)),
     "link to itself": lambda file: file.symlink_to(file.name),
     "device": lambda file: file.symlink_to(os.devnull),
 }
-
-
-def _in_its_place(file: str, make: Change) -> Change:
-    return lambda folder: ((folder / file).unlink(), make(folder / file))
 
 
 def outcomes(name: str, folder: Path) -> list[tuple[str, str, str]]:
@@ -190,53 +170,38 @@ def outcomes(name: str, folder: Path) -> list[tuple[str, str, str]]:
 # What follows runs in the watched process.
 
 
-class Watch:
-    """Writes down what is done that reading a file is not."""
+def watched(folder: Path) -> list[str]:
+    """What this process does from now on that reading a file is not, as it does it."""
+    seen: list[str] = []
 
-    def __init__(self, folder: Path):
-        self.seen: list[str] = []
-        self.folder, self.on = str(folder), False
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple) -> None:
-        if not self.on:
-            return
+    def hook(event: str, arguments: tuple) -> None:
         if event in EVENTS and not str(arguments[0]).startswith("libnvidia"):  # PyTorch, for a GPU
-            self.seen.append(f"{event} {arguments!r:.200}")
+            seen.append(f"{event} {arguments!r:.200}")
         elif event in ("open", *CHANGES) and isinstance(arguments[0], str | bytes | os.PathLike):
             mode, flags = (arguments[1] or "", arguments[2] or 0) if event == "open" else ("", 0)
             writes = set(mode) & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             path = os.path.abspath(os.fsdecode(arguments[0]))
-            if (writes or (event != "open" and arguments[-1] in (-1, None))) and not path.startswith(self.folder):
-                self.seen += [f"{event} {path}"] if path != os.devnull else []
+            if (writes or (event != "open" and arguments[-1] in (-1, None))) and not path.startswith(str(folder)):
+                seen.extend([f"{event} {path}"] if path != os.devnull else [])
+
+    sys.addaudithook(hook)
+    return seen
 
 
-def contents(folder: Path) -> dict[str, tuple | None]:
-    """Every file by name, as it is known from others; of folders those that are empty."""
-    found = {}
-    for place, below, files in os.walk(folder):
-        for name in [*files, *(name for name in below if not os.listdir(os.path.join(place, name)))]:
-            about = os.lstat(path := os.path.join(place, name))
-            found[os.path.relpath(path, folder)] = about.st_ino, about.st_size, about.st_mtime_ns
-    return found
+def contents(folder: Path) -> dict[str, tuple]:
+    """Every file and folder by name, files as they are known from others."""
+    found = {str(path.relative_to(folder)): path.lstat() for path in folder.rglob("*")}
+    return {name: (s.st_ino, s.st_mode) + (s.st_size, s.st_mtime_ns) * S_ISREG(s.st_mode) for name, s in found.items()}
 
 
-def _same(file: str, copy: str) -> None:
-    """A copy, or where that would take a while another name of the same file; but SQLite writes to its files."""
-    if os.stat(file).st_size > 100_000 and not file.endswith(".db"):
-        os.link(file, copy)
-    else:
-        shutil.copy2(file, copy)
-
-
-def _memory(what: str) -> int:
+def memory(what: str) -> int:
     """Bytes of this process, as Linux counts them: VmSize, VmRSS, or VmHWM, the largest VmRSS since it was asked to
     count anew."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
 
 
-def _by_command(argv: str, said: Path) -> None:
+def by_command(argv: str, said: Path) -> None:
     """The command line in this process; its one line becomes the AlikitError that it was."""
     from alikit.cli import main
     from alikit.errors import AlikitError
@@ -246,17 +211,16 @@ def _by_command(argv: str, said: Path) -> None:
         status = main()
     text = said.read_text(errors="replace")
     os.truncate(said, 0)
-    assert status in (0, 2), f"exit status {status}: {text}"
-    if status == 0:
-        assert "Error" not in text and "Warning" not in text, text  # but a bar of progress
-        return
-    line = text.removeprefix("alikit: ").removesuffix("\n")
-    assert f"alikit: {line}\n" == text and str(AlikitError(line)) == line, f"not one printable line: {text!r}"
-    raise AlikitError(line)
+    if status == 2:
+        assert text.startswith("alikit: ") and text.endswith("\n") and text[:-1].isprintable(), (
+            f"not one line: {text!r}"
+        )
+        raise AlikitError(text.removeprefix("alikit: ").removesuffix("\n"))
+    assert status == 0 and "Error" not in text and "Warning" not in text, text  # but a bar of progress
 
 
-def _outcome(read: Callable[[], object], must: bool) -> tuple[str, str]:
-    """("refused" or "read" or "failed", why)."""
+def outcome_of(read: Callable[[], object], must: bool) -> list[str]:
+    """ "refused" or "read" or "failed", and why."""
     from alikit.errors import AlikitError
 
     try:
@@ -265,11 +229,11 @@ def _outcome(read: Callable[[], object], must: bool) -> tuple[str, str]:
         line, behind = str(error), error
         while behind := behind.__cause__ or behind.__context__:
             if isinstance(behind, MemoryError) or any(w in str(behind).lower() for w in ("allocate", "bad_alloc")):
-                return "failed", f"asked for too much memory: {behind}"
-        return ("refused", line) if line and line.isprintable() else ("failed", f"not one printable line: {line!r}")
+                return ["failed", f"asked for too much memory: {behind}"]
+        return ["refused", line] if line and line.isprintable() else ["failed", f"not one printable line: {line!r}"]
     except BaseException as error:
-        return "failed", "".join(traceback.format_exception(error))[-1500:]
-    return ("failed", "it was read, and is hostile") if must else ("read", "")
+        return ["failed", "".join(traceback.format_exception(error))[-1500:]]
+    return ["failed", "it was read, and is hostile"] if must else ["read", ""]
 
 
 def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
@@ -277,12 +241,7 @@ def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
     import torch
     from bad_kinds import KINDS
 
-    kind, template, place, said = (
-        KINDS[name],
-        folder / "template",
-        folder / "work" / "case",
-        Path("/dev/fd/2").resolve(),
-    )
+    kind, template, place, said = KINDS[name], folder / "good", folder / "work" / "case", Path("/dev/fd/2").resolve()
     template.mkdir(parents=True)
     place.parent.mkdir()
     os.environ["HOME"] = str(folder)
@@ -290,33 +249,35 @@ def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("always")
     os.chdir(place.parent)
-    watch, whole = Watch(place.parent), (template / kind.file).read_bytes()
-    resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + ROOM,) * 2)
+    whole, seen = (template / kind.file).read_bytes(), watched(place.parent)
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + ROOM,) * 2)
     with open(out, "a", buffering=1) as told:
-        for about, change, must, by_command in islice(cases(name, kind, whole), first, None):
+        for about, content, must, as_command in islice(cases(name, kind, whole), first, None):
             told.write(json.dumps(about) + "\n")
             shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(template, place, copy_function=_same)
-            change(place)
+            shutil.copytree(template, place)
+            (place / kind.file).unlink()
+            content(place / kind.file) if callable(content) else (place / kind.file).write_bytes(content)
             before = contents(place)
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
-            begun = _memory("VmRSS")
-            watch.seen, watch.on = [], True
-            read = (lambda: _by_command(kind.argv.format(place), said)) if by_command else lambda: kind.read(place)
-            outcome, why = _outcome(read, must)
-            watch.on = False
-            after, took, text = contents(place), _memory("VmHWM") - begun, said.read_text(errors="replace")
+            begun = memory("VmRSS")
+            seen.clear()
+            read = (
+                partial(by_command, (kind.argv or "").format(place), said) if as_command else partial(kind.read, place)
+            )
+            found, did = outcome_of(read, must), [*seen]
+            after, took, text = contents(place), memory("VmHWM") - begun, said.read_text(errors="replace")
             changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
             changed = sorted(file for file in changed if not file.startswith(kind.written))
             for wrong, is_wrong in {
-                f"it did more than read: {watch.seen}": watch.seen and not about.startswith("as it is"),
-                f"refused, and {changed} changed": outcome == "refused" and changed,
+                f"it did more than read: {did}": did and not about.startswith("as it is"),
+                f"refused, and {changed} changed": found[0] == "refused" and changed,
                 f"it said: {text}": text and not text.startswith(("\r", kind.warns)),
                 "its code ran": os.path.exists("trace") or (place / "trace").exists(),
                 f"it took {took / 2**20:.0f} MiB": took > ASKED,
             }.items():
-                if is_wrong and outcome != "failed":
-                    outcome, why = "failed", wrong
+                if is_wrong and found[0] != "failed":
+                    found = ["failed", wrong]
             os.truncate(said, 0)
-            told.write(json.dumps([outcome, why]) + "\n")
+            told.write(json.dumps(found) + "\n")
         told.write('"through"\n')

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from bad import Change, Hostile, Kind, Some
+from bad import Hostile, Kind, Some
 from bad_data import DATA_KINDS
 from safetensors.torch import load, save
 
@@ -255,34 +255,32 @@ def _read_study(folder: Path) -> None:
     assert [line["arm"] for line in found] == [*STUDY.arms]
 
 
-def _after(*statements: str) -> Change:
-    def change(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / "study.db")) as books:
-            for statement in statements:
-                books.execute(statement)
-            books.commit()
-
-    return change
-
-
 def _bad_stores(whole: bytes) -> Some:
+    def after(*statements: str) -> Callable[[Path], None]:
+        def make(file: Path) -> None:
+            file.write_bytes(whole)
+            with closing(sqlite3.connect(file)) as books, books:
+                for statement in statements:
+                    books.execute(statement)
+
+        return make
+
     insert = "CREATE TRIGGER t AFTER UPDATE ON alikit_runs BEGIN DELETE FROM alikit_runs; END"
     hidden = "UPDATE sqlite_master SET type = 'table' WHERE type = 'trigger'"
     as_view = "ALTER TABLE alikit_runs RENAME TO t", "CREATE VIEW alikit_runs AS SELECT * FROM t"
-    yield "a trigger", _after(insert)
-    yield "a hidden trigger", _after(insert, "PRAGMA writable_schema = ON", hidden)
-    yield "a view for a table", _after(*as_view)
-    yield "a virtual table", _after("CREATE VIRTUAL TABLE v USING fts5(x)")
+    yield "a trigger", after(insert)
+    yield "a hidden trigger", after(insert, "PRAGMA writable_schema = ON", hidden)
+    yield "a view for a table", after(*as_view)
+    yield "a virtual table", after("CREATE VIRTUAL TABLE v USING fts5(x)")
     for value in ("'{'", "'null'", "'[]'", "'{}'", "x'ff'", f"'{'[' * 100_000}'"):
-        yield f"line {value:.10}", _after(f"UPDATE alikit_runs SET line = {value}")
+        yield f"line {value:.10}", after(f"UPDATE alikit_runs SET line = {value}")
 
 
 # Benchmarks.
 
 
 def _make_benchmarks(folder: Path) -> None:
-    for name in ("batch.json", "step-svhn.json", "size.json"):
-        shutil.copy(ROOT / "results" / "benchmarks" / name, folder / name)
+    shutil.copy(ROOT / "results" / "benchmarks" / "step-svhn.json", folder)
 
 
 def _read_benchmarks(folder: Path) -> None:
@@ -296,47 +294,36 @@ def _read_benchmarks(folder: Path) -> None:
 WORDS = changed_values("x", [1], {"a": 1})
 KINDS = DATA_KINDS | {
     "weights": Kind(
-        _make_run, "run/weights.safetensors", _read_run, strange_tensors, argv="sample {0}/run --out {0}/x.png"
+        *(_make_run, "run/weights.safetensors", _read_run, strange_tensors), argv="sample {0}/run --out {0}/x.png"
     ),
     "recorded decoder": Kind(_make_record, "run/decoder.safetensors", _read_record, strange_tensors, random=4),
     "recorded judge": Kind(_make_record, "run/judge.safetensors", _read_record, forgiven=("places",), random=4),
     "recorded codes": Kind(_make_record, "run/codes.safetensors", _read_record, _strange_codes, random=4),
     "recorded metrics": Kind(
-        _make_record, "run/metrics.json", _read_report, not_an_object, WORDS, "report {0}", written=("README.md",)
+        *(_make_record, "run/metrics.json", _read_report, not_an_object, WORDS, "report {0}"), written=("README.md",)
     ),
     "page of records": Kind(
-        _make_record, "README.md", _read_report, _bad_pages, written=("README.md",), forgiven=("hostile", "places")
+        *(_make_record, "README.md", _read_report, _bad_pages), written=("README.md",), forgiven=("hostile", "places")
     ),
     "feature network": Kind(_make_features, "network.safetensors", _read_features, random=4),
     "settings.json": Kind(
-        _make_run,
-        "run/settings.json",
-        _read_run,
-        not_an_object,
-        changed_values(None, "x", -1, 10**30, [], {}),
+        *(_make_run, "run/settings.json", _read_run, not_an_object, changed_values(None, "x", -1, 10**30, [])),
         argv="sample {0}/run -n 1 --out {0}/x.png",
     ),
     "metrics.jsonl": Kind(
-        _make_run, "run/metrics.jsonl", _read_log, _bad_log, argv="resume {0}/run", forgiven=("foreign", "places")
+        *(_make_run, "run/metrics.jsonl", _read_log, _bad_log),
+        argv="resume {0}/run",
+        forgiven=("foreign", "places"),
     ),
     "checkpoint.pt": Kind(_make_run, "run/checkpoint.pt", _read_checkpoint, _bad_states, argv="resume {0}/run"),
     "study store": Kind(
-        _make_store,
-        "study.db",
-        _read_study,
-        _bad_stores,
+        *(_make_store, "study.db", _read_study, _bad_stores),
         argv="study mixture --runs 1 --out {0}/study --store sqlite:///{0}/study.db",
         written=("study.db",),
-        random=8,
     ),
     "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_lines, forgiven=("places",)),
     "benchmark": Kind(
-        _make_benchmarks,
-        "step-svhn.json",
-        _read_benchmarks,
-        not_an_object,
-        WORDS,
-        argv="bench report --out {0}",
-        written=("README.md", "batch.png", "size.png"),
+        *(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, "bench report --out {0}"),
+        written=("README.md",),
     ),
 }

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,7 +159,8 @@ WHO = ("all of its processes", "the one that was started", "another of its proce
 def small() -> None:
     """The study is a small one, and its workers are forks, so that they are in its session."""
     STUDIES["mixture"] = SMALL
-    studies._context = lambda: multiprocessing.get_context("fork")
+    studies.sys = SimpleNamespace(platform="fork")
+    studies.multiprocessing = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
 
 
 @pytest.fixture(scope="module")
