@@ -10,45 +10,37 @@ from alikit.networks import Conditioned, Deterministic, Discriminator, Embedding
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 
 X, Z, A, E, K, N = 3, 2, 5, 4, 4, 10  # numbers of x, z, y and its embedding; classes; examples
-
+norm = partial(mlp, batch_norm=True)
 ENCODERS = {
-    "gaussian": lambda: Gaussian(mlp([X, 8, 2 * Z], batch_norm=True)),
-    "deterministic": lambda: Deterministic(mlp([X, 8, Z], batch_norm=True)),
-    "noise": lambda: NoiseInput(mlp([X + 2, 8, Z], batch_norm=True), noise=2),
+    "gaussian": lambda: Gaussian(norm([X, 8, 2 * Z])),
+    "deterministic": lambda: Deterministic(norm([X, 8, Z])),
+    "noise": lambda: NoiseInput(norm([X + 2, 8, Z]), noise=2),
 }
-DECODERS = {
-    "deterministic": lambda: Deterministic(mlp([Z, 8, X], batch_norm=True)),
-    "gaussian": lambda: Gaussian(mlp([Z, 8, 2 * X], batch_norm=True)),
-}
+DECODERS = {"deterministic": lambda: Deterministic(norm([Z, 8, X])), "gaussian": lambda: Gaussian(norm([Z, 8, 2 * X]))}
 
 
 def discriminator(*members: int, outputs: int = 1, embedding: bool = False) -> Discriminator:
     """Of members of these lengths. Its batch norm shows whether both pairs went through in one pass."""
-    towers, inputs = [nn.Identity() for _ in members], sum(members) + E * embedding
-    return Discriminator(
-        [*towers, *([Embedding(A, E)] if embedding else [])], mlp([inputs, 8, outputs], batch_norm=True)
-    )
+    towers = [*(nn.Identity() for _ in members), *([Embedding(A, E)] if embedding else [])]
+    return Discriminator(towers, norm([sum(members) + E * embedding, 8, outputs]))
 
 
 def gan() -> GAN:
     return GAN(DECODERS["deterministic"](), discriminator(X), Z)
 
 
-def ali(encoder: str = "gaussian", decoder: str = "deterministic", kind: type[ALI] = ALI, **settings) -> ALI:
-    return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z), Z, **settings)
+def ali(
+    encoder: str = "gaussian", decoder: str = "deterministic", kind: type[ALI] = ALI, outputs: int = 1, **more
+) -> ALI:
+    return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
 
 
-def k_plus_one(outputs: int = K, **settings) -> KPlusOne:
-    networks = ENCODERS["gaussian"](), DECODERS["deterministic"](), discriminator(X, Z, outputs=outputs)
-    return KPlusOne(*networks, Z, K, **settings)
+def k_plus_one(outputs: int = K) -> KPlusOne:
+    return ali(kind=KPlusOne, outputs=outputs, classes=K)
 
 
 def conditioned(fan_in: int, fan_out: int) -> Conditioned:
     return Conditioned(mlp([fan_in, 8, 8]), Embedding(A, E), mlp([8 + E, 8, fan_out]))
-
-
-def conditional_gan() -> GAN:
-    return GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z)
 
 
 def conditional_ali() -> ALI:
@@ -68,13 +60,13 @@ GAMES = {
     "k+1": k_plus_one,
     "k+1-explicit": lambda: k_plus_one(K + 1),
     "feature-matching": lambda: FeatureMatchingGAN(DECODERS["deterministic"](), discriminator(X, outputs=K), Z, K),
-    "conditional-gan": conditional_gan,
+    "conditional-gan": lambda: GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z),
     "conditional": conditional_ali,
 }
 
 
 def batch(game: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """x (N, X) and what the game of that name wants as y: conditions, the classes of the last 4 examples, or nothing."""
+    """x (N, X) and y as that game wants it: conditions, the classes of the last 4 examples, or nothing."""
     x = torch.randn(N, X) + 1
     if game.startswith("conditional"):
         return x, torch.randint(2, (N, A)).float()
@@ -88,12 +80,11 @@ def gradients(model, x, y=None) -> tuple[dict, dict]:
     return losses, {p: torch.autograd.grad(losses[p], own, retain_graph=True) for p, own in players.items()}
 
 
-# Of two states, nested or not: that they hold the same values, to the last bit.
+# That two states, nested or not, hold the same values, to the last bit.
 assert_same = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=True)
 
 
 def differ(one, other) -> bool:
-    """Whether two states differ."""
     try:
         assert_same(one, other)
     except AssertionError:

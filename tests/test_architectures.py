@@ -4,116 +4,93 @@ import pytest
 import torch
 from torch import nn
 
-from alikit.architectures import (
-    HALF,
-    LAPTOP,
-    PAPER_CELEBA,
-    PAPER_CIFAR10,
-    PAPER_SVHN,
-    PAPER_TINY_IMAGENET,
-    TOY,
-)
+from alikit.architectures import HALF, LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, TOY
 from alikit.networks import Maxout
 
 
-def size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
 
 
-@pytest.mark.parametrize(("networks", "width", "pieces"), [(TOY, 400, 5), (HALF, 200, 2)])
-def test_sizes_for_points(networks, width, pieces):
+def test_sizes_for_points():
     """Section 4.5: encoder 4-400-400-2, decoder 2-400-400-400-400-2, discriminator 4-200-200-200-1 of 5 pieces; ours
-    have half the width. Batch norm has 2 numbers a unit."""
-    hidden = width * width + 2 * width
-    assert size(networks.build_encoder("noise", (2,), 2)) == 4 * width + 2 * width + hidden + 2 * width + 2
-    assert size(networks.build_encoder("gaussian", (2,), 2)) == 2 * width + 2 * width + hidden + 4 * width + 4
-    assert size(networks.build_decoder((2,), 2, None)) == 2 * width + 2 * width + 3 * hidden + 2 * width + 2
-    units = 200 * pieces
-    for z_dim, inputs in ((2, 4), (0, 2)):
-        discriminator = networks.build_discriminator((2,), z_dim)
-        assert size(discriminator) == (inputs + 1) * units + 2 * (200 + 1) * units + 201
+    have half the width and 2 pieces. Batch norm has 2 numbers a unit, other layers a bias."""
+    for networks, width, pieces in ((TOY, 400, 5), (HALF, 200, 2)):
+        hidden, units = width * width + 2 * width, 200 * pieces
+        for part, size in (
+            (networks.build_encoder("noise", (2,), 2), 4 * width + 2 * width + hidden + 2 * width + 2),
+            (networks.build_encoder("gaussian", (2,), 2), 2 * width + 2 * width + hidden + 4 * width + 4),
+            (networks.build_decoder((2,), 2, None), 2 * width + 2 * width + 3 * hidden + 2 * width + 2),
+            (networks.build_discriminator((2,), 2), (4 + 1) * units + 2 * (200 + 1) * units + 201),
+            (networks.build_discriminator((2,), 0), (2 + 1) * units + 2 * (200 + 1) * units + 201),
+        ):
+            assert sum(p.numel() for p in part.parameters()) == size
 
 
-# Kernel and maps of the encoder's rows down to one pixel, its rows of one pixel; the same of the decoder, from one pixel
-# up; hidden units for z and for both.
-DOWN = [(5, 32), (4, 64), (4, 128), (4, 256), (4, 512)]
-UP = [(4, 256), (4, 128), (4, 64), (4, 32), (5, 32), (1, 32)]
-CELEBA = [(2, 64), (7, 128), (5, 256), (7, 256), (4, 512)], [], [(4, 512), (7, 256), (5, 256), (7, 128), (2, 64)]
-TINY = [(4, 64), (4, 64), (4, 128), (4, 128), (4, 256), (4, 256)]
-UP_TINY = [(1, 2048), (1, 256), (4, 256), (4, 128), (4, 128), (4, 64), (4, 64), (4, 64)]
-TABLES = [
-    (PAPER_CIFAR10, 64, 0.1, (DOWN, [512], UP), 512, 1024, [28, 13, 10, 4, 1], [4, 10, 13, 28, 32, 32, 32]),
-    (PAPER_SVHN, 256, 0.01, (DOWN, [512], UP), 512, 1024, [28, 13, 10, 4, 1], [4, 10, 13, 28, 32, 32, 32]),
-    (PAPER_CELEBA, 256, 0.02, CELEBA, 1024, 2048, [63, 29, 13, 4, 1], [4, 13, 29, 63, 64, 64]),
-    (
-        *(PAPER_TINY_IMAGENET, 256, 0.01, (TINY, [2048, 2048], UP_TINY), 2048, 4096),
-        *([31, 28, 13, 10, 4, 1], [1, 1, 4, 10, 13, 28, 31, 64, 64]),
-    ),
-    (
-        *(LAPTOP, 64, 0.1, ([(4, 32), (2, 64), (4, 128), (6, 256)], [], [(6, 128), (4, 64), (2, 32), (4, 32)])),
-        *(256, 512, [15, 14, 6, 1], [6, 14, 15, 32, 32]),
-    ),
-]
+# Kernel and maps of the encoder's rows, of which the discriminator has those that are no 1 x 1 convolutions, and of the
+# decoder's; hidden units for z and for the pair; pixels a side behind each row down and up; dropout of each part of D.
+DOWN = [(5, 32), (4, 64), (4, 128), (4, 256), (4, 512), (1, 512)], [28, 13, 10, 4, 1, 1, 1]
+UP = [(4, 256), (4, 128), (4, 64), (4, 32), (5, 32), (1, 32)], [4, 10, 13, 28, 32, 32, 32]
+DOWN_64 = [(2, 64), (7, 128), (5, 256), (7, 256), (4, 512)], [63, 29, 13, 4, 1, 1]
+UP_64 = [(4, 512), (7, 256), (5, 256), (7, 128), (2, 64)], [4, 13, 29, 63, 64, 64]
+DOWN_TINY = [*((4, n) for n in (64, 64, 128, 128, 256, 256)), (1, 2048), (1, 2048)], [31, 28, 13, 10, 4, 1, 1, 1, 1]
+UP_TINY = [(1, 2048), (1, 256), *((4, n) for n in (256, 128, 128, 64, 64, 64))], [1, 1, 4, 10, 13, 28, 31, 64, 64]
+DOWN_LAPTOP = [(4, 32), (2, 64), (4, 128), (6, 256)], [15, 14, 6, 1, 1]
+UP_LAPTOP = [(6, 128), (4, 64), (2, 32), (4, 32)], [6, 14, 15, 32, 32]
+FIFTHS = [[0.2] * 5, [0.2] * 2, [0.2] * 3]
 
 
-def sides(stack: nn.Sequential, x: torch.Tensor) -> list[int]:
-    """Pixels a side after each convolution."""
-    found = []
-    for layer in stack:
-        x = layer(x)
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            found.append(x.shape[-1])
-    return found
-
-
-@pytest.mark.parametrize(("networks", "z_dim", "slope", "rows", "of_z", "joint", "down", "up"), TABLES)
-def test_tables(networks, z_dim, slope, rows, of_z, joint, down, up):
-    """Appendix A. Where D is of maxout it has twice the weights, a bias for each piece, and no batch norm."""
-    shape, (first, ones, last) = (3, networks.size, networks.size), rows
-    encoder = networks.build_encoder("gaussian", shape, z_dim)
-    decoder = networks.build_decoder(shape, z_dim, None)
+@pytest.mark.parametrize(
+    ("networks", "z_dim", "slope", "down", "up", "of_z", "joint", "dropout"),
+    [
+        (PAPER_CIFAR10, 64, 0.1, DOWN, UP, 512, 1024, [[0.2, 0.5, 0.5, 0.5, 0.5], [0.2, 0.5], [0.5, 0.5, 0.5]]),
+        (PAPER_SVHN, 256, 0.01, DOWN, UP, 512, 1024, FIFTHS),
+        (PAPER_CELEBA, 256, 0.02, DOWN_64, UP_64, 1024, 2048, FIFTHS),
+        (PAPER_TINY_IMAGENET, 256, 0.01, DOWN_TINY, UP_TINY, 2048, 4096, [[0.2] * 6, *FIFTHS[1:]]),
+        (LAPTOP, 64, 0.1, DOWN_LAPTOP, UP_LAPTOP, 256, 512, [[0.2] * 4, [0.2] * 2, [0.2] * 2]),
+    ],
+)
+def test_tables(networks, z_dim, slope, down, up, of_z, joint, dropout):
+    """Appendix A. CIFAR-10's D is of maxout: twice the weights, a bias for each piece, and no batch norm."""
+    shape, first, maxout = (3, networks.size, networks.size), len(networks.of_x), networks is PAPER_CIFAR10
+    encoder, decoder = networks.build_encoder("gaussian", shape, z_dim), networks.build_decoder(shape, z_dim, None)
     discriminator = networks.build_discriminator(shape, z_dim)
 
-    def weights(channels, rows):
+    def size(channels, rows):
         inputs = [channels, *(maps for _, maps in rows)]
-        return sum(k * k * maps * before for before, (k, maps) in zip(inputs, rows, strict=False))
+        return sum(kernel**2 * fan_in * maps for fan_in, (kernel, maps) in zip(inputs, rows, strict=False))
 
-    one_pixel = [(1, maps) for maps in ones]
-    features = first[-1][1]
-    norm = 2 * sum(maps for _, maps in first + one_pixel)
-    last_of_encoder = (*one_pixel[-1:], first[-1])[0][1]
-    linear = last_of_encoder * 2 * z_dim + 2 * z_dim
-    assert size(encoder) == weights(3, first) + weights(features, one_pixel) + norm + linear
-    pixels = last[-1][1] * 3 + 3 * networks.size**2  # no bias for each map, but for each pixel
-    assert size(decoder) == weights(z_dim, last) + 2 * sum(maps for _, maps in last) + pixels
-    pieces = 2 if networks is PAPER_CIFAR10 else 1
-    bias = 2 * sum(maps for _, maps in first) if pieces == 2 else first[0][1] + 2 * sum(maps for _, maps in first[1:])
-    hidden = z_dim * of_z + of_z + of_z**2 + of_z + (features + of_z) * joint + joint + joint**2 + joint
-    assert size(discriminator) == pieces * (weights(3, first) + hidden) + bias + joint + 1
+    (rows, sides_down), (rows_up, sides_up) = down, up
+    maps, features = [maps for _, maps in rows], rows[first - 1][1]
+    hidden = (z_dim + 1 + of_z + 1) * of_z + (features + of_z + 1 + joint + 1) * joint
+    biases = 2 * sum(maps[:first]) - (0 if maxout else maps[0])  # batch norm, but in the first row; or of pieces
+    for part, expected in (
+        (encoder, size(3, rows) + 2 * sum(maps) + (maps[-1] + 1) * 2 * z_dim),
+        (decoder, size(z_dim, rows_up) + 2 * sum(n for _, n in rows_up) + rows_up[-1][1] * 3 + 3 * networks.size**2),
+        (discriminator, (2 if maxout else 1) * (size(3, rows[:first]) + hidden) + biases + joint + 1),
+    ):
+        assert sum(p.numel() for p in part.parameters()) == expected
+        assert {layer.negative_slope for layer in layers(part, nn.LeakyReLU)} <= {slope}
+    assert [
+        [coin.p for coin in layers(part, nn.Dropout)] for part in (*discriminator.towers, discriminator.joint)
+    ] == dropout
+    assert len(layers(discriminator, nn.BatchNorm2d)) == (0 if maxout else first - 1)
+    assert len(layers(discriminator, Maxout)) == (5 + 2 + 2 if maxout else 0)
 
-    x, rest = torch.rand(2, *shape), [1] * (len(ones) + 1)
-    assert sides(encoder[0], x) == down + rest and sides(discriminator.towers[0], x) == down
-    assert sides(decoder[1], torch.randn(2, z_dim, 1, 1)) == up
-    found, side = [], networks.size
-    for row in (*networks.encoder, *networks.decoder):
-        found.append(side := row.side(side))
-    assert found == down + rest + up
-    leaky = [layer for part in (encoder, decoder, discriminator) for layer in part.modules()]
-    assert {layer.negative_slope for layer in leaky if isinstance(layer, nn.LeakyReLU)} == {slope}
-
-
-def test_dropout_maxout_and_batch_norm_of_the_discriminators():
-    def layers(module, *kinds):
-        return [layer for layer in module.modules() if isinstance(layer, kinds)]
-
-    cifar10 = PAPER_CIFAR10.build_discriminator((3, 32, 32), 64)
-    dropout = [[layer.p for layer in layers(part, nn.Dropout)] for part in (*cifar10.towers, cifar10.joint)]
-    assert dropout == [[0.2, 0.5, 0.5, 0.5, 0.5], [0.2, 0.5], [0.5, 0.5, 0.5]]
-    assert not layers(cifar10, nn.BatchNorm2d, nn.LeakyReLU) and len(layers(cifar10, Maxout)) == 5 + 2 + 2
-    for networks, rows in ((PAPER_SVHN, 5), (PAPER_CELEBA, 5), (PAPER_TINY_IMAGENET, 6)):
-        discriminator = networks.build_discriminator((3, networks.size, networks.size), 256)
-        assert [layer.p for layer in layers(discriminator, nn.Dropout)] == [0.2] * (rows + 2 + 3)
-        assert len(layers(discriminator, nn.BatchNorm2d)) == rows - 1 and not layers(discriminator, Maxout)
+    for stack, x, sides in (
+        *(
+            (encoder[0], torch.rand(2, *shape), sides_down),
+            (discriminator.towers[0], torch.rand(2, *shape), sides_down),
+        ),
+        (decoder[1], torch.randn(2, z_dim, 1, 1), sides_up),
+    ):
+        seen = []
+        for layer in layers(stack, nn.Conv2d, nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda layer, x, y, seen=seen: seen.append(y.shape[-1]))
+        stack(x)
+        assert seen == sides[: len(seen)] and seen[-1] == sides[-1]
+    side = networks.size
+    assert [side := row.side(side) for row in (*networks.encoder, *networks.decoder)] == sides_down + sides_up
 
 
 def test_pictures_of_the_laptop_networks():

@@ -24,9 +24,9 @@ def _seed():
 
 def test_losses_of_the_k_plus_one_game():
     """Word for word: q's pairs are real, of whatever class, p's are class K + 1; the labelled are their class among the
-    real; encoder and decoder want the opposite of the first two."""
+    real; encoder and decoder want the opposite of the first two, and learn nothing from classes."""
     model, (x, y) = k_plus_one(K + 1), batch("k+1")
-    losses, _ = gradients(model, x, y)
+    losses, found = gradients(model, x, y)
     torch.manual_seed(1)
     (_, z_hat), (x_tilde, z) = model.pairs(x)
     p_q, p_p = model.discriminator(torch.cat([x, x_tilde]), torch.cat([z_hat, z])).softmax(1).split(N)
@@ -35,48 +35,32 @@ def test_losses_of_the_k_plus_one_game():
     told_apart = -(1 - p_q[:, K]).log().mean() - p_p[:, K].log().mean()
     torch.testing.assert_close(losses["discriminator"], told_apart + named)
     torch.testing.assert_close(losses["generator"], -p_q[:, K].log().mean() - (1 - p_p[:, K]).log().mean())
+    other = gradients(model, x, (y + 1) % K)[1]
+    assert_same(found["generator"], other["generator"])
+    assert differ(found["discriminator"], other["discriminator"])
 
 
-def test_both_forms_are_one_game():
+def test_both_forms_are_one_game_and_without_labels_it_is_ali():
     """Only differences of logits count: K + 1 logits, less the last, are the K of the other form, to the gradients of
-    encoder and decoder."""
-    explicit, fixed, (x, y) = k_plus_one(K + 1), k_plus_one(K), batch("k+1")
+    encoder and decoder. ALI has the logit for real; of one class, where that is D's only logit, all is as in ALI."""
+    explicit, fixed, plain, (x, y) = k_plus_one(K + 1), k_plus_one(K), ali(), batch("k+1")
     state, last = explicit.state_dict(), f"discriminator.joint.{len(explicit.discriminator.joint) - 1}"
-    for name in ("weight", "bias"):
-        full = state[f"{last}.{name}"]
-        state[f"{last}.{name}"] = full[:K] - full[K]
+    for full in (f"{last}.weight", f"{last}.bias"):
+        state[full] = state[full][:K] - state[full][K]
     fixed.load_state_dict(state)
     (losses, found), (other_losses, other) = (gradients(model, x, y) for model in (explicit, fixed))
     torch.testing.assert_close((losses, found["generator"]), (other_losses, other["generator"]))
     torch.testing.assert_close(fixed.classify(x).softmax(1), explicit.classify(x).softmax(1))
 
-
-def test_without_labels_it_is_ali_with_the_logit_for_real():
-    """And of one class, where that is D's only logit, ALI itself."""
-    model, plain, x = k_plus_one(), ali(), torch.randn(N, X)
-
     class Real(nn.Module):
         def forward(self, *pair):
-            return model.discriminator(*pair).logsumexp(1)
+            return fixed.discriminator(*pair).logsumexp(1)
 
     torch.manual_seed(1)
-    expected = ALI(model.encoder, model.decoder, Real(), Z).losses(x)
-    torch.testing.assert_close(gradients(model, x)[0], expected)
+    torch.testing.assert_close(ALI(fixed.encoder, fixed.decoder, Real(), Z).losses(x), gradients(fixed, x)[0])
     one = KPlusOne(plain.encoder, plain.decoder, plain.discriminator, Z, classes=1)
-    labelled = gradients(one, x, torch.zeros(2, dtype=torch.long))[0]
-    torch.testing.assert_close(labelled, gradients(plain, x)[0])
+    torch.testing.assert_close(gradients(one, x, torch.zeros_like(y))[0], gradients(plain, x)[0])
     assert one.classify(x).shape == (N, 1)
-
-
-def test_the_encoder_does_not_learn_from_classes():
-    """Other labels move the discriminator, and leave encoder and decoder where they are."""
-    model, (x, y) = k_plus_one(), batch("k+1")
-    found, other = gradients(model, x, y)[1], gradients(model, x, (y + 1) % K)[1]
-    assert_same(found["generator"], other["generator"])
-    assert differ(found["discriminator"], other["discriminator"])
-
-
-# Consistency.
 
 
 class Pictures(nn.Module):
@@ -91,13 +75,12 @@ class Pictures(nn.Module):
         return self.net(torch.cat([x.flatten(1), z], 1))
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_consistency_asks_the_discriminator_again_about_the_same_pictures_a_little_moved(labelled):
+@pytest.mark.parametrize("y", [torch.tensor([0, 1, 2, 3, 3]), None])
+def test_consistency_asks_the_discriminator_again_about_the_same_pictures_a_little_moved(y):
     """It changes the discriminator's loss and gradient by its weight, and nobody else's."""
     encoder = Gaussian(nn.Sequential(nn.Flatten(), nn.Linear(16, 2 * Z)))
     decoder = Deterministic(nn.Sequential(nn.Linear(Z, 16), nn.Unflatten(1, (1, 4, 4))))
-    model = KPlusOne(encoder, decoder, Pictures(), Z, K)
-    x, y = torch.rand(12, 1, 4, 4), torch.tensor([0, 1, 2, 3, 3]) if labelled else None
+    model, x = KPlusOne(encoder, decoder, Pictures(), Z, K), torch.rand(12, 1, 4, 4)
     losses, found = gradients(model, x, y)
     model.discriminator.given.clear()
     model.consistency = 3.0
@@ -105,20 +88,20 @@ def test_consistency_asks_the_discriminator_again_about_the_same_pictures_a_litt
     (first_x, first_z), (second_x, second_z) = model.discriminator.given  # the first with p's pairs behind q's
     assert torch.equal(first_x[:12], x) and torch.equal(first_z[:12], second_z)
     assert not torch.equal(second_x, x) and set(second_x.flatten().tolist()) <= set(x.flatten().tolist())
-    target = model.discriminator(first_x[:12], first_z[:12]).detach()
-    expected = (model.discriminator(second_x, second_z.detach()).softmax(1) - target.softmax(1)).square().sum(1).mean()
+    target = model.discriminator(first_x[:12], first_z[:12]).detach().softmax(1)
+    expected = 3 * (model.discriminator(second_x, second_z.detach()).softmax(1) - target).square().sum(1).mean()
+    torch.testing.assert_close(more["discriminator"] - losses["discriminator"], expected)
+    added = torch.autograd.grad(expected, [*model.discriminator.parameters()])
+    changes = tuple(
+        after - before for after, before in zip(moved["discriminator"], found["discriminator"], strict=True)
+    )
+    torch.testing.assert_close(changes, added, atol=1e-6, rtol=1e-4)
     assert expected > 1e-4
-    torch.testing.assert_close(more["discriminator"] - losses["discriminator"], 3 * expected)
-    added = torch.autograd.grad(3 * expected, [*model.discriminator.parameters()])
-    for gradient, before, by in zip(moved["discriminator"], found["discriminator"], added, strict=True):
-        torch.testing.assert_close(gradient - before, by, atol=1e-6, rtol=1e-4)
     assert_same((more["generator"], moved["generator"]), (losses["generator"], found["generator"]))
 
 
-# Other games with labels.
-
-
-def test_losses_of_feature_matching():
+def test_losses_of_feature_matching_and_of_the_supervised_network():
+    """The latter sees the labelled examples alone, which come last."""
     model, (x, y) = GAMES["feature-matching"](), batch("feature-matching")
     losses, found = gradients(model, x, y)
     torch.manual_seed(1)
@@ -126,20 +109,14 @@ def test_losses_of_feature_matching():
     features = model.discriminator.features(torch.cat([x, x_tilde]))
     q, p = model.discriminator.head(features).split(N)
     expected = softplus(-q.logsumexp(1)).mean() + softplus(p.logsumexp(1)).mean() + cross_entropy(q[-len(y) :], y)
-    torch.testing.assert_close(losses["discriminator"], expected)
-    distance = features[:N].mean(0) - features[N:].mean(0)
-    torch.testing.assert_close(losses["generator"], distance.square().mean())
+    distance = (features[:N].mean(0) - features[N:].mean(0)).square().mean()
+    torch.testing.assert_close(losses, {"discriminator": expected, "generator": distance})
     assert all(gradient.abs().sum() > 0 for gradient in found["generator"])
     assert gradients(model, x)[0]["generator"] == losses["generator"], "labels concern the discriminator alone"
 
-
-def test_losses_of_the_supervised_network():
-    """It sees the labelled examples alone, which come last."""
-    model, (x, y) = Supervised(mlp([X, 16, K]), K), batch("k+1")
+    model = Supervised(mlp([X, 16, K]), K)
     expected = cross_entropy(model.classifier(x[-len(y) :]), y)
-    torch.testing.assert_close(model.losses(x, y), {"classifier": expected})
-    x[: -len(y)] = 0
-    torch.testing.assert_close(model.losses(x, y), {"classifier": expected})
+    torch.testing.assert_close(model.losses(torch.cat([x[: -len(y)] + 9, x[-len(y) :]]), y), {"classifier": expected})
     for ask, message in ((lambda: model.sample(3), "draws nothing"), (lambda: model.encode(x), "no codes")):
         with pytest.raises(AlikitError, match=message):
             ask()
@@ -152,10 +129,9 @@ def test_classes_are_guessed_without_chance(kind):
     model.discriminator.joint.insert(0, nn.Dropout(0.5))
     if kind == "k+1-explicit":
         model.discriminator.joint[-1].bias.data[K] = 100
-    found = model.classify(x)
+    found, still = model.classify(x), copy.deepcopy(model).eval()
     assert_same(model.classify(x), found)
     assert found.shape == (N, K) and model.training and not found.requires_grad
-    still = copy.deepcopy(model).eval()
     pair = (x,) if kind == "feature-matching" else (x, still.encoder.mean(x))
     torch.testing.assert_close(found, still.discriminator(*pair)[:, :K].detach())
 
