@@ -7,12 +7,11 @@ import pytest
 import torch
 from games import assert_same, gradients
 from torch import nn
-from torch.nn.functional import conv2d
 
 from alikit import accelerate
 from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
 from alikit.fast import FastDropout, FastLinear, FastMaxout, convolutions
-from alikit.fast.convolutions import Adjoint, Correlation, Products, transforms
+from alikit.fast.convolutions import transforms
 from alikit.networks import Maxout
 from alikit.recipes import RECIPES
 
@@ -48,55 +47,35 @@ def outcome(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return [y, *first, *(g for g in second if g is not None)]
 
 
-# The form behind the convolutions.
-
-
-@pytest.mark.parametrize("taps", [1, 2, 4, 7])
-@pytest.mark.parametrize("side", [2, 5, 10, 29])
-def test_a_correlation_by_values_at_points(side, taps):
-    """All three readings of the form, in numbers long enough to tell an error of method from rounding."""
-    size = side + taps - 1
-    x = torch.randn(2, size, size, 3, 2, dtype=torch.float64, requires_grad=True)  # two blocks of three examples
-    w = torch.randn(taps, taps, 2, 4, dtype=torch.float64, requires_grad=True)
-    y = torch.stack([conv2d(one.permute(2, 3, 0, 1), w.permute(3, 2, 0, 1)).permute(2, 3, 0, 1) for one in x])
-    upstream = torch.randn_like(y)
-    of_x, of_w = torch.autograd.grad(y, (x, w), upstream)
-    found = Correlation.apply(x, w), Adjoint.apply(upstream, w), Products.apply(x, upstream)
-    torch.testing.assert_close(found, (y, of_x, of_w), atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("form", [Correlation, Adjoint, Products])
-def test_derivatives_of_the_form_and_that_a_pass_makes_only_what_it_wants(form, monkeypatch):
-    """First and second ones; the next pass over the same graph is not misled by what was kept."""
-    numbers = {"dtype": torch.float64, "requires_grad": True}
-    x, w, y = (torch.randn(*shape, **numbers) for shape in ((2, 6, 6, 2, 2), (2, 2, 2, 3), (2, 5, 5, 2, 3)))
-    one, other = {Correlation: (x, w), Adjoint: (y, w), Products: (x, y)}[form]
-    assert torch.autograd.gradcheck(form.apply, (one, other)) and torch.autograd.gradgradcheck(form.apply, (one, other))
-    found, wanted, read = form.apply(one * 1, other * 1), [], convolutions._read
-    monkeypatch.setattr(
-        convolutions, "_read", lambda which, *args, keep=False: (wanted.append(which), read(which, *args, keep=keep))[1]
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 3, 4, 2), nn.ConvTranspose2d(2, 3, 4, 2), nn.Conv2d(2, 3, 3)], ids=str)
+def test_convolutions_by_values_at_points(layer, always, monkeypatch):
+    """In numbers long enough to tell an error of method from rounding: outputs, first and second derivatives. A pass
+    computes only what it wants, and is not misled by what an earlier one over the same graph has kept."""
+    layer, x = copy.deepcopy(layer).double(), torch.randn(6, 2, 10, 10, dtype=torch.double, requires_grad=True)
+    library = outcome(layer, x)
+    torch.testing.assert_close(outcome(accelerate(layer), x), library, atol=1e-9, rtol=1e-9)
+    few = torch.randn(2, 2, 8, 8, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(
+        lambda x, w: torch.func.functional_call(layer, {"weight": w}, x), (few, layer.weight)
     )
-    for upstream in torch.randn(2, *found.shape, dtype=torch.float64):
-        apart = [torch.autograd.grad(found, v, upstream, retain_graph=True)[0] for v in (one, other)]
-        both = torch.autograd.grad(found, (one, other), upstream, retain_graph=True)
-        anew = torch.autograd.grad(form.apply(one, other), (one, other), upstream)
-        torch.testing.assert_close((apart, apart), (list(both), list(anew)))
-    letters, forward = {Correlation: ("xw", "y"), Adjoint: ("yw", "x"), Products: ("xy", "w")}[form]
-    assert wanted == [*letters, letters, forward, letters] * 2
+    y, read, calls = layer(x), convolutions._read, []
 
+    def listen(wanted, *more, keep=False):
+        calls.append(wanted)
+        return read(wanted, *more, keep=keep)
 
-def test_tiles_make_the_fewest_products():
-    """Of 10 results by 4 weights, two tiles of 5, whose 8 positions are all there are points for."""
+    monkeypatch.setattr(convolutions, "_read", listen)
+    for upstream in torch.randn(2, *y.shape, dtype=torch.double):
+        apart = [torch.autograd.grad(y, v, upstream, retain_graph=True)[0] for v in (x, layer.weight)]
+        together = torch.autograd.grad(accelerate(layer, False)(x), (x, layer.weight), upstream)
+        torch.testing.assert_close(tuple(apart), together, atol=1e-9, rtol=1e-9)
+    assert {len(wanted) for wanted in calls} == {1} and len(calls) == 4
     (a, g, b, tiles), largest = transforms(10, 4), max(len(transforms(side, 3)[1]) for side in range(1, 40))
-    assert (a.shape, g.shape, b.shape, tiles) == ((5, 8), (8, 4), (8, 8), 2) and largest == 8
+    assert (a.shape, g.shape, b.shape, tiles) == ((5, 8), (8, 4), (8, 8), 2) and largest == 8, "the fewest products"
 
 
-# Layers.
-
-
-def rows() -> dict[str, tuple[nn.Module, int, int]]:
-    """Convolutions of the recipes' tables that see pictures, with the channels and the side of what each of them sees,
-    and others with strides that do not divide."""
+def rows() -> list[tuple]:
+    """Convolutions of the recipes' tables that see pictures, and others with strides that do not divide."""
     found = {}
     for table in (PAPER_CIFAR10, PAPER_SVHN, PAPER_CELEBA, PAPER_TINY_IMAGENET, LAPTOP):
         for part, side, channels in (

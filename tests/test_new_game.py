@@ -2,12 +2,11 @@
 
 import json
 import runpy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from games import ali, assert_same, differ, snapshot
+from games import ali, differ, snapshot
 from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass

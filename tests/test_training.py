@@ -10,7 +10,6 @@ import torch
 from games import assert_same, differ
 from pydantic import ValidationError
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from alikit import Config, Progress, Trainer
 from alikit.data import Dataset
@@ -153,27 +152,6 @@ def test_gradients_and_moments_in_another_memory_order_are_put_right():
     assert_same(*states)
 
 
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_a_discriminator_that_is_sure_does_not_break_the_run(size):
-    """Logits of hundreds, where e^logit is no number, right or wrong."""
-    model, data = ali(), points()
-    nn.init.constant_(model.discriminator.joint[-1].weight, size)
-    assert model.discriminator(data.x, model.encode(data.x)).abs().max() > 500
-    trainer(model, data).run(20)
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
-def test_learning():
-    model, data = vae(), points()
-    first, *_, last = trainer(model, data, batch_size=25).run(steps=300, every=50)
-    assert last.losses["autoencoder"] < first.losses["autoencoder"] - 1
-    assert model.log_scale.exp().item() == pytest.approx(0.3, abs=0.1)  # the spread of what is left
-    model = ali(dropout=0)
-    before = (model.sample(500).mean(0) - data.x.mean(0)).norm()
-    trainer(model, data, batch_size=50, lr=0.005).run(steps=300)
-    assert (model.sample(500).mean(0) - data.x.mean(0)).norm() < before / 3
-
-
 def test_decay_falls_in_the_second_half():
     rates, ours = [], trainer(ali(), points(), decay=True)
     ours.optimiser.register_step_pre_hook(lambda adam, *_: rates.append({g["lr"] for g in adam.param_groups}))
@@ -205,20 +183,6 @@ def test_averaged_weights_by_hand(ramp):
 
 
 # Precise statistics of batch norm.
-
-
-def test_precise_statistics_take_out_the_shrinking():
-    """A batch of 10 that has variance 1 has 10/9 without bias, which the next layer's running statistics take in.
-
-    So each layer but the first divides by about the root of that too much; the result draws as training on all data.
-    """
-    model = ali()
-    model.decoder = Deterministic(mlp([Z, 64, 64, 64, 64, 2], batch_norm=True))
-    precise, z = trainer(model, points(3000), precise_bn=True).result, torch.randn(3000, Z)
-    shrunken, whole = copy.deepcopy(model), copy.deepcopy(model).train().decoder(z).std(0)
-    update_bn(z.split(10), shrunken.decoder)
-    torch.testing.assert_close(precise.decode(z).std(0), whole, rtol=0.04, atol=0)
-    assert 0.9**1.5 - 0.02 < shrunken.decode(z).std(0).mean() / whole.mean() < 0.94
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -437,29 +401,26 @@ def test_labelled_examples_come_last_in_passes_of_their_own(labels, size, steps)
 # Pictures.
 
 
-@pytest.mark.parametrize("setting", ["random_flip", "random_shift", None])
-def test_pictures_are_flipped_or_shifted_whole(setting):
-    """Each gets brighter to the right by 10 a column: a flipped one darker, a shifted one stays at one edge. Labelled
-    ones too. All in channels_last."""
+@pytest.mark.parametrize(
+    ("setting", "kinds"),
+    [
+        ("random_flip", {(10,) * 3, (-10,) * 3}),
+        ("random_shift", {(0, 10, 10), (10, 10, 10), (10, 10, 0)}),
+        ("decay", {(10,) * 3}),
+    ],
+)
+def test_pictures_are_flipped_or_shifted_whole_and_labelled_ones_too(setting, kinds):
+    """Each gets brighter to the right by 10 a column: a flipped one darker, a shifted one stays at one edge."""
     torch.manual_seed(0)
-    ramp = torch.arange(4, dtype=torch.uint8).expand(40, 3, 4, 4) * 10
-    pictures = Dataset("pictures", ramp + torch.arange(40, dtype=torch.uint8)[:, None, None, None])
-    model, labelled = Recorder(), replace(pictures, labels=torch.arange(40))
-    config = {setting: True} if setting else {}
-    trainer(model, pictures, batch_size=20, labelled=labelled, labelled_batch=10, **config).run(40)
+    x = torch.arange(4).mul(10).expand(40, 3, 4, 4) + torch.arange(40)[:, None, None, None]
+    model, pictures = Recorder(), Dataset("pictures", x.to(torch.uint8), torch.arange(40))
+    trainer(model, pictures, batch_size=20, labelled=pictures, labelled_batch=10, **{setting: True}).run(20)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in model.batches)
-    x, y = torch.stack(model.batches) * 255, torch.cat(model.y)
-    kinds = {"random_flip": {(10,) * 3, (-10,) * 3}, "random_shift": {(0, 10, 10), (10, 10, 10), (10, 10, 0)}}
-    steps = x.diff(dim=4).round()[:, :, 0, 0].int()
-    assert {tuple(row) for row in steps.flatten(0, 1).tolist()} == kinds.get(setting, {(10,) * 3})
+    seen = torch.stack(model.batches).mul(255).round().int()
+    for part in (seen[:, :20], seen[:, 20:]):
+        assert {tuple(row) for row in part[:, :, 0, 0].diff(dim=2).flatten(0, 1).tolist()} == kinds
     if setting != "random_shift":
-        mirrored = steps[:, :, 0] < 0
-        assert all(
-            abs(part.float().mean() - 0.5 * bool(setting)) < 0.1 for part in (mirrored[:, :20], mirrored[:, 20:])
-        )
-        darkest = x[:, :, 0, 0].amin(2).round()
-        assert torch.equal(darkest[:, 20:].flatten().long(), y)
-        assert torch.equal(darkest[:, :20].sort().values.flatten().unique(), torch.arange(40.0))
+        assert torch.equal(seen[:, 20:, 0, 0].amin(2), torch.stack(model.y).int())
 
 
 # bfloat16.
@@ -482,18 +443,3 @@ def test_the_precision_that_is_quicker_is_found_out(slow_in_bf16, monkeypatch):
     monkeypatch.undo()
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     assert not has_bf16("cpu") and not trainer(Recorder(), count(20), bf16=True).bf16
-
-
-def test_bf16_trains_nearly_the_same():
-    """Weights stay float32, and a step goes the same way: bfloat16 knows 2 to 3 digits."""
-    moved = []
-    for bf16 in (False, True):
-        ours = trainer(ali(batch_norm=False, dropout=0), points(), batch_size=50)
-        ours.bf16 = bf16
-        before = nn.utils.parameters_to_vector(ours.model.parameters()).detach()
-        torch.manual_seed(1)
-        (report,) = ours.run(20)
-        moved.append((nn.utils.parameters_to_vector(ours.model.parameters()).detach() - before, report.losses))
-    (exact, losses), (rough, rough_losses) = moved
-    assert differ(exact, rough) and nn.functional.cosine_similarity(exact, rough, dim=0) > 0.99
-    assert rough_losses == pytest.approx(losses, rel=0.01)
