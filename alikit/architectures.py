@@ -106,6 +106,11 @@ class Pictures:
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
+def _rows(*rows: tuple[int, int, int], up: bool = False) -> tuple[Conv, ...]:
+    """Of kernel, stride and maps each."""
+    return tuple(Conv(*row, up=up) for row in rows)
+
+
 def _dense(*widths: int, dropout: tuple[float, ...] = (0.2, 0.2), activation: str = "leaky") -> tuple[Conv, ...]:
     return tuple(
         Conv(1, 1, maps, batch_norm=False, activation=activation, dropout=share)
@@ -139,22 +144,14 @@ HALF = Dense(encoder=(200, 200), decoder=(200,) * 4, discriminator=(200,) * 3, p
 SMALL = Dense(encoder=(256, 256), decoder=(256, 256), discriminator=(256,) * 3, pieces=2, dropout=0.2, size=8)
 
 # The paper's appendix, table by table. A decoder's last row has no bias of its own: `Pixels` has one for each pixel.
-_DOWN_32 = (Conv(5, 1, 32), Conv(4, 2, 64), Conv(4, 1, 128), Conv(4, 2, 256), Conv(4, 1, 512))  # 32 28 13 10 4 1
-_UP_32 = (
-    Conv(4, 1, 256, up=True),
-    Conv(4, 2, 128, up=True),
-    Conv(4, 1, 64, up=True),
-    Conv(4, 2, 32, up=True),
-    Conv(5, 1, 32, up=True),
-    Conv(1, 1, 32),
-    _last(bias=False),
-)
+_DOWN_32 = _rows((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512))  # 32 28 13 10 4 1
+_UP_32 = _rows((4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), up=True)
 
 PAPER_CIFAR10 = Pictures(
     size=32,
     slope=0.1,
     encoder=(*_DOWN_32, Conv(1, 1, 512), _last()),
-    decoder=_UP_32,
+    decoder=(*_UP_32, Conv(1, 1, 32), _last(bias=False)),
     of_x=_maxout(_DOWN_32, (0.2, 0.5, 0.5, 0.5, 0.5)),
     of_z=_dense(512, 512, dropout=(0.2, 0.5), activation="maxout"),
     joint=(*_dense(1024, 1024, dropout=(0.5, 0.5), activation="maxout"), _last(0.5)),
@@ -163,55 +160,33 @@ PAPER_CIFAR10 = Pictures(
 PAPER_SVHN = Pictures(
     size=32,
     slope=0.01,
-    encoder=(*_DOWN_32, Conv(1, 1, 512), _last()),
-    decoder=_UP_32,
+    encoder=PAPER_CIFAR10.encoder,
+    decoder=PAPER_CIFAR10.decoder,
     of_x=_thin_out(_DOWN_32, 0.2),
     of_z=_dense(512, 512),
     joint=(*_dense(1024, 1024), _last(0.2)),
 )
 
 # D(x) as published: the table has batch norm in its first row too, and no dropout.
-_DOWN_64 = (Conv(2, 1, 64), Conv(7, 2, 128), Conv(5, 2, 256), Conv(7, 2, 256), Conv(4, 1, 512))  # 64 63 29 13 4 1
+_DOWN_64 = _rows((2, 1, 64), (7, 2, 128), (5, 2, 256), (7, 2, 256), (4, 1, 512))  # 64 63 29 13 4 1
+_UP_64 = _rows((4, 1, 512), (7, 2, 256), (5, 2, 256), (7, 2, 128), (2, 1, 64), up=True)
 PAPER_CELEBA = Pictures(
     size=64,
     slope=0.02,
     encoder=(*_DOWN_64, _last()),
-    decoder=(
-        Conv(4, 1, 512, up=True),
-        Conv(7, 2, 256, up=True),
-        Conv(5, 2, 256, up=True),
-        Conv(7, 2, 128, up=True),
-        Conv(2, 1, 64, up=True),
-        _last(bias=False),
-    ),
+    decoder=(*_UP_64, _last(bias=False)),
     of_x=_thin_out(_DOWN_64, 0.2),
     of_z=_dense(1024, 1024),
     joint=(*_dense(2048, 2048), _last(0.2)),
 )
 
-_DOWN_TINY = (  # 64 31 28 13 10 4 1
-    Conv(4, 2, 64),
-    Conv(4, 1, 64),
-    Conv(4, 2, 128),
-    Conv(4, 1, 128),
-    Conv(4, 2, 256),
-    Conv(4, 1, 256),
-)
+_DOWN_TINY = _rows((4, 2, 64), (4, 1, 64), (4, 2, 128), (4, 1, 128), (4, 2, 256), (4, 1, 256))  # 64 31 28 13 10 4 1
+_UP_TINY = _rows((4, 1, 256), (4, 2, 128), (4, 1, 128), (4, 2, 64), (4, 1, 64), (4, 2, 64), up=True)
 PAPER_TINY_IMAGENET = Pictures(
     size=64,
     slope=0.01,
-    encoder=(*_DOWN_TINY, Conv(1, 1, 2048), Conv(1, 1, 2048), _last()),
-    decoder=(
-        Conv(1, 1, 2048),
-        Conv(1, 1, 256),
-        Conv(4, 1, 256, up=True),
-        Conv(4, 2, 128, up=True),
-        Conv(4, 1, 128, up=True),
-        Conv(4, 2, 64, up=True),
-        Conv(4, 1, 64, up=True),
-        Conv(4, 2, 64, up=True),
-        _last(bias=False),
-    ),
+    encoder=(*_DOWN_TINY, *_rows((1, 1, 2048), (1, 1, 2048)), _last()),
+    decoder=(*_rows((1, 1, 2048), (1, 1, 256)), *_UP_TINY, _last(bias=False)),
     of_x=_thin_out(_DOWN_TINY, 0.2),
     of_z=_dense(2048, 2048),
     joint=(*_dense(4096, 4096), _last(0.2)),
@@ -219,18 +194,13 @@ PAPER_TINY_IMAGENET = Pictures(
 
 # Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back; no padding, as in the paper. Kernels are multiples
 # of their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
-_DOWN_LAPTOP = (Conv(4, 2, 32), Conv(2, 1, 64), Conv(4, 2, 128), Conv(6, 1, 256))
+_DOWN_LAPTOP = _rows((4, 2, 32), (2, 1, 64), (4, 2, 128), (6, 1, 256))
+_UP_LAPTOP = _rows((6, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32), up=True)
 LAPTOP = Pictures(
     size=32,
     slope=0.1,
     encoder=(*_DOWN_LAPTOP, _last()),
-    decoder=(
-        Conv(6, 1, 128, up=True),
-        Conv(4, 2, 64, up=True),
-        Conv(2, 1, 32, up=True),
-        Conv(4, 2, 32, up=True),
-        _last(bias=False),
-    ),
+    decoder=(*_UP_LAPTOP, _last(bias=False)),
     of_x=_thin_out(_DOWN_LAPTOP, 0.2),
     of_z=_dense(256, 256),
     joint=(*_dense(512, 512), _last()),

@@ -67,7 +67,9 @@ class FastDropout(nn.Dropout):
         return kept.mul_(2**16 / max(1, 2**16 - dropped))
 
 
-MAKERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+# Their output is nobody else's. Of other layers, subclasses of these too, it may be what they were given, or keep.
+MAKERS = {nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d}
+MAKERS |= {Conv2d, ConvTranspose2d, FastLinear}
 
 
 class FastSequential(nn.Sequential):
@@ -79,7 +81,8 @@ class FastSequential(nn.Sequential):
         layers, ours = [*self], False
         while layers:
             layer = layers.pop(0)
-            if ours and type(layer) is nn.LeakyReLU and is_fast(layer, x) and not _is_hooked(layer):
+            is_leaky = type(layer) is nn.LeakyReLU and layer.negative_slope >= 0  # else PyTorch has no slope in place
+            if ours and is_leaky and is_fast(layer, x) and not _is_hooked(layer):
                 if layers and type(layers[0]) is FastDropout and is_fast(layers[0], x) and not _is_hooked(layers[0]):
                     kept = layers.pop(0).kept(x)  # times the slope, where x is below 0:
                     leaky_relu_backward(kept, x.detach(), layer.negative_slope, False, grad_input=kept)
@@ -89,7 +92,7 @@ class FastSequential(nn.Sequential):
                 ours = False
             else:
                 x = layer(x)
-                ours = isinstance(layer, MAKERS) and not _is_hooked(layer)  # others may give what they got
+                ours = type(layer) in MAKERS and not _is_hooked(layer)
         return x
 
 

@@ -261,7 +261,9 @@ class ToPixels(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, stride: int, size: int) -> Tensor:
         ctx.stride, ctx.side, ctx.blocks = stride, x.shape[1], len(x)
-        return _to_pixels(x, stride, size)
+        pixels = _to_pixels(x, stride, size)
+        # No view, not even of what is in between, for a function's views cannot be written over by what comes next.
+        return pixels.clone() if pixels.data_ptr() == x.data_ptr() else pixels.data
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:

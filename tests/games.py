@@ -1,0 +1,96 @@
+"""Small games of every kind, and what several test files do with them."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from alikit.models import ALI, GAN, VAE, inverse_mapping, post_hoc_inference
+from alikit.networks import Conditioned, Deterministic, Discriminator, Embedding, Gaussian, NoiseInput, mlp
+from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
+
+X, Z, A, E, K, N = 3, 2, 5, 4, 4, 10  # numbers of x, z, y and its embedding; classes; examples
+norm = partial(mlp, batch_norm=True)
+ENCODERS = {
+    "gaussian": lambda: Gaussian(norm([X, 8, 2 * Z])),
+    "deterministic": lambda: Deterministic(norm([X, 8, Z])),
+    "noise": lambda: NoiseInput(norm([X + 2, 8, Z]), noise=2),
+}
+DECODERS = {"deterministic": lambda: Deterministic(norm([Z, 8, X])), "gaussian": lambda: Gaussian(norm([Z, 8, 2 * X]))}
+
+
+def discriminator(*members: int, outputs: int = 1, embedding: bool = False) -> Discriminator:
+    """Of members of these lengths. Its batch norm shows whether both pairs went through in one pass."""
+    towers = [*(nn.Identity() for _ in members), *([Embedding(A, E)] if embedding else [])]
+    return Discriminator(towers, norm([sum(members) + E * embedding, 8, outputs]))
+
+
+def gan() -> GAN:
+    return GAN(DECODERS["deterministic"](), discriminator(X), Z)
+
+
+def ali(
+    encoder: str = "gaussian", decoder: str = "deterministic", kind: type[ALI] = ALI, outputs: int = 1, **more
+) -> ALI:
+    return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
+
+
+def k_plus_one(outputs: int = K) -> KPlusOne:
+    return ali(kind=KPlusOne, outputs=outputs, classes=K)
+
+
+def conditioned(fan_in: int, fan_out: int) -> Conditioned:
+    return Conditioned(mlp([fan_in, 8, 8]), Embedding(A, E), mlp([8 + E, 8, fan_out]))
+
+
+def conditional_ali() -> ALI:
+    networks = Gaussian(conditioned(X, 2 * Z)), Deterministic(conditioned(Z, X))
+    return ALI(*networks, discriminator(X, Z, embedding=True), Z)
+
+
+GAMES = {
+    "gan": gan,
+    "ali": ali,
+    "bigan": lambda: ali("deterministic"),
+    "noise": lambda: ali("noise"),
+    "gaussian-decoder": lambda: ali("gaussian", "gaussian"),
+    "post-hoc": lambda: post_hoc_inference(gan(), ENCODERS["gaussian"](), discriminator(X, Z)),
+    "inverse": lambda: inverse_mapping(gan(), ENCODERS["gaussian"]()),
+    "vae": lambda: VAE(ENCODERS["gaussian"](), DECODERS["deterministic"](), Z),
+    "k+1": k_plus_one,
+    "k+1-explicit": lambda: k_plus_one(K + 1),
+    "feature-matching": lambda: FeatureMatchingGAN(DECODERS["deterministic"](), discriminator(X, outputs=K), Z, K),
+    "conditional-gan": lambda: GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z),
+    "conditional": conditional_ali,
+}
+
+
+def batch(game: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """x (N, X) and y as that game wants it: conditions, the classes of the last 4 examples, or nothing."""
+    x = torch.randn(N, X) + 1
+    if game.startswith("conditional"):
+        return x, torch.randint(2, (N, A)).float()
+    return x, torch.tensor([0, 1, 2, 2]) if GAMES[game]().classes else None
+
+
+def gradients(model, x, y=None) -> tuple[dict, dict]:
+    """Each player's loss and the gradient of it by that player's own parameters, always from the same noise."""
+    torch.manual_seed(1)
+    losses, players = model.losses(x, y), model.players()
+    return losses, {p: torch.autograd.grad(losses[p], own, retain_graph=True) for p, own in players.items()}
+
+
+# That two states, nested or not, hold the same values, to the last bit.
+assert_same = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=True)
+
+
+def differ(one, other) -> bool:
+    try:
+        assert_same(one, other)
+    except AssertionError:
+        return True
+    return False
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -1,0 +1,101 @@
+"""The networks of the tables: sizes by hand, from the paper's appendix, and what the tables say besides sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from alikit.architectures import HALF, LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, TOY
+from alikit.networks import Maxout
+
+
+def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def test_sizes_for_points():
+    """Section 4.5: encoder 4-400-400-2, decoder 2-400-400-400-400-2, discriminator 4-200-200-200-1 of 5 pieces; ours
+    have half the width and 2 pieces. Batch norm has 2 numbers a unit, other layers a bias."""
+    for networks, width, pieces in ((TOY, 400, 5), (HALF, 200, 2)):
+        hidden, units = width * width + 2 * width, 200 * pieces
+        for part, size in (
+            (networks.build_encoder("noise", (2,), 2), 4 * width + 2 * width + hidden + 2 * width + 2),
+            (networks.build_encoder("gaussian", (2,), 2), 2 * width + 2 * width + hidden + 4 * width + 4),
+            (networks.build_decoder((2,), 2, None), 2 * width + 2 * width + 3 * hidden + 2 * width + 2),
+            (networks.build_discriminator((2,), 2), (4 + 1) * units + 2 * (200 + 1) * units + 201),
+            (networks.build_discriminator((2,), 0), (2 + 1) * units + 2 * (200 + 1) * units + 201),
+        ):
+            assert sum(p.numel() for p in part.parameters()) == size
+
+
+# Kernel and maps of the encoder's rows, of which the discriminator has those that are no 1 x 1 convolutions, and of the
+# decoder's; hidden units for z and for the pair; pixels a side behind each row down and up; dropout of each part of D.
+DOWN = [(5, 32), (4, 64), (4, 128), (4, 256), (4, 512), (1, 512)], [28, 13, 10, 4, 1, 1, 1]
+UP = [(4, 256), (4, 128), (4, 64), (4, 32), (5, 32), (1, 32)], [4, 10, 13, 28, 32, 32, 32]
+DOWN_64 = [(2, 64), (7, 128), (5, 256), (7, 256), (4, 512)], [63, 29, 13, 4, 1, 1]
+UP_64 = [(4, 512), (7, 256), (5, 256), (7, 128), (2, 64)], [4, 13, 29, 63, 64, 64]
+DOWN_TINY = [*((4, n) for n in (64, 64, 128, 128, 256, 256)), (1, 2048), (1, 2048)], [31, 28, 13, 10, 4, 1, 1, 1, 1]
+UP_TINY = [(1, 2048), (1, 256), *((4, n) for n in (256, 128, 128, 64, 64, 64))], [1, 1, 4, 10, 13, 28, 31, 64, 64]
+DOWN_LAPTOP = [(4, 32), (2, 64), (4, 128), (6, 256)], [15, 14, 6, 1, 1]
+UP_LAPTOP = [(6, 128), (4, 64), (2, 32), (4, 32)], [6, 14, 15, 32, 32]
+FIFTHS = [[0.2] * 5, [0.2] * 2, [0.2] * 3]
+
+
+@pytest.mark.parametrize(
+    ("networks", "z_dim", "slope", "down", "up", "of_z", "joint", "dropout"),
+    [
+        (PAPER_CIFAR10, 64, 0.1, DOWN, UP, 512, 1024, [[0.2, 0.5, 0.5, 0.5, 0.5], [0.2, 0.5], [0.5, 0.5, 0.5]]),
+        (PAPER_SVHN, 256, 0.01, DOWN, UP, 512, 1024, FIFTHS),
+        (PAPER_CELEBA, 256, 0.02, DOWN_64, UP_64, 1024, 2048, FIFTHS),
+        (PAPER_TINY_IMAGENET, 256, 0.01, DOWN_TINY, UP_TINY, 2048, 4096, [[0.2] * 6, *FIFTHS[1:]]),
+        (LAPTOP, 64, 0.1, DOWN_LAPTOP, UP_LAPTOP, 256, 512, [[0.2] * 4, [0.2] * 2, [0.2] * 2]),
+    ],
+)
+def test_tables(networks, z_dim, slope, down, up, of_z, joint, dropout):
+    """Appendix A. CIFAR-10's D is of maxout: twice the weights, a bias for each piece, and no batch norm."""
+    shape, first, maxout = (3, networks.size, networks.size), len(networks.of_x), networks is PAPER_CIFAR10
+    encoder, decoder = networks.build_encoder("gaussian", shape, z_dim), networks.build_decoder(shape, z_dim, None)
+    discriminator = networks.build_discriminator(shape, z_dim)
+
+    def size(channels, rows):
+        inputs = [channels, *(maps for _, maps in rows)]
+        return sum(kernel**2 * fan_in * maps for fan_in, (kernel, maps) in zip(inputs, rows, strict=False))
+
+    (rows, sides_down), (rows_up, sides_up) = down, up
+    maps, features = [maps for _, maps in rows], rows[first - 1][1]
+    hidden = (z_dim + 1 + of_z + 1) * of_z + (features + of_z + 1 + joint + 1) * joint
+    biases = 2 * sum(maps[:first]) - (0 if maxout else maps[0])  # batch norm, but in the first row; or of pieces
+    for part, expected in (
+        (encoder, size(3, rows) + 2 * sum(maps) + (maps[-1] + 1) * 2 * z_dim),
+        (decoder, size(z_dim, rows_up) + 2 * sum(n for _, n in rows_up) + rows_up[-1][1] * 3 + 3 * networks.size**2),
+        (discriminator, (2 if maxout else 1) * (size(3, rows[:first]) + hidden) + biases + joint + 1),
+    ):
+        assert sum(p.numel() for p in part.parameters()) == expected
+        assert {layer.negative_slope for layer in layers(part, nn.LeakyReLU)} <= {slope}
+    assert [
+        [coin.p for coin in layers(part, nn.Dropout)] for part in (*discriminator.towers, discriminator.joint)
+    ] == dropout
+    assert len(layers(discriminator, nn.BatchNorm2d)) == (0 if maxout else first - 1)
+    assert len(layers(discriminator, Maxout)) == (5 + 2 + 2 if maxout else 0)
+
+    for stack, x, sides in (
+        *(
+            (encoder[0], torch.rand(2, *shape), sides_down),
+            (discriminator.towers[0], torch.rand(2, *shape), sides_down),
+        ),
+        (decoder[1], torch.randn(2, z_dim, 1, 1), sides_up),
+    ):
+        seen = []
+        for layer in layers(stack, nn.Conv2d, nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda layer, x, y, seen=seen: seen.append(y.shape[-1]))
+        stack(x)
+        assert seen == sides[: len(seen)] and seen[-1] == sides[-1]
+    side = networks.size
+    assert [side := row.side(side) for row in (*networks.encoder, *networks.decoder)] == sides_down + sides_up
+
+
+def test_pictures_of_the_laptop_networks():
+    """Every pixel gets as many contributions as its neighbours: a kernel that its stride does not divide leaves a
+    checkerboard. They stay between 0 and 1."""
+    assert all(row.kernel % row.stride == 0 for row in (*LAPTOP.encoder, *LAPTOP.decoder, *LAPTOP.of_x))
+    x_tilde = LAPTOP.build_decoder((3, 32, 32), 64, None)(100 * torch.randn(4, 64))
+    assert x_tilde.shape == (4, 3, 32, 32) and x_tilde.min() >= 0 and x_tilde.max() <= 1
