@@ -298,7 +298,7 @@ def study_(
     out: option(Path | None, "Folder of the study; runs/study-NAME by default.") = None,
     workers: option(int, "Processes to start.", min=1) = 1,
     threads: option(int, "Threads of each.", min=1, max=1024) = 1,
-    store: option(str | None, "Database URL; a file in the study's folder by default.") = None,
+    store: option(str | None, "Database URL by which several machines share the study.") = None,
     side_by_side: option(bool, "All runs of an arm as one computation, for a GPU; no store.", "--side-by-side") = False,
 ) -> None:
     """Run every arm of a study many times. Killed and started again, it goes on; several machines may share a store."""

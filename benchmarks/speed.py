@@ -44,12 +44,12 @@ def _trainer(name: str, batch: int | None = None, library: bool = False) -> Trai
 def _rates(trainers: dict[tuple, Trainer], seconds: float, rounds: int) -> dict[tuple, list[float]]:
     """Examples a second of each trainer in each round; a step of ours fetches its own batch."""
     rates = in_turn({key: one.one_step for key, one in trainers.items()}, seconds, rounds)
-    return {key: [trainers[key].batch_size * rate for rate in found] for key, found in rates.items()}
+    return {key: [trainers[key].config.batch_size * rate for rate in found] for key, found in rates.items()}
 
 
 def _row(name: str, one: Trainer, rates: list[float]) -> dict:
     precision = "bfloat16" if one.bf16 else "float32"
-    return {"recipe": name, "batch": one.batch_size, "precision": precision, "images_per_second": summary(rates)}
+    return {"recipe": name, "batch": one.config.batch_size, "precision": precision, "images_per_second": summary(rates)}
 
 
 def batch(

@@ -97,13 +97,16 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
         (f"sample {RUN} --attributes Male,-Male", "Male cannot be and not be: name it once"),
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         (f"reconstruct {RUN} --attributes zzz", "no attribute called 'zzz': there are Attractive, Bald"),
-        ("bench step faces-conditional", "is conditioned on y, which the textbook's step is not"),
+        ("bench step faces-conditional", "is conditioned on y, which the textbook's step has not"),
         (f"evaluate {RUN} --metrics svm", "told what an SVM is to find out"),
         ("train celeba-conditional-small --data digits --out x", "these networks take 32x32"),
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),
         ("train faces-conditional --data folder:bare --out x", "needs data whose examples have attributes or classes"),
-        ("train faces-conditional --data table:missing --out x", "there is no picture images/109.png"),
-        ("train faces-conditional --data table:wrong --out x", "line 5: Young is '2': make it 0 or 1"),
+        ("train faces-conditional --data table:missing --out x", "109.png is no picture in images/"),
+        (
+            "train faces-conditional --data table:wrong --out x",
+            "line 5: attributes are '0', '1', '2': make all 0 and 1",
+        ),
     ],
 )
 def test_one_clear_line_for_a_mistake(here, line, message, capsys):

@@ -1,4 +1,4 @@
-"""Who may import whom, how long files and functions are, and what works where jupyterlab, seaborn and optuna are not
+"""Who may import whom, how long files and functions are, and what works where jupyterlab, seaborn and sqlalchemy are not
 installed, as on a bare GPU machine."""
 
 import ast
@@ -23,7 +23,7 @@ EXCEPTIONS = {("formats", "__init__"), ("runs", "__init__")}
 # What is above 400 lines, or 60 of a function, and should not be.
 LONG = {"cli.py", "data/faces.py", "runs/__init__.py", "runs/running.py", "workers.py: run_study"}
 FILES = sorted(PACKAGE.rglob("*.py"))
-ABSENT = ("jupyterlab", "ipywidgets", "ipycanvas", "seaborn", "nbval", "IPython", "pandas", "optuna", "sqlalchemy")
+ABSENT = ("jupyterlab", "ipywidgets", "ipycanvas", "seaborn", "nbval", "IPython", "pandas", "sqlalchemy")
 WITHOUT = f'''
 import sys
 

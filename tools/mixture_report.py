@@ -223,7 +223,7 @@ def main() -> None:
     parts = alikit.load("mixture")
     models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
     report = {
-        "versions": {name: version(name) for name in ("alikit", "torch", "optuna", "scipy")},
+        "versions": {name: version(name) for name in ("alikit", "torch", "scipy")},
         "comparison": compare(lines()),
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},

@@ -147,7 +147,7 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     log = [line for line in runs.metrics(run) if line["step"] <= step]
     source, command = runs.source(run, settings), settings.get("command", "")
     seconds = max((line.get("seconds", 0) for line in log), default=0)
-    places = {"data": source, "data_from_run": runs.placed(source, out), "decoder": settings["decoder"]}
+    places = {"data": settings["data"], "data_from_run": runs.placed(source, out), "decoder": settings["decoder"]}
     settings |= {name: place and without_folders(place) for name, place in places.items()}
     settings |= {"command": _command_without_folders(command), "hardware": hardware, "hours": round(seconds / 3600, 2)}
     settings |= {"data_name": data_name, "classes": parts[1].classes, "images_seen": step * settings["batch_size"]}

@@ -150,7 +150,7 @@ def test_features_and_labels_that_cannot_be_had():
         (lambda x: x * math.inf, train, 9, "features that are numbers"),
         (lambda x: x, train, 10, "ask for a multiple of 3"),
         (lambda x: x, Dataset("points", torch.randn(100, 2)), 9, "has no classes"),
-        (lambda x: x, Dataset("faces", train.x, torch.ones(100, 3)), 9, "has attributes, and no classes"),
+        (lambda x: x, Dataset("faces", train.x, torch.ones(100, 3)), 9, "has no classes"),
     ):
         with pytest.raises(AlikitError, match=message):
             svm_of(features, data, train, labels, draws=2)
