@@ -66,11 +66,6 @@ def _odd_png(whole: bytes) -> Some:
         yield about, whole[:33] + more + whole[33:]
 
 
-def _hostile_jpeg(whole: bytes) -> Some:
-    frame = whole.index(b"\xff\xc0") + 5
-    yield "65,500 pixels a side", whole[:frame] + struct.pack(">HH", 65_500, 65_500) + whole[frame + 4 :]
-
-
 # Tables.
 
 
@@ -83,21 +78,13 @@ def _make_table(folder: Path) -> None:
 
 
 def _hostile_table(whole: bytes) -> Some:
-    for about, name in {
-        "outside the folder": b"../images/0.png",
-        "at the root": b"/0.png",
-        "nul in a name": b"\0.png",
-        "commands to the terminal": b"\x1b]0;title\x07\x1b[2J.png",
-        "an open quotation": b'"0.png',
-        "a field of 1 MB": b"0" * 10**6,
-    }.items():
-        yield about, whole.replace(b"0.png", name)
+    for name in (b"../images/0.png", b"/0.png", b"\0.png", b"\x1b]0;title\x07\x1b[2J.png", b'"0.png', b"0" * 10**6):
+        yield f"a picture {name!r:.20}", whole.replace(b"0.png", name)
     yield "a line of 20 MB", whole + b"," * 20_000_000
     yield "100,000 columns", b"image" + b"".join(b",a%d" % number for number in range(100_000))
     yield "a column over two lines", whole.replace(b"Young", b'"Young\n\x1b[2J"')
     yield "2 million blank lines", b"image,a\n" + b"\n" * 2_000_000 + b"1,2,3"
     yield "UTF-16", whole.decode().encode("utf-16")
-    yield "values as words", whole.replace(b",1\n", b",yes\n")
 
 
 # Published data sets, with the checksums of small ones.
@@ -238,15 +225,11 @@ def _strange_cache(whole: bytes) -> Some:
     for about, change in {
         "fewer labels": {"labels": labels[:2]},
         "labels of a third class": {"labels": labels + 5},
-        "labels of floats": {"labels": labels.astype(float)},
-        "pictures of one dimension": {"shape": [good["shape"].prod()]},
         "more pictures": {"shape": [2 * n, 3, 8, 8], "labels": labels.repeat(2)},
         "many pictures": {"shape": [10**15, 3, 8, 8]},
         "classes are numbers": {"classes": np.arange(2)},
         "classes run code": {"classes": np.array([Hostile()], dtype=object)},
         "some could not be read": {"unreadable": np.array(["cat/0.png"])},
-        "no pictures": {"shape": [0, 3, 8, 8], "labels": labels[:0]},
-        "of other pictures": {"state": np.array("another")},
     }.items():
         out = io.BytesIO()
         out.write(whole[: good["shape"].prod()])
@@ -259,9 +242,7 @@ TRAIN = "train {} --steps 1 --batch 2 --size 32 --data {}:{{0}}/{} --out {{0}}/o
 DATA_KINDS = {
     f"{suffix[1:].upper()} picture": Kind(
         *(_pets(suffix), f"pets/cat/0{suffix}", _read_pets),
-        {".jpg": _hostile_jpeg, ".png": _hostile_png}.get(suffix, lambda whole: ()),
-        _odd_png if suffix == ".png" else lambda whole: (),
-        TRAIN.format("cifar10-small", "folder", "pets") if suffix == ".png" else None,
+        *((_hostile_png, _odd_png, TRAIN.format("cifar10-small", "folder", "pets")) if suffix == ".png" else ()),
         written=("pets/.alikit-cache",),
         forgiven=("places",),
         warns="tempfile.tif: " if suffix == ".tif" else "\n",  # libtiff, in C, calls the file so

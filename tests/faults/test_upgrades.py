@@ -83,8 +83,7 @@ def test_all_settings_that_are_recorded_here_are_read():
             r"alikit 0\.0\.9, .* train again with: alikit train digits --st",
         ),
         ({"format": 0, "command": "alikit train digits; alikit resume runs/a"}, r"with: alikit train digits$"),
-        ({"format": 0, "command": None}, r": use that one, or train again$"),
-        ({"format": "1"}, "another version of alikit"),
+        ({"format": "1", "command": None}, r"another version of alikit, .*: use that one, or train again$"),
         ({"recipe": "gone\n\x1b[2J" + "n" * 9999}, r"is of recipe 'gone.{1,50}', which is not known here: register it"),
     ],
 )
