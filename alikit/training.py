@@ -319,7 +319,7 @@ class Trainer:
             raise ValueError("its optimiser is of other weights")
         own = {}
         for place, theirs in moments.items():
-            own[place] = {"step": theirs["step"]}
+            own[place] = {"step": torch.zeros(()).copy_(theirs["step"])}
             for name in ("exp_avg", "exp_avg_sq"):
                 if theirs[name].shape != parameters[place].shape:
                     raise ValueError("its optimiser is of other weights")

@@ -60,15 +60,13 @@ def without_pace(run: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name not in pace} for line in runs.metrics(run)]
 
 
-def equal(one, other) -> bool:
+def equal(one: object, other: object) -> bool:
     """Of states, tensor by tensor, to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @kills
@@ -85,10 +83,8 @@ def test_a_run_ends_as_if_it_had_not_been_killed(whole, tmp_path, note, kill):
         state, go_on = f"at step {runs.checkpoint(run)['step']}", "resume run"
     note("run", at, state if status else "after its end")
     again = finished(go_on, tmp_path)
-    if status == 0:  # chance came too late: the machine was quicker than before
-        assert again.status == 2 and "has its 60 steps" in again.err
-    else:
-        assert (status, again.status) == (-signal.SIGKILL, 0), again.err
+    # Chance may come too late, where the machine was quicker than before.
+    assert (status, again.status) in ((-signal.SIGKILL, 0), (0, 2)), again.err
     assert equal(runs.checkpoint(run), runs.checkpoint(whole.run)), state
     assert without_pace(run) == without_pace(whole.run), state
     assert {file.name for file in run.iterdir()} == {file.name for file in whole.run.iterdir()}, state
@@ -115,22 +111,11 @@ def into(cache: Path, folder: Path) -> list[torch.Tensor]:
     return [tensor.clone() for part in load(f"folder:{folder}", size=32) for tensor in (part.x, part.labels)]
 
 
-@pytest.fixture(scope="module")
-def as_it_is(photographs, tmp_path_factory) -> tuple[float, list]:
-    """How long it takes to read them, and what they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALIKIT_CACHE", "")
-        into(tmp_path_factory.mktemp("warm"), photographs)
-        begun = time.monotonic()
-        found = into(tmp_path_factory.mktemp("timed"), photographs)
-        return time.monotonic() - begun, found
-
-
 @kills
-def test_a_cache_is_whole_or_absent(photographs, as_it_is, tmp_path, monkeypatch, note, kill):
-    seconds, expected = as_it_is
-    monkeypatch.setenv("ALIKIT_CACHE", "")
-    cache = tmp_path / "cache"
+def test_a_cache_is_whole_or_absent(photographs, tmp_path, monkeypatch, note, kill):
+    monkeypatch.setenv("ALIKIT_CACHE", "")  # and as it was afterwards
+    cache, begun = tmp_path / "cache", time.monotonic()
+    expected, seconds = into(tmp_path / "undisturbed", photographs), time.monotonic() - begun
     command = Started(tmp_path, into, cache, photographs)
     command.until(lambda: (cache.is_dir() and any(cache.glob("*.partial"))) or not command.is_alive())
     at = moment(kill, seconds)

@@ -3,20 +3,20 @@
 Each ends cleanly, and can be gone on from.
 """
 
-import os
 import re
 import signal
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from started import SOAK, Started, alikit, finished
+from started import alikit, finished
 from test_kills import SMALL, STUDY, members, small, untimed
 
 from alikit import runs
+from alikit.training import Trainer
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 TRAIN = "train digits --steps 120 --batch 20 --seed 3 --out run"
@@ -27,8 +27,7 @@ STOPPED = r"stopped at step (\d+) of 120, saved; go on with: alikit (resume run 
 def whole(tmp_path_factory) -> Path:
     """The run that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    command = finished(TRAIN, folder)
-    assert command.status == 0, command.err
+    assert finished(TRAIN, folder).status == 0
     return folder / "run"
 
 
@@ -40,8 +39,6 @@ def assert_same(run: Path, whole: Path) -> None:
 
 def slow(module: str, name: str) -> None:
     """Each call of a function says that it is reached, and stays there for a moment: time for a signal."""
-    from importlib import import_module
-
     module = import_module(module)
     function = getattr(module, name)
 
@@ -58,42 +55,24 @@ LOADING = partial(slow, "alikit.runs.running", "load")
 MEASURING = partial(slow, "alikit.runs.running", "measured")
 
 
-@pytest.mark.parametrize("signals", [(INT, INT), (TERM,), (HUP,), (TERM, INT, TERM, HUP)])
+@pytest.mark.parametrize("signals", [(INT, INT), (HUP,), (TERM, INT, TERM, HUP), (INT,) * 2000])
 def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path, signals):
+    """However often somebody presses Ctrl-C."""
     command = alikit(TRAIN, tmp_path, SAVING)
     command.until((tmp_path / "run" / "metrics.jsonl").exists)
     (tmp_path / "save").unlink()
     command.kill(signals[0])
-    command.until((tmp_path / "save").exists)
+    if len(signals) < 9:
+        command.until((tmp_path / "save").exists)
     for number in signals[1:]:
-        command.kill(number, group=True)
-        time.sleep(0.05)
+        if command.is_alive() and "stopped" not in command.err:
+            command.kill(number, group=True)
+            time.sleep(0.05 if len(signals) < 9 else 0.001)
     assert command.wait() == 130 and "Traceback" not in command.err, command.err
     step, again = re.fullmatch(STOPPED, command.last).groups()
     assert 0 < int(step) < 120 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
     assert not list((tmp_path / "run").glob(".*.partial"))
     assert finished(again, tmp_path).status == 0
-    assert_same(tmp_path / "run", whole)
-
-
-def test_at_once_again_and_again(whole, tmp_path):
-    """As somebody does who means it."""
-    command = alikit(TRAIN, tmp_path)
-    command.until((tmp_path / "run" / "metrics.jsonl").exists)
-    while command.is_alive() and "stopped" not in command.err:
-        command.kill(INT)
-        time.sleep(0.001)
-    assert command.wait() == 130 and "Traceback" not in command.err, command.err
-    assert finished("resume run", tmp_path).status == 0
-    assert_same(tmp_path / "run", whole)
-
-
-def test_a_run_that_was_told_to_outlive_its_terminal_does(whole, tmp_path):
-    """As by nohup."""
-    command = alikit(TRAIN, tmp_path, partial(signal.signal, HUP, signal.SIG_IGN))
-    command.until((tmp_path / "run" / "metrics.jsonl").exists)
-    command.kill(HUP)
-    assert command.wait() == 0
     assert_same(tmp_path / "run", whole)
 
 
@@ -115,9 +94,9 @@ def test_when_it_is_trained_and_only_to_be_measured(whole, tmp_path):
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("number", [INT, TERM, HUP])
+@pytest.mark.parametrize("number", [INT, TERM])
 def test_a_study_keeps_what_is_finished(tmp_path, number):
-    """Ctrl-C reaches all of its processes, SIGTERM the one that was started, as does SIGHUP here."""
+    """Ctrl-C reaches all of its processes, SIGTERM the one that was started."""
     command = alikit(STUDY, tmp_path, small)
     command.until(lambda: [*tmp_path.glob("study/runs/*/settings.json")])
     command.kill(number, group=number == INT)
@@ -128,69 +107,46 @@ def test_a_study_keeps_what_is_finished(tmp_path, number):
     assert [line["arm"] for line in untimed(tmp_path / "study")] == [*SMALL.arms]
 
 
-def nothing_but(number: float, step: int) -> None:
-    """One weight becomes `number` at a step."""
-    from alikit.training import Trainer
-
+def no_number_at(step: int) -> None:
+    """One weight is no number after so many steps."""
     one_step = Trainer.one_step
 
     def injected(trainer: Trainer) -> dict:
         losses = one_step(trainer)
         if trainer.step == step:
             with torch.no_grad():
-                next(trainer.model.parameters()).view(-1)[0] = number
+                next(trainer.model.parameters()).view(-1)[0] = torch.nan
         return losses
 
     Trainer.one_step = injected
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")] if SOAK else [float("nan")])
-def test_what_is_no_number_is_not_kept(whole, tmp_path, number):
+def test_what_is_no_number_is_not_kept(whole, tmp_path):
     """Gone on with from the last good checkpoint, the run ends as it would have."""
-    command = finished(f"{TRAIN} --save-every 0", tmp_path, partial(nothing_but, number, 61))
+    command = finished(f"{TRAIN} --save-every 0", tmp_path, partial(no_number_at, 61))
     says = r"alikit: the losses are no longer numbers at step 72: .*; run keeps .* of step 60"
     assert command.status == 2 and re.fullmatch(says, command.last), command.err
     assert runs.metrics(tmp_path / "run")[-1]["step"] == 60
-    assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "run" / "weights.safetensors").values())
     assert finished("resume run", tmp_path).status == 0
     assert_same(tmp_path / "run", whole)
 
 
-# One at a time.
-
-
 def test_two_runs_into_one_folder_and_resuming_what_still_runs(whole, tmp_path):
-    """Even where the first has written nothing yet."""
-    first = alikit(TRAIN, tmp_path, LOADING)
+    """Even where the first has written nothing yet; and a lost terminal does not end what was started by nohup."""
+    first = alikit(TRAIN, tmp_path, nohup)
     first.until((tmp_path / "load").exists)
-    second = finished(TRAIN, tmp_path)
     busy = "alikit: another process is at work in run: wait until it is done, or stop it"
-    assert (second.status, second.last) == (2, busy)
+    assert finished(TRAIN, tmp_path).last == busy
     first.until((tmp_path / "run" / "metrics.jsonl").exists)
     assert finished("resume run", tmp_path).last == busy
+    first.kill(HUP)
     assert first.wait() == 0
     assert_same(tmp_path / "run", whole)
 
 
-def holding(folder: Path) -> None:
-    with runs.alone(folder):
-        Path("held").touch()
-        time.sleep(600)
-
-
-def test_a_lock_goes_with_its_process(tmp_path):
-    holder = Started(tmp_path, holding, tmp_path / "run")
-    holder.until((tmp_path / "held").exists)
-    with pytest.raises(runs.AlikitError, match="another process is at work"), runs.alone(tmp_path / "run"):
-        pass
-    holder.kill()
-    holder.wait()
-    with runs.alone(tmp_path / "run"):
-        assert os.listdir(tmp_path / "run") == [runs.LOCK]
-    assert not (tmp_path / "run").exists()  # nothing came into it
-
-
-# A clock that jumps.
+def nohup() -> None:
+    signal.signal(HUP, signal.SIG_IGN)
+    LOADING()
 
 
 def leaping() -> None:
@@ -205,12 +161,8 @@ def leaping() -> None:
 
 
 def test_a_clock_that_jumps_changes_nothing(whole, tmp_path):
-    begun = time.monotonic()
-    assert finished(TRAIN, tmp_path, leaping).status == 0
-    took = time.monotonic() - begun
+    command = finished(TRAIN, tmp_path, leaping)
+    assert command.status == 0
     assert_same(tmp_path / "run", whole)
     seconds = [line["seconds"] for line in runs.metrics(tmp_path / "run") if "seconds" in line]
-    assert seconds == sorted(seconds) and seconds[0] >= 0 and seconds[-1] <= took + 1
-    for file in (tmp_path / "run").iterdir():
-        os.utime(file, (4e9, 4e9))  # of the year 2096
-    assert finished("resume run --steps 130", tmp_path, leaping).status == 0
+    assert seconds == sorted(seconds) and seconds[0] >= 0 and seconds[-1] <= command.seconds + 1
