@@ -142,6 +142,9 @@ def test_games_encoders_and_settings_reach_model_and_trainer(name, game, encoder
     assert [group["betas"] for group in trainer.optimiser.param_groups] == [recipe.betas] * len(model.players())
     labelled = few_labels(data, 10, 3).x if recipe.has_labels else None
     assert (trainer.labelled is None) if labelled is None else torch.equal(trainer.labelled.x, labelled)
+    for fast in (True, False):
+        layers = replace(recipe, fast=fast).trainer(model, data).model.modules()
+        assert any(type(layer).__module__.startswith("alikit.fast") for layer in layers) == fast
     if name in ("mixture-ali", "mixture-ali-noise", "mixture-gan"):
         assert recipe.r1 > 0 and recipe.decay and recipe.ema and recipe.precise_bn, "what solves the grid"
 
