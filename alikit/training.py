@@ -313,9 +313,11 @@ class Trainer:
             raise ValueError("it has averaged weights, or has none, unlike this run")
         if self._average:
             self._average.load_state_dict(state["average"])
+            if not all(parameter.isfinite().all() for parameter in self._average.parameters()):
+                raise ValueError("its averaged weights are not finite")
         parameters = [parameter for own in self.players.values() for parameter in own]
         moments = state["optimiser"]["state"]
-        if len(moments) not in (0, len(parameters)):
+        if moments and moments.keys() != {*range(len(parameters))}:
             raise ValueError("its optimiser is of other weights")
         own = {}
         for place, theirs in moments.items():

@@ -105,7 +105,7 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
         ("train faces-conditional --data table:missing --out x", "109.png is no picture in images/"),
         (
             "train faces-conditional --data table:wrong --out x",
-            "line 5: attributes are '0', '1', '2': make all 0 and 1",
+            "line 5: attributes are '0', '1', '2'",
         ),
     ],
 )

@@ -1,5 +1,5 @@
-"""Who may import whom, how long files and functions are, and what works where jupyterlab, seaborn and sqlalchemy are not
-installed, as on a bare GPU machine."""
+"""Who may import whom, how long files and functions are, and what works where jupyterlab, seaborn and sqlalchemy are
+not installed, as on a bare GPU machine."""
 
 import ast
 import subprocess

@@ -145,6 +145,15 @@ def test_losses_and_gradients_by_hand(game, batch_norm, r1, monkeypatch):
         torch.testing.assert_close(found[player], torch.autograd.grad(expected, own))
 
 
+@pytest.mark.parametrize("encoder", ["gaussian", "deterministic", "noise"])
+def test_codes_pictures_and_logits_are_not_rounded_to_bfloat16(encoder, x):
+    model = ali(encoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = model.pairs(x)
+        numbers = [*sum(pairs, ()), *model.logits(*pairs), model.encoder.mean(x), *model.losses(x).values()]
+    assert {tensor.dtype for tensor in numbers} == {torch.float32}
+
+
 def test_the_generators_pass_leaves_alone_what_it_does_not_need():
     """Below batch norm it goes through p's half only, for q's x is given; the discriminator's goes through both."""
     encoder = Gaussian(nn.Sequential(nn.Flatten(), mlp([3 * 32 * 32, 2 * Z])))

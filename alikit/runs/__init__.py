@@ -329,7 +329,7 @@ def load_model(folder: str | Path) -> Game:
 
 
 def _untrained(known: dict, trained: Game | None = None) -> Game:
-    return RECIPES[known["recipe"]].build(
+    return recipe_of(known).build(
         tuple(known["x_shape"]),
         trained=trained,
         classes=known.get("number_of_classes"),
