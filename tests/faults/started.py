@@ -35,8 +35,8 @@ class Started:
     def wait(self) -> int:
         """Its exit status, or minus the signal that killed it."""
         self._process.join(PATIENCE)
-        if hangs := self._process.exitcode is None:
-            self.kill()
+        hangs = self._process.exitcode is None
+        self.kill()
         assert not hangs, f"it hangs; it said: {self.err}"
         self.seconds = time.monotonic() - self.begun
         return self._process.exitcode

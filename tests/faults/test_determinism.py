@@ -16,11 +16,8 @@ from started import SOAK
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = "--batch 20 --steps 10"
-TRAINED = {  # a frozen decoder, averaged weights and precise statistics, labels, conditions, convolutions
-    "gan": f"train mixture-gan-paper {FEW}",
-    "post-hoc": f"train mixture-post-hoc {FEW} --decoder gan",
-    "mixture-ali": f"train mixture-ali {FEW}",
-    "digits": "train digits --steps 20",
+TRAINED = {  # averaged weights and precise statistics, labels, conditions, convolutions
+    "digits": "train digits --steps 20 --set ema=0.9 --set precise_bn=true",
     "digits-semi": f"train digits-semi {FEW}",
     "digits-conditional": f"train digits-conditional {FEW}",
     "convolutions": "train cifar10-small --data folder:pictures --size 32 --steps 2 --batch 8 --float32",

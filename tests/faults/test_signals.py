@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from started import alikit, finished
+from started import SOAK, alikit, finished
 from test_kills import SMALL, STUDY, members, small, untimed
 
 from alikit import runs
@@ -94,9 +94,9 @@ def test_when_it_is_trained_and_only_to_be_measured(whole, tmp_path):
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@pytest.mark.parametrize("number", [INT, TERM, HUP] if SOAK else [INT])
 def test_a_study_keeps_what_is_finished(tmp_path, number):
-    """Ctrl-C reaches all of its processes, SIGTERM the one that was started."""
+    """Ctrl-C reaches all of its processes, others the one that was started."""
     command = alikit(STUDY, tmp_path, small)
     command.until(lambda: [*tmp_path.glob("study/runs/*/settings.json")])
     command.kill(number, group=number == INT)

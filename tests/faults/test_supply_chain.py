@@ -16,12 +16,10 @@ import alikit
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NAMES = {extra: {Requirement(row).name for row in rows} for extra, rows in PROJECT["optional-dependencies"].items()}
-PINS = {
-    pin.name: pin
-    for extra in ("course", "test", "audit")
-    for pin in map(Requirement, PROJECT["optional-dependencies"][extra])
+OPTIONAL = {
+    extra: {pin.name: pin for pin in map(Requirement, rows)} for extra, rows in PROJECT["optional-dependencies"].items()
 }
+PINS = {name: pin for extra in ("course", "test", "audit") for name, pin in OPTIONAL[extra].items()}
 
 
 def stated_licence(name: str) -> str:
@@ -39,16 +37,13 @@ def test_the_page_of_licences_lists_each_pin_as_it_is():
     needed = {Requirement(row).name for row in PROJECT["dependencies"]}
     for name, (version, wanted_by, licence) in rows.items():
         assert f"=={version}" == str(PINS[name].specifier), name
-        extras = [extra for extra in NAMES if name in NAMES[extra]]
+        extras = [extra for extra in OPTIONAL if name in OPTIONAL[extra]]  # what checks the course is no part of it
+        assert len(extras) == 1 or "audit" not in extras
         assert wanted_by.split(", ") == ["alikit"] * (name in needed) + extras, name
         try:
             assert licence == stated_licence(name), name
         except PackageNotFoundError:  # what `make audit` installs is elsewhere
             assert extras == ["audit"] and licence, name
-
-
-def test_what_checks_the_course_is_no_part_of_it():
-    assert not NAMES["audit"] & (NAMES["course"] | NAMES["test"] | NAMES["study"])
 
 
 def test_our_own_licence_and_citation_agree():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 import alikit
 from alikit import formats, runs, studies
@@ -97,31 +96,13 @@ def test_settings_of_other_versions_are_refused(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-    "command",
-    [
-        *("rm -rf runs", "alikit train digits && rm -rf runs", "alikit train $(rm -rf runs)", "alikit train `rm runs`"),
-        *("alikit train digits\nrm -rf runs", "alikit train digits | sh", "alikit train digits --out 'runs"),
-        *("alikit train digits > settings.py", "alikit train digits \x1b[2J", "alikit train " + "x" * 1000, ["alikit"]),
-        *("alikit train digits --seed 3", "alikit train cifar10-small --data 'folder:my cats' --out ~/cats"),
-    ],
+    "more", ["", " --out ~/cats", " && rm x", " $(rm x)", "\nrm x", " | sh", " 'runs", " > x.py", "\x1b[2J", "x" * 1000]
 )
-def test_no_command_but_ours_is_passed_on(command):
+def test_no_command_but_ours_is_passed_on(more):
     """It is shown to somebody who will run it, and the file may be a stranger's."""
-    is_ours = command[-1] in "3s" and "rm" not in command and "'runs" not in command
+    command = f"alikit train digits --seed 3{more}"
+    is_ours = more in ("", " --out ~/cats")
     assert formats.again({"command": command}) == (f"train again with: {command}" if is_ours else "train again")
-
-
-def test_weights_of_networks_that_were_others(tmp_path):
-    """A recipe's networks may change; those of house-numbers did."""
-    folder = run_folder(tmp_path / "run", CLASSES)
-    weights = load_file(folder / "weights.safetensors")
-    cut = {name: tensor[:1].clone() if tensor.ndim else tensor for name, tensor in weights.items()}
-    save_file(cut, folder / "weights.safetensors")
-    with pytest.raises(AlikitError, match=r"weights.safetensors is damaged or not .* with: alikit resume "):
-        runs.load_model(folder)
-    (folder / "checkpoint.pt").unlink()
-    with pytest.raises(AlikitError, match=r"or train again with: alikit train digits --steps 20$"):
-        runs.load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +146,3 @@ def test_lines_of_a_newer_version_are_refused(tmp_path):
     (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
     with pytest.raises(AlikitError, match=r"line 1,? is from alikit 9\.1 .*: install alikit 9\.1 or newer$"):
         studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 30_000)
-
-
-def test_what_was_changed_in_an_arm_is_not_taken_for_what_was_silent():
-    """mixture-solved has precise_bn today: a line without it is of the study as it was."""
-    settings = studies.settings_of(STUDIES["mixture-solved"], "ali", 0, 100)
-    silent = {name: value for name, value in settings.items() if name != "precise_bn"}
-    assert studies.matches(settings, settings) and not studies.matches(silent, settings)
