@@ -22,7 +22,7 @@ from alikit.data import Dataset
 from alikit.models import ALI, GAN
 from alikit.networks import Deterministic, Discriminator, Frozen, mlp
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
-from alikit.training import Trainer
+from alikit.training import Config, Trainer
 
 STEPS = 120
 TRAIN = f"train digits --seed 4 --batch 50 --steps {STEPS} --save-every 0"
@@ -81,8 +81,9 @@ def played(name: str) -> tuple[list, dict, dict]:
     model.prior = lambda n: distributed.share(torch.randn(n * distributed.world(), 2, generator=draws).double())
     x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = Dataset("points", x, torch.arange(40) % 3)
-    labelled = {"labelled": points.select(slice(12)), "labelled_batch": 6} if "classes" in vars(model) else {}
-    trainer = Trainer(model, points, batch_size=8, lr=0.01, averaging=0.9, **labelled)
+    labelled = points.select(slice(12)) if "classes" in vars(model) else None
+    config = Config(batch_size=8, lr=0.01, ema=0.9, labelled_batch=6 if labelled else 0)
+    trainer = Trainer(distributed.synchronise(model), points, config, labelled=labelled)
     losses = [report.losses for report in trainer.run(6, every=2)]
     return losses, trainer.model.state_dict(), trainer.result.state_dict()
 

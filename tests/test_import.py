@@ -119,7 +119,7 @@ def test_recipes():
 def test_a_study_says_what_it_needs(tmp_path):
     finished = run(COMMAND, "study", "mixture", "--out", tmp_path / "study", "--store", "sqlite:///a.db")
     assert (finished.returncode, finished.stdout) == (2, "")
-    assert finished.stderr == "alikit: a store needs sqlalchemy: pip install 'alikit[study]'\n"
+    assert finished.stderr == "alikit: a store needs sqlalchemy: pip install 'alikit[store]'\n"
     assert not list(tmp_path.iterdir())
 
 

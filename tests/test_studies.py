@@ -349,7 +349,7 @@ def test_a_store_that_cannot_be_used(tmp_path, monkeypatch, store, says):
 
 def test_only_a_store_needs_more_than_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    refused(tmp_path / "out", r"a store needs sqlalchemy: pip install 'alikit\[study\]'", store="sqlite:///a.db")
+    refused(tmp_path / "out", r"a store needs sqlalchemy: pip install 'alikit\[store\]'", store="sqlite:///a.db")
 
 
 def changed(**values):
