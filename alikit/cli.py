@@ -123,7 +123,7 @@ def train(
     seed: Seed = 0,
     out: option(Path | None, "Run folder to make; runs/RECIPE-seedN by default.") = None,
     settings: option(
-        list[str] | None, "Any setting of the recipe, see alikit recipes.", "--set", metavar="NAME=VALUE"
+        list[str] | None, "Any training setting, see alikit recipes.", "--set", metavar="NAME=VALUE"
     ) = None,
     batch: option(int | None, "Short for --set batch_size=N.") = None,
     lr: option(float | None, "Short for --set lr=RATE.") = None,

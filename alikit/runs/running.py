@@ -55,7 +55,12 @@ def changed(name: str, changes: dict) -> Recipe:
     """The recipe of that name with some of its config changed. AlikitError for what it has not, or cannot have."""
     recipe = named(name)
     if unknown := changes.keys() - recipe.config().keys():
-        raise AlikitError(f"{name} has no setting {min(unknown)}: there are {', '.join(recipe.config())}")
+        way = (
+            "register a recipe of your own to change that, or choose from"
+            if hasattr(recipe, min(unknown))
+            else "there are"
+        )
+        raise AlikitError(f"{name} has no training setting {min(unknown)}: {way} {', '.join(recipe.config())}")
     try:
         return replace(recipe, **changes)
     except ValidationError as error:
