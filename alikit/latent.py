@@ -50,7 +50,7 @@ class LatentSpace:
             raise AlikitError("this run has no encoder, so nothing is known of its codes: choose one that has")
         if self.model.attributes:
             raise AlikitError("this run is conditional: alikit.widgets.Switches is the panel for it")
-        with boundary("what this run keeps of its codes", "take the recorded run anew with alikit record"):
+        with boundary("codes.safetensors", "record it anew"):
             kept = [run.codes[name].float() for name in ("q_mean", "q_covariance", "codes")]
             self.mean, self.covariance, self.codes = kept
             shapes = [(z_dim,), (z_dim, z_dim), (len(self.codes), z_dim)]

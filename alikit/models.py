@@ -189,9 +189,9 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
 class AdversarialGame(Game):
     """A discriminator against everything else that learns. `pairs` and `objective` make the game.
 
-    r1  weight gamma of the zero-centred gradient penalty gamma / 2 E_q |grad d|^2 of D's logit d on q's pairs, with respect to x and
-        z_hat, which keeps the discriminator flat where the data is (R1, Mescheder et al. 2018); 0, as in the paper,
-        for none
+    r1  weight gamma of the zero-centred gradient penalty gamma / 2 E_q |grad d|^2 of D's logit d on q's pairs, with
+        respect to x and z_hat, which keeps the discriminator flat where the data is (R1, Mescheder et al. 2018); 0, as
+        in the paper, for none
     """
 
     def __init__(

@@ -36,7 +36,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Config:
     """What a run trains with. Each field is also a setting of recipes, of `alikit train --set NAME=VALUE` and of run
     folders. `Trainer` reads those of the loop; weight_std, r1 and consistency are read where a recipe builds its model,
-    fast and labels where it makes the trainer. Values of another type or out of range raise pydantic's ValidationError, a ValueError."""
+    fast and labels where it makes the trainer. Values of another type or out of range raise pydantic's ValidationError,
+    a ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
     lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, the same for every player")

@@ -2,12 +2,12 @@
 
 import functools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SOAK
 from torch import nn
 
 from alikit import Trainer, recipes
@@ -71,7 +71,7 @@ def trained(name: str, steps: int) -> tuple[Trainer, list[dict[str, float]], Dat
 def test_every_recipe_has_the_losses_it_always_had(name):
     """To five digits, step by step; of the paper's networks, which take long, two steps will do. A processor that adds
     in another order rounds otherwise, and by the tenth step the games have made some percent of that."""
-    steps = 20 if SOAK or "PAPER" not in NETWORKS[id(RECIPES[name].networks)] else 2
+    steps = 20 if "ALIKIT_SOAK" in os.environ or "PAPER" not in NETWORKS[id(RECIPES[name].networks)] else 2
     trainer, losses, data = trained(name, steps)
     same_machine = torch.backends.cpu.get_cpu_capability() == "AVX512"
     for step, (found, expected) in enumerate(zip(losses, EXPECTED[name], strict=False)):

@@ -86,7 +86,8 @@ def _in_its_own_session(folder: Path, said: list[Path], function: Callable, argu
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     # As from a terminal, though the tests themselves may run in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     function(*arguments)
 
 
