@@ -130,9 +130,7 @@ DAMAGED = [
 def test_what_is_damaged_or_missing_is_said_in_a_line(run, changes):
     metrics = changes.get("metrics", run.metrics)
     codes = {name: value for name, value in (run.codes | changes).items() if value is not None}
-    with pytest.raises(
-        AlikitError, match=r"^codes.safetensors is damaged .*: record it anew"
-    ):
+    with pytest.raises(AlikitError, match=r"^codes.safetensors is damaged .*: record it anew"):
         LatentSpace(replace(run, metrics=metrics, codes=codes))
 
 
