@@ -123,7 +123,7 @@ class Trainer:
         labelled: Dataset | None = None,
         seed: int = 0,
     ):
-        _check(model, data, config)
+        _check(model, data, config, labelled)
         self.labelled, self.labelled_batch = labelled, min(config.labelled_batch, len(labelled or ()))
         distributed.check_divides(config.batch_size, distributed.world())
         distributed.check_divides(self.labelled_batch, distributed.world(), "labelled examples")
@@ -160,6 +160,11 @@ class Trainer:
         """The model's losses on one batch, and the gradient of each player's loss for that player's parameters."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             losses, players = model.losses(x, y), model.players() if model is not self.model else self.players
+            if losses.keys() != players.keys():
+                raise AlikitError(
+                    f"{type(model).__name__} has losses of {', '.join(losses)}, and its players are "
+                    f"{', '.join(players)}: name both alike"
+                )
             return losses, {
                 player: torch.autograd.grad(losses[player], own, retain_graph=player != [*players][-1])
                 for player, own in players.items()
@@ -337,13 +342,17 @@ class Trainer:
         self.check_finite()
 
 
-def _check(model: Game, data: Dataset, config: Config) -> None:
+def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None) -> None:
     if len(data) < 2:
         raise AlikitError("one example is too few to train on: a batch takes at least two")
     if config.batch_size > len(data):
         raise AlikitError(
             f"a batch of {config.batch_size} does not fit {len(data)} examples: choose a batch_size of 2 to {len(data)}"
         )
+    if labelled and not config.labelled_batch:
+        raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
+    if config.r1 and config.r1 != getattr(model, "r1", 0):
+        raise AlikitError(f"r1 is {config.r1} here, and the model was built without it: give it to the game, or recipe")
     # The networks of the other games have other inputs, and conditional ones need y besides.
     if config.precise_bn and (not isinstance(model, AdversarialGame) or model.attributes):
         raise AlikitError("precise_bn is for games with a discriminator and without conditions: leave it out")
