@@ -124,7 +124,7 @@ def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
     assert found.metrics["factor_r2"] == {"brightness": pytest.approx(r2, abs=1e-3)}
     for wrong in (torch.zeros(3), torch.full((64,), torch.nan)):
         save_file({**found.codes, "q_mean": wrong}, tmp_path / "noise" / "codes.safetensors")
-        with pytest.raises(AlikitError, match=r"codes.safetensors is damaged or .*: make a recorded run with alikit"):
+        with pytest.raises(AlikitError, match=r"codes.safetensors is damaged or .*: record it anew"):
             recorded(tmp_path / "noise")
 
 
@@ -282,7 +282,7 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
             r"settings\.json is damaged",
         ),  # JSON can say it, and no page can hold it
         ("metrics.json", "probe_n", "of_an_older_version", r"noise is damaged or .*: record the run again"),
-        ("metrics.json", "{", "", r"metrics\.json is damaged or .*: make a recorded run"),
+        ("metrics.json", "{", "", r"metrics\.json is damaged or .*: record it anew"),
     ],
 )
 def test_what_no_page_can_say(noise, tmp_path, file, old, new, message):

@@ -49,7 +49,7 @@ SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
-AGAIN = "make a recorded run with alikit record"
+AGAIN = "record it anew"
 
 
 @dataclass(frozen=True)
