@@ -1,8 +1,8 @@
 """The networks of the games, as data: the paper's tables and ours, and what builds modules from them.
 
-`Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game. A class of your own may stand in
-their place in a recipe: it needs `size` and the same three methods. With `embedding`, a linear embedding of the
-condition y, a network is conditioned on y (paper section 5).
+`Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
+(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same three methods. With `y`, a
+linear embedding of the condition, a network is conditioned on it (paper section 5).
 """
 
 import math
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, conv_stack, mlp
 
+Shape = tuple[int, ...]
 
-def _width(numbers: int, embedding: Embedding | None) -> int:
-    """Numbers at the input of a layer, with those of y's embedding where there is one."""
-    return numbers + (embedding.out_features if embedding is not None else 0)
+
+def _width(numbers: int, y: Embedding | None) -> int:
+    """The input width of a layer that also sees y's embedding, if there is one."""
+    return numbers + (0 if y is None else y.out_features)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Fully connected networks, in widths of hidden layers: for points, and for pictures small enough (`size` a side).
+    """Fully connected networks, as widths of hidden layers: for points, and for small pictures of `size` x `size`.
 
     Encoder and decoder have batch norm and ReLU, the discriminator maxout of `pieces` and no batch norm.
     """
@@ -33,37 +35,31 @@ class Dense:
     noise: int = 0  # numbers of noise beside x at the input of an encoder of kind "noise"
     size: int | None = None
 
-    def build_encoder(
-        self, kind: str, x_shape: tuple[int, ...], z_dim: int, embedding: Embedding | None = None
-    ) -> nn.Module:
-        inputs = math.prod(x_shape) + (self.noise if kind == "noise" else 0)
+    def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
+        inputs = math.prod(shape) + (self.noise if kind == "noise" else 0)
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
         stack = mlp([inputs, *self.encoder, outputs], batch_norm=True)
-        if embedding is None:
+        if y is None:
             return nn.Sequential(nn.Flatten(), stack)
-        head = nn.Linear(self.encoder[-1] + embedding.out_features, outputs)
-        return Conditioned(nn.Sequential(nn.Flatten(), *stack[:-1]), embedding, head)
+        head = nn.Linear(self.encoder[-1] + y.out_features, outputs)
+        return Conditioned(nn.Sequential(nn.Flatten(), *stack[:-1]), y, head)
 
-    def build_decoder(
-        self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None, embedding: Embedding | None = None
-    ) -> nn.Module:
-        stack = mlp([_width(z_dim, embedding), *self.decoder, math.prod(x_shape)], batch_norm=True)
+    def build_decoder(self, shape: Shape, z_dim: int, mean: Tensor | None, y: Embedding | None = None) -> nn.Module:
+        stack = mlp([_width(z_dim, y), *self.decoder, math.prod(shape)], batch_norm=True)
         if self.size is not None:
-            stack = nn.Sequential(stack, nn.Unflatten(1, x_shape), Pixels(x_shape, mean))
-        return stack if embedding is None else Conditioned(nn.Identity(), embedding, stack)
+            stack = nn.Sequential(stack, nn.Unflatten(1, shape), Pixels(shape, mean))
+        return stack if y is None else Conditioned(nn.Identity(), y, stack)
 
-    def build_discriminator(
-        self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1, embedding: Embedding | None = None
-    ) -> nn.Module:
-        towers = [*(nn.Identity() for _ in range(2 if z_dim else 1)), *filter(None, [embedding])]
-        widths = [_width(math.prod(x_shape) + z_dim, embedding), *self.discriminator, outputs]
+    def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
+        towers = [*(nn.Identity() for _ in range(2 if z_dim else 1)), *filter(None, [y])]
+        widths = [_width(math.prod(shape) + z_dim, y), *self.discriminator, outputs]
         return Discriminator(towers, mlp(widths, pieces=self.pieces, dropout=self.dropout))
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Networks for square pictures, as the paper's tables: a tuple of rows for each part. The last row of encoder,
-    decoder and joint leaves its maps open: Z (or 2 Z, for mu and log sigma), the picture's channels, one logit."""
+    """Networks for square pictures, like the paper's tables: a tuple of rows for each part. The maps of the last row of
+    encoder, decoder and joint are open: Z (or 2 Z, for mu and log sigma), the picture's channels, the logits."""
 
     size: int  # pixels a side
     slope: float  # of LeakyReLU below 0
@@ -73,65 +69,55 @@ class Pictures:
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
 
-    def build_encoder(
-        self, kind: str, x_shape: tuple[int, ...], z_dim: int, embedding: Embedding | None = None
-    ) -> nn.Module:
+    def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
-        if embedding is None:
-            return nn.Sequential(conv_stack(self.encoder, x_shape[0], self.slope, outputs), nn.Flatten())
+        if y is None:
+            return nn.Sequential(conv_stack(self.encoder, shape[0], self.slope, outputs), nn.Flatten())
         *rows, last = self.encoder
-        features = _width(rows[-1].maps, embedding)  # one pixel is left of the picture
+        features = _width(rows[-1].maps, y)  # one pixel is left of the picture
         head = [nn.Unflatten(1, (features, 1, 1)), conv_stack((last,), features, self.slope, outputs), nn.Flatten()]
-        return Conditioned(conv_stack((*rows,), x_shape[0], self.slope), embedding, nn.Sequential(*head))
+        return Conditioned(conv_stack((*rows,), shape[0], self.slope), y, nn.Sequential(*head))
 
-    def build_decoder(
-        self, x_shape: tuple[int, ...], z_dim: int, mean: Tensor | None, embedding: Embedding | None = None
-    ) -> nn.Module:
-        inputs = _width(z_dim, embedding)
-        stack = conv_stack(self.decoder, inputs, self.slope, x_shape[0])
-        decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(x_shape, mean))
-        return decoder if embedding is None else Conditioned(nn.Identity(), embedding, decoder)
+    def build_decoder(self, shape: Shape, z_dim: int, mean: Tensor | None, y: Embedding | None = None) -> nn.Module:
+        inputs = _width(z_dim, y)
+        stack = conv_stack(self.decoder, inputs, self.slope, shape[0])
+        decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(shape, mean))
+        return decoder if y is None else Conditioned(nn.Identity(), y, decoder)
 
-    def build_discriminator(
-        self, x_shape: tuple[int, ...], z_dim: int, outputs: int = 1, embedding: Embedding | None = None
-    ) -> nn.Module:
-        towers, features = [conv_stack(self.of_x, x_shape[0], self.slope)], self.of_x[-1].maps
+    def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
+        towers, features = [conv_stack(self.of_x, shape[0], self.slope)], self.of_x[-1].maps
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
             features += self.of_z[-1].maps
-        if embedding is not None:
-            towers.append(embedding)
-            features = _width(features, embedding)
+        if y is not None:
+            towers.append(y)
+            features = _width(features, y)
         joint = conv_stack(self.joint, features, self.slope, outputs)
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
 def _rows(*rows: tuple[int, int, int], up: bool = False) -> tuple[Conv, ...]:
-    """Of kernel, stride and maps each."""
+    """Rows of (kernel, stride, maps)."""
     return tuple(Conv(*row, up=up) for row in rows)
 
 
 def _dense(*widths: int, dropout: tuple[float, ...] = (0.2, 0.2), activation: str = "leaky") -> tuple[Conv, ...]:
-    return tuple(
-        Conv(1, 1, maps, batch_norm=False, activation=activation, dropout=share)
-        for maps, share in zip(widths, dropout, strict=True)
-    )
+    rows = zip(widths, dropout, strict=True)
+    return tuple(Conv(1, 1, maps, batch_norm=False, activation=activation, dropout=rate) for maps, rate in rows)
 
 
 def _last(dropout: float = 0.0, bias: bool = True) -> Conv:
     return Conv(1, 1, None, batch_norm=False, activation="linear", dropout=dropout, bias=bias)
 
 
-def _thin_out(rows: tuple[Conv, ...], dropout: float) -> tuple[Conv, ...]:
-    """An encoder's rows as D(x) has them: dropout on every input, and the first row, which sees pixels, without BN."""
+def _dropped(rows: tuple[Conv, ...], dropout: float) -> tuple[Conv, ...]:
+    """An encoder's rows as D(x) has them: with dropout on every input, and without batch norm in the first row."""
     return tuple(replace(row, dropout=dropout, batch_norm=i > 0) for i, row in enumerate(rows))
 
 
 def _maxout(rows: tuple[Conv, ...], dropout: tuple[float, ...]) -> tuple[Conv, ...]:
-    return tuple(
-        replace(row, dropout=share, batch_norm=False, activation="maxout")
-        for row, share in zip(rows, dropout, strict=True)
-    )
+    pairs = zip(rows, dropout, strict=True)
+    return tuple(replace(row, dropout=rate, batch_norm=False, activation="maxout") for row, rate in pairs)
 
 
 # Paper section 4.5 and its published settings.
@@ -157,12 +143,10 @@ PAPER_CIFAR10 = Pictures(
     joint=(*_dense(1024, 1024, dropout=(0.5, 0.5), activation="maxout"), _last(0.5)),
 )
 
-PAPER_SVHN = Pictures(
-    size=32,
+PAPER_SVHN = replace(
+    PAPER_CIFAR10,
     slope=0.01,
-    encoder=PAPER_CIFAR10.encoder,
-    decoder=PAPER_CIFAR10.decoder,
-    of_x=_thin_out(_DOWN_32, 0.2),
+    of_x=_dropped(_DOWN_32, 0.2),
     of_z=_dense(512, 512),
     joint=(*_dense(1024, 1024), _last(0.2)),
 )
@@ -175,7 +159,7 @@ PAPER_CELEBA = Pictures(
     slope=0.02,
     encoder=(*_DOWN_64, _last()),
     decoder=(*_UP_64, _last(bias=False)),
-    of_x=_thin_out(_DOWN_64, 0.2),
+    of_x=_dropped(_DOWN_64, 0.2),
     of_z=_dense(1024, 1024),
     joint=(*_dense(2048, 2048), _last(0.2)),
 )
@@ -187,7 +171,7 @@ PAPER_TINY_IMAGENET = Pictures(
     slope=0.01,
     encoder=(*_DOWN_TINY, *_rows((1, 1, 2048), (1, 1, 2048)), _last()),
     decoder=(*_rows((1, 1, 2048), (1, 1, 256)), *_UP_TINY, _last(bias=False)),
-    of_x=_thin_out(_DOWN_TINY, 0.2),
+    of_x=_dropped(_DOWN_TINY, 0.2),
     of_z=_dense(2048, 2048),
     joint=(*_dense(4096, 4096), _last(0.2)),
 )
@@ -201,7 +185,7 @@ LAPTOP = Pictures(
     slope=0.1,
     encoder=(*_DOWN_LAPTOP, _last()),
     decoder=(*_UP_LAPTOP, _last(bias=False)),
-    of_x=_thin_out(_DOWN_LAPTOP, 0.2),
+    of_x=_dropped(_DOWN_LAPTOP, 0.2),
     of_z=_dense(256, 256),
     joint=(*_dense(512, 512), _last()),
 )

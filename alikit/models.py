@@ -1,11 +1,11 @@
-"""The games over pairs, and the models that stand beside them. All are trained, sampled and used in the same way.
+"""The games over pairs, and the models to compare them with. All are trained, sampled and used in the same way.
 
 A game says which pairs it compares (`pairs`) and what each player minimises, given the discriminator's logits on them
-(`objective`). `losses` puts the two together; training takes gradients of `losses` and of nothing else. GAN compares
+(`objective`). `losses` combines the two; training takes gradients of `losses` and of nothing else. GAN compares
 (x,) with (x_tilde,); ALI compares (x, z_hat) with (x_tilde, z); a GAN's decoder kept frozen inside ALI is post-hoc
 inference. `VAE` and `InverseMapping` have one player and no discriminator: they override `losses`.
 
-A new game is a subclass with another objective, here the relativistic one (Jolicoeur-Martineau 2018):
+A new game is a subclass with another objective, for example the relativistic one (Jolicoeur-Martineau 2018):
 
     class RelativisticALI(ALI):
         def objective(self, q_logits, p_logits):
@@ -24,7 +24,7 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import discriminator_loss, gan_generator_loss, generator_loss
-from .networks import Discriminator, Frozen, Gaussian, number_of_attributes
+from .networks import Conditioned, Discriminator, Frozen, Gaussian
 
 
 class Game(nn.Module):
@@ -32,7 +32,7 @@ class Game(nn.Module):
 
     `sample`, `encode`, `decode`, `reconstruct`, `interpolate` and `classify` run without gradients and in evaluation
     mode (batch norm uses its running statistics, dropout is off) and restore the mode afterwards. Results are on the
-    model's device. `classes` is the number K of classes that a model tells apart, or 0.
+    model's device. `classes` is K for a model that classifies, otherwise 0.
 
     A conditional model (paper section 5) has `attributes`, A, above 0, and all of these need y: (N, A), 0 or 1 for each
     attribute, or a one-hot class, see `Dataset.conditions`; (A,) for the same y for all examples. Values between 0 and
@@ -44,13 +44,14 @@ class Game(nn.Module):
     def __init__(self, decoder: nn.Module | None, z_dim: int, encoder: nn.Module | None = None):
         super().__init__()
         self.decoder, self.z_dim, self.encoder = decoder, z_dim, encoder
-        self.attributes = number_of_attributes(encoder, decoder)
+        conditioned = (module for module in self.modules() if isinstance(module, Conditioned))
+        self.attributes = next((module.embedding.in_features for module in conditioned), 0)
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-        """Each player's loss (a scalar, in nats unless said otherwise) on one batch of data x, from one forward pass.
+        """Each player's loss (a scalar, in nats unless documented otherwise) on one batch x, from one forward pass.
 
-        y  for games with a few labels: the classes of the last M examples of x, (M,) int64; for conditional games: the
-           condition of every example, (N, A) float32
+        y  the classes of the last M examples of x, (M,) int64, in games with labels; the condition of every example,
+           (N, A) float32, in conditional games
         """
         raise NotImplementedError
 
@@ -77,10 +78,8 @@ class Game(nn.Module):
         if self.encoder is None:
             if self.decoder is None:
                 raise AlikitError("a classifier has no codes: train a recipe that has an encoder")
-            raise AlikitError(
-                "a GAN cannot encode: nothing in it says which z made x; train ALI or a VAE, "
-                "or give this GAN an encoder with inverse_mapping or post_hoc_inference"
-            )
+            way = "train ALI or a VAE, or give this GAN an encoder with inverse_mapping or post_hoc_inference"
+            raise AlikitError(f"a GAN cannot encode: nothing in it says which z made x; {way}")
         return self._infer(self.encoder, x, sample, y)
 
     def decode(self, z: Tensor, sample: bool = False, y: Tensor | None = None) -> Tensor:
@@ -97,7 +96,7 @@ class Game(nn.Module):
         return self.decode(self.encode(x, sample, y), y=y if to is None else to)
 
     def classify(self, x: Tensor) -> Tensor:
-        """The logits of the K classes, (N, K); the largest is the guess."""
+        """The logits of the K classes, (N, K); the largest is the prediction."""
         raise AlikitError("this model knows no classes: train a recipe with labels, see alikit recipes")
 
     def interpolate(
@@ -111,8 +110,7 @@ class Game(nn.Module):
     ) -> Tensor:
         """Paths between pairs of examples, decoded at `steps` points from one code to the other: (N, steps, ...).
 
-        y_from and y_to, each (N, A), are a conditional model's conditions at the two ends; between them y moves in a
-        straight line.
+        y_from and y_to, each (N, A), are a conditional model's conditions at the two ends; in between, y is linear.
         """
         z = mix(self.encode(x_from, False, y_from), self.encode(x_to, False, y_to), steps, spherical)
         ends = [*self.condition(y_from, len(z)), *self.condition(y_to, len(z))]
@@ -120,10 +118,8 @@ class Game(nn.Module):
         return self.decode(z.flatten(0, 1), y=y).unflatten(0, z.shape[:2])
 
     def condition(self, y: Tensor | None, n: int) -> tuple[Tensor, ...]:
-        """y as the networks take it for n examples: nothing, or one tensor (n, A).
-
-        AlikitError where a model that is not conditional gets y, a conditional one gets none, or y has another shape.
-        """
+        """y as the networks take it for n examples: nothing, or one tensor (n, A). AlikitError for one that does not
+        fit the model."""
         if not self.attributes:
             if y is not None:
                 raise AlikitError("this model takes no condition: leave y out, or train a conditional recipe")
@@ -133,14 +129,12 @@ class Game(nn.Module):
         try:
             y = torch.as_tensor(y, dtype=torch.float32, device=self.device)
         except (TypeError, ValueError, RuntimeError):
-            raise AlikitError(
-                "y is a tensor of 0 and 1: data.conditions() has it, alikit.data.conditions.usual makes it of names"
-            ) from None
+            way = "data.conditions() has it, alikit.data.conditions.usual makes it from names"
+            raise AlikitError(f"y is a tensor of 0 and 1: {way}") from None
         if y.shape not in ((self.attributes,), (n, self.attributes)):
-            raise AlikitError(
-                f"y is {' x '.join(map(str, y.shape)) or 'a single number'}, and this model takes {self.attributes} "
-                f"numbers for each of {n} examples: {n} x {self.attributes}"
-            )
+            found, each = " x ".join(map(str, y.shape)) or "a single number", f"{self.attributes} numbers"
+            way = f"{each} for each of {n} examples: {n} x {self.attributes}"
+            raise AlikitError(f"y is {found}, and this model takes {way}")
         return (y.expand(n, -1),)
 
     def _infer(self, conditional: nn.Module, v: Tensor, sample: bool, y: Tensor | None) -> Tensor:
@@ -148,7 +142,7 @@ class Game(nn.Module):
             raise AlikitError("y is a keyword argument here: write y=...")
         v, condition = v.to(self.device), self.condition(y, len(v))
         if condition and not ((condition[0] >= 0) & (condition[0] <= 1)).all():
-            raise AlikitError("y goes from 0, which is no, to 1, which is yes: a class is a 1 in its own place")
+            raise AlikitError("y goes from 0, which is no, to 1, which is yes; a class is a 1 in its place")
         with self.inference():
             return conditional(v, *condition) if sample else conditional.mean(v, *condition)
 
@@ -165,11 +159,10 @@ class Game(nn.Module):
 
 
 def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Tensor:
-    """Codes on the way from z_from to z_to, both (N, Z) -> (N, steps, Z), ends included.
+    """Codes on a path from z_from to z_to, both (N, Z) -> (N, steps, Z), ends included.
 
-    Linear, as in the paper; `spherical` turns from one direction to the other at a steady angle and pace instead, which
-    keeps the path as far from the origin as its ends are. Where the two point the same way, or opposite ways (any turn
-    would do), it falls back to linear.
+    Linear, as in the paper. With `spherical`, direction and length change at constant rates, which keeps the path as
+    far from the origin as its ends are; codes that point the same way, or opposite ways, get the linear path.
     """
     if steps < 2:
         raise AlikitError(f"a path needs at least its 2 ends, not {steps} steps")
@@ -182,16 +175,15 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
     angle = (a_way * b_way).sum(2, keepdim=True).clamp(-1, 1).acos()
     way = (((1 - t) * angle).sin() * a_way + (t * angle).sin() * b_way) / angle.sin()
     length = (1 - t) * a.norm(dim=2, keepdim=True) + t * b.norm(dim=2, keepdim=True)
-    # Near a straight line float32 no longer knows the angle well enough to divide by its sine.
+    # Near a straight line the angle is not precise enough in float32 to divide by its sine.
     return torch.where(angle.sin() > 0.01, length * way, linear)
 
 
 class AdversarialGame(Game):
-    """A discriminator against everything else that learns. `pairs` and `objective` make the game.
+    """A discriminator against all other networks that learn. `pairs` and `objective` define the game.
 
-    r1  weight gamma of the zero-centred gradient penalty gamma / 2 E_q |grad d|^2 of D's logit d on q's pairs, with
-        respect to x and z_hat, which keeps the discriminator flat where the data is (R1, Mescheder et al. 2018); 0, as
-        in the paper, for none
+    r1  weight gamma of the gradient penalty gamma / 2 E_q |grad d|^2 of D's logit d on q's pairs, with respect to x and
+        z_hat, which keeps D flat where the data is (R1, Mescheder et al. 2018); 0, as in the paper, for none
     """
 
     def __init__(
@@ -199,14 +191,14 @@ class AdversarialGame(Game):
         decoder: nn.Module,
         discriminator: nn.Module,
         z_dim: int,
-        encoder: nn.Module | None = None,
+        encoder: nn.Module | None,
         r1: float = 0.0,
     ):
         super().__init__(decoder, z_dim, encoder)
         self.discriminator, self.r1 = discriminator, r1
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """What D sees of one batch: q's pair and p's, each with the condition y, if there is one, as last member."""
+        """What D sees of one batch: q's pair and p's; in conditional games y is the last member of both."""
         raise NotImplementedError
 
     def objective(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
@@ -214,8 +206,7 @@ class AdversarialGame(Game):
         raise NotImplementedError
 
     def auxiliary_loss(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
-        """What the discriminator minimises besides its objective, or None. `q_logits` are its outputs on q's pairs, of
-        which y is known."""
+        """What the discriminator minimises besides its objective, or None; `q_logits` are its outputs on q's pairs."""
         return None
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -225,24 +216,24 @@ class AdversarialGame(Game):
         return {"discriminator": discriminator, "generator": generator}
 
     def logits(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """D's outputs on q's and on p's pairs, each (N,) or of classes (N, K), from ONE pass over both as in the paper.
+        """D's outputs on q's and p's pairs, each (N,) or with classes (N, K), from ONE pass over both as in the paper.
 
         With batch norm in D the two halves share their statistics, so two separate passes would be another game.
         """
         halves = zip(q_pair, p_pair, strict=True)
-        # A reader's own discriminator may be any module: it gets tensors.
+        # Your own discriminator may be any module: it gets tensors.
         members = halves if isinstance(self.discriminator, Discriminator) else map(torch.cat, halves)
         q_logits, p_logits = self.discriminator(*members).chunk(2)
         return q_logits, p_logits
 
     def real_logit(self, logits: Tensor) -> Tensor:
-        """D's logit for "this pair is q's", (N,), from its outputs: what the objective is about."""
+        """D's logit for "this pair is q's", (N,), from its outputs; the objective takes this one."""
         return logits
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         q_pair, p_pair = self.pairs(x, y)
         if self.r1:
-            # A copy of x with a gradient of its own: D's alone, without the one that reaches x by way of z_hat.
+            # A copy of x, so that its gradient is D's alone, without the part that goes through z_hat.
             x, *rest = q_pair
             q_pair = (x if x.grad_fn is not None else x.detach().requires_grad_(), *rest)
         q_outputs, p_outputs = self.logits(q_pair, p_pair)
@@ -263,13 +254,16 @@ class AdversarialGame(Game):
 
 
 class GAN(AdversarialGame):
-    """x against x_tilde = Gx(z). It learns to draw, and has no way back from x to z (Goodfellow et al. 2014).
+    """x against x_tilde = Gx(z). It learns to sample and has no way back from x to z (Goodfellow et al. 2014).
 
     Conditional, it compares (x, y) with (Gx(z, y), y) (Mirza and Osindero 2014).
     """
 
+    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
+        super().__init__(decoder, discriminator, z_dim, None, r1)
+
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """One batch of data and one of samples: (x,) of q and (x_tilde,) of p; each with y."""
+        """(x,) of q and (x_tilde,) of p; each with y."""
         condition = self.condition(y, len(x))
         return (x, *condition), (self.decoder(self.prior(len(x)), *condition), *condition)
 
@@ -290,7 +284,7 @@ class ALI(AdversarialGame):
         super().__init__(decoder, discriminator, z_dim, encoder, r1)
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """One batch from each joint: (x, z_hat) of q and (x_tilde, z) of p; each with y."""
+        """(x, z_hat) of q and (x_tilde, z) of p; each with y."""
         condition = self.condition(y, len(x))
         z_hat = self.encoder(x, *condition)
         z = self.prior(len(x))
@@ -304,18 +298,14 @@ class ALI(AdversarialGame):
 
 
 def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:
-    """An encoder for a finished GAN, learned by the ALI game against a frozen copy of its decoder (figure 8c).
-
-    `discriminator` is a fresh one over (x, z); the GAN itself is left as it is.
-    """
+    """An encoder for a finished GAN, learned by the ALI game with a frozen copy of its decoder (figure 8c) and a new
+    discriminator over (x, z); the GAN itself does not change."""
     return ALI(encoder, Frozen(copy.deepcopy(gan.decoder)), discriminator, gan.z_dim)
 
 
 class InverseMapping(Game):
-    """An encoder fitted to give back the z of generated x: E_z |z - Gz(Gx(z))|^2, decoder frozen (figure 8b).
-
-    It never sees real data, so what the decoder cannot draw the encoder has never met.
-    """
+    """An encoder that learns to recover the z of generated x: E_z |z - Gz(Gx(z))|^2, decoder frozen (figure 8b). It
+    never sees real data, so it does not learn to encode what the decoder cannot generate."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, z_dim: int):
         super().__init__(decoder, z_dim, encoder)
@@ -324,13 +314,13 @@ class InverseMapping(Game):
         return {"encoder": list(self.encoder.parameters())}
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-        """The squared distance between z and its recovery, summed over Z; of x only the batch size is used."""
+        """The squared distance between z and its recovery, summed over Z; only the batch size of x is used."""
         z = self.prior(len(x))
         return {"encoder": (z - self.encoder(self.decoder(z))).square().sum(1).mean()}
 
 
 def inverse_mapping(gan: Game, encoder: nn.Module) -> InverseMapping:
-    """`InverseMapping` for a finished GAN, on a frozen copy of its decoder; the GAN itself is left as it is."""
+    """`InverseMapping` for a finished GAN, on a frozen copy of its decoder; the GAN itself does not change."""
     return InverseMapping(encoder, Frozen(copy.deepcopy(gan.decoder)), gan.z_dim)
 
 
@@ -338,8 +328,8 @@ class VAE(Game):
     """Kingma and Welling (2014): maximise E_q[log p(x|z)] - KL(q(z|x) || p(z)), the evidence lower bound.
 
     p(x|z) is Gaussian around the decoder's output with one learned standard deviation, which starts at `scale`, in the
-    unit of x. If it starts far above the detail of the data, every error looks normal and the code stays empty.
-    `sample` gives the decoder's output without that Gaussian's noise, as is usual for pictures of VAEs.
+    unit of x. If it starts far above the detail of the data, all errors look normal and the code stays unused.
+    `sample` gives the decoder's output without that Gaussian's noise, as is usual for VAEs.
     """
 
     def __init__(self, encoder: Gaussian, decoder: nn.Module, z_dim: int, scale: float = 1.0):
@@ -350,7 +340,7 @@ class VAE(Game):
         return {"autoencoder": list(self.parameters())}
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-        """The negative evidence lower bound of an example."""
+        """The negative evidence lower bound, averaged over examples."""
         mu, log_sigma = self.encoder.moments(x)
         posterior = Normal(mu, log_sigma.exp())
         likelihood = Normal(self.decoder(posterior.rsample()), self.log_scale.exp())

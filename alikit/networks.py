@@ -1,8 +1,7 @@
-"""Who plays: plain stacks of layers, and the conditionals q(z|x), p(x|z) and discriminators built on them.
+"""The networks: plain stacks of layers, and the conditionals q(z|x), p(x|z) and discriminators built on them.
 
-A network is written down as data (a tuple of `Conv` rows, like the paper's tables, or a list of widths) and turned
-into a module of PyTorch's own layers by `conv_stack` or `mlp`. Codes are always (N, Z); points (N, D); pictures
-(N, C, H, W) in [0, 1].
+A network is described as data (a tuple of `Conv` rows, like the paper's tables, or a list of widths); `conv_stack` or
+`mlp` makes it a module of PyTorch's own layers. Codes are (N, Z), points (N, D), pictures (N, C, H, W) in [0, 1].
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ BATCH_NORM_MOMENTUM = 0.05
 
 
 class Maxout(nn.Module):
-    """The largest of `pieces` features, M apart: (N, pieces * M, ...) -> (N, M, ...). Goodfellow et al. 2013."""
+    """The maximum of `pieces` features, M apart: (N, pieces * M, ...) -> (N, M, ...). Goodfellow et al. 2013."""
 
     def __init__(self, pieces: int):
         super().__init__()
@@ -27,16 +26,14 @@ class Maxout(nn.Module):
 
 
 class Embedding(nn.Linear):
-    """y (N, A) to (N, E). `initialise` keeps its weights as PyTorch draws them: with weights from N(0, 0.01) y would
-    reach the networks some thirty times weaker than z."""
+    """y (N, A) -> (N, E). `initialise` keeps its weights as PyTorch draws them: with weights from N(0, 0.01) y would be
+    some thirty times weaker than z in the networks."""
 
 
 class Conditioned(nn.Module):
-    """A network conditioned on y: `head` of what `body` makes of v, beside a linear embedding of y (section 5).
+    """A network conditioned on y: head([body(v), embedding(y)]) (section 5).
 
-    body       v (N, ...) -> (N, F, ...)
-    embedding  y (N, A) -> (N, E); its weights learn with the network's own
-    head       (N, F + E) -> (N, ...)
+    body  (N, ...) -> (N, F, ...);  embedding  (N, A) -> (N, E);  head  (N, F + E) -> (N, ...)
     """
 
     def __init__(self, body: nn.Module, embedding: Embedding, head: nn.Module):
@@ -47,17 +44,11 @@ class Conditioned(nn.Module):
         return self.head(torch.cat([self.body(v).flatten(1), self.embedding(y)], dim=1))
 
 
-def number_of_attributes(*networks: nn.Module | None) -> int:
-    """A, how many numbers of y the networks are conditioned on; 0 for networks without a condition."""
-    modules = (module for network in networks if network is not None for module in network.modules())
-    return next((module.embedding.in_features for module in modules if isinstance(module, Conditioned)), 0)
-
-
 def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected stack (N, widths[0]) -> (N, widths[-1]); the last layer is linear.
 
-    Hidden layers are ReLU, with `batch_norm` in place of their own bias; or maxout of `pieces`. While training, every
-    layer's input loses a share `dropout` of its numbers.
+    Hidden layers are ReLU, with `batch_norm` in place of their bias, or maxout of `pieces`; `dropout` is the rate on
+    every layer's input.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
@@ -74,9 +65,8 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
 
 @dataclass(frozen=True)
 class Conv:
-    """One row of a layer table: kernel, stride and maps; no padding anywhere. `up` transposes the convolution.
-
-    `maps` is None in a last row, whose width is known only when it is built: Z, the channels, or one logit."""
+    """One row of a layer table, without padding; `up` transposes the convolution. `maps` is None in a last row, whose
+    width is known when it is built: Z, the channels, or one logit."""
 
     kernel: int
     stride: int
@@ -88,13 +78,13 @@ class Conv:
     bias: bool = True  # where there is no batch norm, which takes its place
 
     def side(self, side: int) -> int:
-        """Pixels a side that come out where so many go in."""
+        """Pixels a side of the output, for so many of the input."""
         return (side - 1) * self.stride + self.kernel if self.up else (side - self.kernel) // self.stride + 1
 
 
 def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int | None = None) -> nn.Sequential:
-    """The rows as a module, (N, channels, H, W) -> (N, maps of the last row, H', W'); `outputs` are the maps of a last
-    row that leaves them open."""
+    """The rows as a module, (N, channels, H, W) -> (N, maps, H', W'); `outputs` is the last row's maps where these are
+    None."""
     layers: list[nn.Module] = []
     for row in rows:
         if row.dropout:
@@ -114,10 +104,10 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
 
 
 class Pixels(nn.Module):
-    """The last step of a picture decoder: a bias of its own for every pixel and channel, then a sigmoid to [0, 1].
+    """The last layer of a picture decoder: a bias for every pixel and channel, then a sigmoid to [0, 1].
 
-    The bias starts at the log-odds of the data's mean picture, so that an untrained decoder already draws that; with
-    no mean at hand it starts at mid-grey.
+    The bias starts at the log-odds of `mean`, the data's mean picture, so that an untrained decoder draws that picture;
+    without a mean it starts at mid-grey.
     """
 
     def __init__(self, x_shape: tuple[int, ...], mean: Tensor | None = None):
@@ -130,7 +120,7 @@ class Pixels(nn.Module):
 
 
 def initialise(network: nn.Module, std: float) -> nn.Module:
-    """Draws every linear and convolution weight from N(0, std^2) and sets their biases to 0, but for an `Embedding`;
+    """Draws every linear and convolution weight from N(0, std^2) and sets the biases to 0, except in an `Embedding`;
     returns the network."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not isinstance(layer, Embedding):
@@ -140,17 +130,17 @@ def initialise(network: nn.Module, std: float) -> nn.Module:
     return network
 
 
-# Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives the one value to use when a draw is not wanted.
-# Those of a conditional game, q(z|x, y) and p(x|z, y), take y (N, A) after v, and their `net` is `Conditioned`.
+# Conditionals: calling one draws from q(z|x) or p(x|z); `mean` gives one value without a draw. In conditional games,
+# q(z|x, y) and p(x|z, y) take y (N, A) after v, and their `net` is `Conditioned`.
 
 
 def at_least_float32(v: Tensor) -> Tensor:
-    """Codes, pictures and logits are not rounded to bfloat16, even where autocast lets a network compute in it."""
+    """Codes, pictures and logits stay float32 where autocast lets a network compute in bfloat16."""
     return v.float() if v.dtype == torch.bfloat16 else v
 
 
 class Deterministic(nn.Module):
-    """All probability on one value, net(v). As an encoder it makes ALI a BiGAN."""
+    """All probability on one value, net(v). With it as encoder ALI is BiGAN."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -186,10 +176,10 @@ class Gaussian(nn.Module):
 
 
 class NoiseInput(nn.Module):
-    """net([v, eps]) with eps ~ N(0, I) of `noise` numbers: any shape of conditional, with no density to write down.
+    """net([v, eps]) with eps ~ N(0, I) of `noise` numbers: any distribution, without a formula for its density.
 
-    The toy's encoder (paper section 4.5). Its mean has no formula, so `mean` is net([v, 0]), the value at zero noise:
-    a central value, not the average of the draws.
+    The toy's encoder (paper section 4.5). `mean` is net([v, 0]), the value at zero noise, not the average of the draws,
+    which has no formula.
     """
 
     def __init__(self, net: nn.Module, noise: int):
@@ -204,7 +194,7 @@ class NoiseInput(nn.Module):
 
 
 class Frozen(nn.Module):
-    """A conditional that no longer learns: no gradients, and batch norm always by its running statistics."""
+    """A conditional that does not learn: no gradients, and batch norm always uses its running statistics."""
 
     def __init__(self, conditional: nn.Module):
         super().__init__()
@@ -220,27 +210,27 @@ class Frozen(nn.Module):
         return self.conditional.mean(v, *y)
 
 
-def has_batch_norm(network: nn.Module) -> bool:
+def _has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
 
 
 def joined(network: nn.Module, halves: tuple[Tensor, Tensor]) -> Tensor:
-    """What a network makes of a batch in two halves: up to its first batch norm of each alone, from there of both
-    together. Below the first batch norm, the gradient of one half need not pass through the other."""
-    if not isinstance(network, nn.Sequential):
+    """What a network makes of a batch in two halves: each half alone up to the first batch norm, both together from
+    there. Before that layer, the gradient of one half need not be computed for the other."""
+    if not isinstance(network, nn.Sequential) or not _has_batch_norm(network):
         return network(torch.cat(halves))
-    first = next(place for place, layer in enumerate(network) if has_batch_norm(layer))
+    first = next(place for place, layer in enumerate(network) if _has_batch_norm(layer))
     for layer in network[:first]:
         halves = tuple(layer(half) for half in halves)
     return network[first + 1 :](joined(network[first], halves))
 
 
 class Discriminator(nn.Module):
-    """D of a whole pair: one tower for each member, their flat features side by side, then `joint` to the logits.
+    """D of a whole pair: one tower for each member, their features concatenated, then `joint` to the logits.
 
-    A GAN's "pair" is (x,) alone, ALI's is (x, z), a conditional game's has y as well, whose tower is an `Embedding`.
+    A GAN's "pair" is (x,) alone, ALI's is (x, z); a conditional game's has y as well, whose tower is an `Embedding`.
     With `nn.Identity` towers the members are concatenated as they are. The last layer of `joint` has one output, or one
-    for each class that D tells apart.
+    for each class.
     """
 
     def __init__(self, towers: list[nn.Module], joint: nn.Sequential):
@@ -248,22 +238,15 @@ class Discriminator(nn.Module):
         self.towers, self.joint = nn.ModuleList(towers), joint
 
     def forward(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's; of classes (N, K).
-
-        A member may also come as two halves, (N1, ...) and (N2, ...); the result is that of their concatenation.
-        """
+        """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's, or (N, K) of classes.
+        A member may also be a tuple of two halves, (N1, ...) and (N2, ...), with the result of their concatenation."""
         return self.head(self.features(*pair))
 
     def features(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The input of the last layer, (N, F) or (N, F, 1, 1)."""
-        features = []
-        for tower, member in zip(self.towers, pair, strict=True):
-            if isinstance(member, tuple) and has_batch_norm(tower):
-                found = joined(tower, member)
-            else:
-                found = tower(torch.cat(member) if isinstance(member, tuple) else member)
-            features.append(found.flatten(1))
-        return self.joint[:-1](torch.cat(features, dim=1))
+        towers = zip(self.towers, pair, strict=True)
+        found = [joined(tower, v) if isinstance(v, tuple) else tower(v) for tower, v in towers]
+        return self.joint[:-1](torch.cat([features.flatten(1) for features in found], dim=1))
 
     def head(self, features: Tensor) -> Tensor:
         """The logits, (N,) or (N, K), of `features`."""

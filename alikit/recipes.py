@@ -1,34 +1,28 @@
-"""Named experiments, as data: which game, on what, with which networks and settings.
+"""Named experiments, as data: which game, on which data, with which networks and settings.
 
     recipe = RECIPES["digits"]
     model = recipe.build(data.shape, data.mean())
     recipe.trainer(model, data).run(recipe.steps)
 
-To add an experiment of your own, `register` one: it then trains, resumes and is evaluated and recorded like ours.
+To add an experiment of your own, `register` it. It then trains, resumes and is evaluated and recorded like ours.
 
     register("digits-wide", replace(RECIPES["digits"], summary="ALI with a wider code", z_dim=32))
+
+A game with a setting of its own needs a subclass of `Recipe` with one more field, see tests/test_new_game.py.
 """
 
 import difflib
 import inspect
 import re
+from collections import ChainMap
 from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass as validated
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 
-from .architectures import (
-    HALF,
-    LAPTOP,
-    PAPER_CELEBA,
-    PAPER_CIFAR10,
-    PAPER_SVHN,
-    PAPER_TINY_IMAGENET,
-    SMALL,
-    TOY,
-)
+from .architectures import HALF, LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, SMALL, TOY
 from .data import Dataset
 from .data.labels import few_labels
 from .errors import AlikitError
@@ -39,23 +33,25 @@ from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import CHECKED, Config, Trainer
 
 OF_GAMES = ("r1", "consistency", "scale")  # settings that only some games have
+OF_LABELS = ("labels", "labelled_batch", "explicit")
 
 
-@validated(frozen=True, kw_only=True, config=CHECKED)
+@checked(frozen=True, kw_only=True, config=CHECKED)
 class Recipe(Config):
     """One row of the table below: a `Config` with a game, its networks and its data.
 
-    summary   one line for `alikit recipes`
-    game      the class of the model. It is called with the networks that it needs (`encoder`, `decoder`,
-              `discriminator` or `classifier`), `z_dim`, and those fields of the recipe that its parameters name
-    data      the default source, see `alikit.data.load`
-    networks  `Dense`, `Pictures` or a class with the same methods, see architectures.py
-    z_dim     Z
-    encoder   the conditional q(z|x), None for a GAN
-    frozen_decoder  whether the game starts from a finished GAN's decoder, and leaves it as it is
-    scale     of p(x|z) at the start, see `VAE`
-    explicit  whether a discriminator of K classes has a logit of its own for class K + 1, otherwise 0, see losses.py
-    embedding numbers that each network embeds the condition y in; 0 for games without conditions
+    summary    one line for `alikit recipes`
+    game       the class of the model. It is called with the networks that its parameters name (`encoder`, `decoder`,
+               `discriminator` or `classifier`), `z_dim`, and each field of the recipe that is a parameter too
+    data       the default source, see `alikit.data.load`
+    networks   `Dense`, `Pictures` or a class with the same methods, see architectures.py
+    z_dim      Z
+    encoder    the kind of conditional q(z|x), None for a GAN
+    steps      training steps, unless a run says otherwise
+    frozen_decoder  whether the decoder is a finished GAN's and does not learn
+    scale      of p(x|z) at the start, see `VAE`
+    explicit   whether D has a logit of its own for class K + 1, otherwise fixed at 0, see losses.py
+    embedding  width of each network's embedding of the condition y; 0 for games without conditions
     """
 
     summary: str
@@ -71,7 +67,7 @@ class Recipe(Config):
     embedding: int = Field(0, ge=0)
 
     def config(self) -> dict[str, Any]:
-        """The settings that a run keeps and may change: the fields of `Config`, and those that a subclass adds."""
+        """The settings that a run may change and keeps: the fields of `Config`, and those that a subclass adds."""
         fixed = {field.name for field in fields(Recipe)} - {field.name for field in fields(Config)}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in fixed}
 
@@ -81,12 +77,12 @@ class Recipe(Config):
 
     @property
     def has_labels(self) -> bool:
-        """Whether some examples have to come with their class."""
+        """Whether the game needs the classes of some examples."""
         return "classes" in inspect.signature(self.game).parameters
 
     @property
     def is_conditional(self) -> bool:
-        """Whether all examples have to come with a condition y."""
+        """Whether the game needs a condition y for every example."""
         return self.embedding > 0
 
     def build(
@@ -99,14 +95,13 @@ class Recipe(Config):
     ) -> Game:
         """The untrained model for examples of `x_shape`, its weights drawn from torch's global generator.
 
-        mean     the mean training picture, where the decoder's pixels start; None leaves them grey
-        trained  where the decoder is frozen, the model whose decoder that is; None builds an untrained one
-                 (which is what loading weights into it afterwards needs)
-        classes  K, for games with labels
+        mean        the mean training picture, at which the decoder's pixels start; None starts them at grey
+        trained     the model whose decoder is frozen; None for an untrained one, into which weights are loaded later
+        classes     K, for games with labels
         attributes  A, the numbers of y, for conditional recipes: see `Dataset.conditions`
 
-        Raises AlikitError where the networks are not made for examples of this shape, `trained` has a decoder of
-        another kind, or the game has no use for a setting.
+        Raises AlikitError for examples of a shape that the networks do not take, a decoder of another kind in
+        `trained`, or a setting that the game has no use for.
         """
         self._check(x_shape, classes, attributes)
         parameters = inspect.signature(self.game).parameters
@@ -125,8 +120,7 @@ class Recipe(Config):
         return self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
 
     def trainer(self, model: Game, data: Dataset, seed: int = 0) -> Trainer:
-        """A `Trainer` with the recipe's settings, its layers quick ones unless `fast` is False; `seed` is that of the
-        order of examples, and of which have labels."""
+        """A `Trainer` for the recipe; `seed` decides the order of examples and which of them have labels."""
         accelerate(model, self.fast)
         labelled = few_labels(data, self.labels, seed) if self.has_labels else None
         return Trainer(model, data, self, labelled=labelled, seed=seed)
@@ -134,7 +128,7 @@ class Recipe(Config):
     def _networks(self, x_shape: tuple[int, ...], mean: Tensor | None, classes: int | None, attributes: int | None):
         """The networks by name, in the order in which their weights are drawn."""
 
-        def embedding() -> Embedding | None:  # each network has its own
+        def embedding() -> Embedding | None:  # one of its own for each network
             return Embedding(attributes, self.embedding) if self.is_conditional else None
 
         outputs = classes + self.explicit if self.has_labels else 1
@@ -153,27 +147,26 @@ class Recipe(Config):
 
     def _check(self, x_shape: tuple[int, ...], classes: int | None, attributes: int | None) -> None:
         size, parameters = self.networks.size, inspect.signature(self.game).parameters
-        if size is None and len(x_shape) != 1:
-            raise AlikitError("these networks are for points, not pictures: choose a recipe for pictures")
-        if size is not None and len(x_shape) == 1:
-            raise AlikitError("these networks are for pictures, not points: choose a mixture recipe")
+        if (size is None) != (len(x_shape) == 1):
+            kinds = "points, not pictures" if size is None else "pictures, not points"
+            raise AlikitError(f"these networks are for {kinds}: choose another recipe, or other data")
         if size is not None and x_shape[1:] != (size, size):
-            raise AlikitError(
-                f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}: "
-                f"choose other data, or read your folder with size={size}"
-            )
+            there = f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}"
+            raise AlikitError(f"{there}: choose other data, or read your folder with size={size}")
         if self.has_labels and not classes:
-            raise AlikitError(
-                "a game with labels needs data whose examples have one class each: name other data, "
-                "or sort your pictures into PATH/<class>/"
-            )
+            way = "choose other data, or sort your pictures into PATH/<class>/"
+            raise AlikitError(f"a game with labels needs data whose examples have one class each: {way}")
         if self.is_conditional and not attributes:
-            raise AlikitError(
-                "a conditional recipe needs data whose examples have attributes or classes: name other data, "
-                "such as faces, or table:PATH for pictures with attributes"
-            )
-        for name in OF_GAMES:
-            if name not in parameters and getattr(self, name) != type(self).__pydantic_fields__[name].default:
+            way = "choose other data, such as faces, or table:PATH for pictures with attributes"
+            raise AlikitError(f"a conditional recipe needs data whose examples have attributes or classes: {way}")
+        if (self.encoder is not None) != ("encoder" in parameters):
+            what = "needs an encoder" if self.encoder is None else "has no encoder: set encoder=None"
+            raise AlikitError(f"{self.game.__name__} {what}")
+        if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
+            raise AlikitError("these networks take no noise beside x: choose another encoder")
+        for name in (*OF_GAMES, *OF_LABELS):
+            known = self.has_labels if name in OF_LABELS else name in parameters
+            if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
                 raise AlikitError(f"{self.game.__name__} has no {name}: leave it out, or choose another recipe")
 
 
@@ -186,31 +179,32 @@ def named(name: str) -> Recipe:
 
 
 def register(name: str, recipe: Recipe) -> Recipe:
-    """Adds a recipe under a name of its own to `RECIPES`, for this process; returns it.
+    """Adds a recipe of your own to `RECIPES` for this process, in place of an earlier one of that name; returns it.
 
-    AlikitError for a name that could not be a folder's, or that another recipe has.
+    AlikitError for a name that cannot be a folder's, or that one of our recipes has.
     """
+    if not isinstance(recipe, Recipe):
+        raise AlikitError(f"{name} is a {type(recipe).__name__}: register a Recipe, such as replace(RECIPES[...], ...)")
     if not re.fullmatch(r"[\w][\w.-]{0,79}", name):
         raise AlikitError(f"a recipe cannot be called {name!r}: use letters, digits, - and _")
-    if RECIPES.get(name, recipe) != recipe:
+    if OURS.get(name, recipe) != recipe:
         raise AlikitError(f"there is another recipe called {name}: choose another name")
     RECIPES[name] = recipe
     return recipe
 
 
-def _row(summary: str, game: type[Game], *settings: dict, **more) -> Recipe:
-    """A recipe with the settings of each of the blocks in turn, later ones first."""
-    return Recipe(
-        summary=summary, game=game, **{name: value for block in (*settings, more) for name, value in block.items()}
-    )
+def _row(summary: str, game: type[Game], *blocks: dict, **more) -> Recipe:
+    """A recipe with the settings of all blocks, of which later ones win; without an encoder where the game has none."""
+    none = {} if "encoder" in inspect.signature(game).parameters else {"encoder": None}
+    return Recipe(summary=summary, game=game, **dict(ChainMap(more, *reversed(blocks), none)))
 
 
 # The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
 _toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
 _toy_frozen = {**_toy, "encoder": "noise", "frozen_decoder": True}
-# Ours: what solves the grid, see results/mixture. R1 keeps D from tearing the joints apart, beta1 = 0 and the decay let
-# the players come to rest, averaged weights take out the noise that is left, precise statistics of batch norm a bias:
-# with running ones the outer modes are drawn a standard deviation or more too far in.
+# Ours: what solves the grid, see results/mixture. R1 keeps D from separating the joints too steeply, beta1 = 0 and the
+# decay let the players come to rest, and averaged weights remove the noise that is left. Precise statistics of batch
+# norm remove a bias: with running ones the outer modes are drawn a standard deviation or more too close to the centre.
 _solved = {"data": "mixture", "networks": HALF, "z_dim": 2, "steps": 30_000, "lr": 1e-3, "betas": (0.0, 0.999)}
 _solved |= {"decay": True, "r1": 0.1, "ema": 0.999, "precise_bn": True}
 _digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000, "decay": True}
@@ -220,107 +214,79 @@ _paper_cifar10 = {**_paper, "data": "cifar10", "networks": PAPER_CIFAR10, "z_dim
 _paper_svhn = {**_paper, "data": "svhn-extra", "networks": PAPER_SVHN, "steps": 531_100}
 _paper_celeba = {**_paper, "data": "celeba", "networks": PAPER_CELEBA}
 _paper_conditional = {"batch_size": 128, "steps": 156_333, "embedding": 256}
-_paper_tiny_imagenet = {**_paper, "data": "tiny-imagenet", "networks": PAPER_TINY_IMAGENET, "batch_size": 128}
+_paper_tiny = {**_paper, "data": "tiny-imagenet", "networks": PAPER_TINY_IMAGENET, "batch_size": 128}
 _averaged = {"ema": 0.999, "ema_ramp": True, "decay": True}
-# Ours: what makes the most of some hours of a processor.
+# Ours: the best that we found for some hours on a processor.
 _laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "weight_std": 0.02, "batch_size": 64, "bf16": True, **_averaged}
-# A mirrored digit is another digit, or none.
+# Not flipped: a mirrored digit is another digit, or none.
 _house = {"data": "house-numbers", "steps": 14_000, **_laptop}
 _photographs = {**_laptop, "random_flip": True}
-_conditional = {**_photographs, "embedding": 64}
-# With labels. At the rates above D, which has names to learn besides, takes several times as long to learn them.
+_conditional = {**_photographs, "steps": 28_000, "embedding": 64}
+_small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
+# With labels. At the learning rates above, D takes several times as long to learn the classes.
 _house_labelled = {**_house, "steps": 2_000, "labels": 1000, "labelled_batch": 16, "lr": 1e-3}
-_photographs_labelled = {
-    **_photographs,
-    "data": "cifar10",
-    "steps": 28_000,
-    "labels": 4000,
-    "labelled_batch": 32,
-    "lr": 5e-4,
-}
+_small_labelled = {**_photographs, "data": "cifar10", "steps": 28_000}
+_small_labelled |= {"labels": 4000, "labelled_batch": 32, "lr": 5e-4}
 _cifar10_labelled = {"data": "cifar10", "networks": PAPER_CIFAR10, "z_dim": 64, "labels": 4000, "labelled_batch": 100}
 _cifar10_labelled |= {"steps": 45_000, "lr": 3e-4, **_averaged, "ema": 0.9999, "random_flip": True, "bf16": True}
 _digits_labelled = {**_digits, "labels": 50, "labelled_batch": 50, **_averaged}
-_no_encoder = {"encoder": None}
-# At 4000 labels of CIFAR-10 Laine and Aila's weight comes to 0.8 in our unit. That of digits was chosen by the examples
-# kept for such choices.
+# With 4000 labels of CIFAR-10 Laine and Aila's weight is 0.8 in our unit. That of digits was chosen on the training
+# examples that `for_settings` keeps for such choices.
 _consistent = {"random_shift": True, "consistency": 1.0}
 
-RECIPES = {
+OURS = {
     "mixture-ali-paper": _row("ALI on 25 Gaussians, published settings", ALI, _toy, encoder="noise"),
-    "mixture-gan-paper": _row("GAN on 25 Gaussians, published settings", GAN, _toy, _no_encoder),
+    "mixture-gan-paper": _row("GAN on 25 Gaussians, published settings", GAN, _toy),
     "mixture-inverse": _row("a GAN's decoder and a learned inverse mapping", InverseMapping, _toy_frozen),
     "mixture-post-hoc": _row("a GAN's decoder and post-hoc inference", ALI, _toy_frozen),
-    # From a scale of 1, half the way between two modes, its code stays empty.
+    # With a scale of 1, half the distance between two modes, its code stays empty.
     "mixture-vae": _row("VAE on 25 Gaussians: ALI's decoder, a Gaussian encoder", VAE, _toy, scale=0.1),
     "mixture-ali": _row("ALI on 25 Gaussians, solved", ALI, _solved, encoder="deterministic"),
     "mixture-ali-noise": _row("the same with the paper's encoder, noise beside x", ALI, _solved, encoder="noise"),
-    "mixture-gan": _row("a GAN with the same settings", GAN, _solved, _no_encoder),
+    "mixture-gan": _row("a GAN with the same settings", GAN, _solved),
     "digits": _row("ALI on small handwritten digits", ALI, _digits),
     "digits-bigan": _row("the same with a deterministic encoder (BiGAN)", ALI, _digits, encoder="deterministic"),
-    "digits-gan": _row("the same decoder, no encoder", GAN, _digits, _no_encoder),
+    "digits-gan": _row("the same decoder, no encoder", GAN, _digits),
     "digits-vae": _row("VAE with the same encoder and decoder", VAE, _digits),
     "house-numbers": _row("ALI on rendered house numbers, laptop networks", ALI, _house),
-    "house-numbers-gan": _row("the same decoder, no encoder", GAN, _house, _no_encoder),
+    "house-numbers-gan": _row("the same decoder, no encoder", GAN, _house),
     "house-numbers-post-hoc": _row("that GAN's decoder and post-hoc inference", ALI, _house, frozen_decoder=True),
-    # From a scale of 1 it is slow to use its code: after 600 steps sigma is 0.91, in place of 0.16.
+    # With a scale of 1 it learns to use its code slowly: after 600 steps sigma is 0.91 instead of 0.16.
     "house-numbers-vae": _row("VAE with the same encoder and decoder", VAE, _house, scale=0.1),
     "digits-semi": _row("ALI with K + 1 classes and a few labels", KPlusOne, _digits_labelled),
     "digits-semi-consistent": _row("the same, with consistency", KPlusOne, _digits_labelled, consistency=0.3),
-    "digits-feature-matching": _row(
-        "a GAN with K + 1 classes and feature matching", FeatureMatchingGAN, _digits_labelled, _no_encoder
-    ),
-    "digits-supervised": _row("the few labels and nothing else", Supervised, _digits_labelled, _no_encoder),
-    "digits-conditional": _row("ALI on digits, told the class of each", ALI, _digits, embedding=16),
-    "faces-conditional": _row(
-        "ALI on drawn faces, told 14 attributes, laptop networks", ALI, _conditional, data="faces", steps=28_000
-    ),
+    "digits-feature-matching": _row("GAN, K + 1 classes, feature matching", FeatureMatchingGAN, _digits_labelled),
+    "digits-supervised": _row("the few labels and nothing else", Supervised, _digits_labelled),
+    "digits-conditional": _row("ALI on digits, conditioned on their classes", ALI, _digits, embedding=16),
+    "faces-conditional": _row("ALI on drawn faces, conditioned on 14 attributes", ALI, _conditional, data="faces"),
     "house-numbers-semi": _row("ALI with K + 1 classes and 1000 labels", KPlusOne, _house_labelled),
-    "house-numbers-feature-matching": _row(
-        "a GAN with K + 1 classes and feature matching", FeatureMatchingGAN, _house_labelled, _no_encoder
-    ),
-    "house-numbers-supervised": _row("the 1000 labels and nothing else", Supervised, _house_labelled, _no_encoder),
-    # Steps are the paper's epochs: 6475 of 45,000 pictures, 100 of 531,131, 123 of 162,770, 125 of 1,281,167.
+    "house-numbers-feature-matching": _row("GAN, K + 1 classes, feature matching", FeatureMatchingGAN, _house_labelled),
+    "house-numbers-supervised": _row("the 1000 labels and nothing else", Supervised, _house_labelled),
+    # Steps are the paper's epochs: 6475 of 45,000 pictures, 100 of 531,131, 123 of 162,770, 125 of 1,281,167 (these
+    # are ImageNet's, from which the paper takes its small pictures).
     "cifar10": _row("ALI on CIFAR-10, the paper's networks", ALI, _paper_cifar10, steps=2_913_750),
     "svhn": _row("ALI on SVHN, the paper's networks", ALI, _paper_svhn),
     "celeba": _row("ALI on CelebA at 64x64, the paper's networks", ALI, _paper_celeba, steps=200_121),
-    "tiny-imagenet": _row(
-        "ALI on Tiny ImageNet at 64x64, the paper's networks", ALI, _paper_tiny_imagenet, steps=1_251_125
-    ),
+    "tiny-imagenet": _row("ALI on Tiny ImageNet at 64x64, the paper's networks", ALI, _paper_tiny, steps=1_251_125),
     # Section 5: the same networks, 123 epochs of 162,770 in batches of 128.
-    "celeba-conditional": _row(
-        "ALI on CelebA at 64x64, told 40 attributes, the paper's networks", ALI, _paper_celeba, _paper_conditional
-    ),
-    # With labels the paper gives no settings: networks and batch are its own, the rate is Salimans et al.'s. D, which
-    # has no batch norm, starts from PyTorch's weights: from N(0, 0.01) its logits hardly depend on the picture.
+    "celeba-conditional": _row("ALI on CelebA, conditioned on 40 attributes", ALI, _paper_celeba, _paper_conditional),
+    # The paper gives no settings for games with labels: networks and batch are its own, the rate is Salimans et al.'s.
+    # D, which has no batch norm, starts from PyTorch's weights: with N(0, 0.01) its logits hardly depend on x.
     "cifar10-semi": _row("K + 1 classes on CIFAR-10, the paper's networks", KPlusOne, _cifar10_labelled),
-    "cifar10-semi-consistent": _row(
-        "the same, with shifted pictures and consistency", KPlusOne, _cifar10_labelled, _consistent
-    ),
-    "cifar10-feature-matching": _row(
-        "feature matching on CIFAR-10, the paper's networks", FeatureMatchingGAN, _cifar10_labelled, _no_encoder
-    ),
-    "cifar10-supervised": _row(
-        "the 4000 labels and nothing else, the paper's networks", Supervised, _cifar10_labelled, _no_encoder
-    ),
-    "dcgan": _row("the GAN beside ALI on SVHN: its decoder and D(x), as many steps", GAN, _paper_svhn, _no_encoder),
+    "cifar10-semi-consistent": _row("the same, with shifts and consistency", KPlusOne, _cifar10_labelled, _consistent),
+    "cifar10-feature-matching": _row("feature matching, the paper's networks", FeatureMatchingGAN, _cifar10_labelled),
+    "cifar10-supervised": _row("the 4000 labels alone, the paper's networks", Supervised, _cifar10_labelled),
+    "dcgan": _row("the GAN beside ALI on SVHN: its decoder and D(x), as many steps", GAN, _paper_svhn),
     "cifar10-small": _row("ALI on CIFAR-10, laptop networks", ALI, _photographs, data="cifar10", steps=70_300),
-    "cifar10-semi-small": _row("K + 1 classes, laptop networks", KPlusOne, _photographs_labelled),
+    "cifar10-semi-small": _row("K + 1 classes, laptop networks", KPlusOne, _small_labelled),
     "cifar10-semi-consistent-small": _row(
-        "the same, with shifted pictures and consistency", KPlusOne, _photographs_labelled, _consistent
+        "the same, with shifts and consistency", KPlusOne, _small_labelled, _consistent
     ),
-    "cifar10-feature-matching-small": _row(
-        "feature matching, laptop networks", FeatureMatchingGAN, _photographs_labelled, _no_encoder
-    ),
-    "cifar10-supervised-small": _row(
-        "the 4000 labels and nothing else, laptop networks", Supervised, _photographs_labelled, _no_encoder
-    ),
+    "cifar10-feature-matching-small": _row("feature matching, laptop networks", FeatureMatchingGAN, _small_labelled),
+    "cifar10-supervised-small": _row("the 4000 labels alone, laptop networks", Supervised, _small_labelled),
     "svhn-small": _row("ALI on SVHN, laptop networks", ALI, _laptop, data="svhn", steps=114_400),
     "celeba-small": _row("ALI on CelebA at 32x32, laptop networks", ALI, _photographs, data="celeba", steps=76_290),
-    "celeba-conditional-small": _row(
-        "ALI on CelebA at 32x32, told 40 attributes, laptop networks", ALI, _conditional, data="celeba", steps=76_290
-    ),
-    "tiny-imagenet-small": _row(
-        "ALI on Tiny ImageNet at 32x32, laptop networks", ALI, _photographs, data="tiny-imagenet", steps=78_100
-    ),
+    "celeba-conditional-small": _row("the same, 40 attributes", ALI, _conditional, data="celeba", steps=76_290),
+    "tiny-imagenet-small": _row("ALI on Tiny ImageNet at 32x32, laptop networks", ALI, _small_tiny),
 }
+RECIPES = dict(OURS)

@@ -1,8 +1,8 @@
-"""Games in which a few examples have a class: a discriminator that also learns their names.
+"""Games with a few labels: the discriminator also learns to classify.
 
-KPlusOne is ALI with a discriminator that also tells K classes apart (paper section 4.4), FeatureMatchingGAN is what the
-paper compares with (Salimans et al. 2016), Supervised shows what the same few labels are worth alone. All of them
-classify. In a batch the labelled examples come last, see `Game.losses`.
+KPlusOne is ALI with a discriminator that also classifies K classes (paper section 4.4), FeatureMatchingGAN is the
+paper's baseline (Salimans et al. 2016), and Supervised shows what the same few labels are worth alone. In a batch the
+labelled examples come last, see `Game.losses`.
 """
 
 import torch
@@ -16,14 +16,13 @@ from .views import shifted
 
 
 class _Classes:
-    """A discriminator with a logit for each of K classes, and perhaps one for "this is p", see `losses`.
+    """A discriminator with a logit for each of K classes, and optionally one for "this is p", see losses.py.
 
-    It is to take all of q's pairs for real, of whatever class, and those of known class for that class.
+    It learns that all of q's pairs are real, of whatever class, and that labelled ones are of their class.
     """
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """As without classes. The class of a pair concerns D alone: from the last len(y) pairs, which have one, the
-        encoder gets no gradient."""
+        """As without labels, but the last len(y) pairs, the labelled ones, give the encoder no gradient."""
         q_pair, p_pair = super().pairs(x)
         if y is not None:
             free = len(x) - len(y)
@@ -44,14 +43,14 @@ class _Classes:
 
 
 class KPlusOne(_Classes, ALI):
-    """ALI, whose discriminator takes (x, z_hat) for one of K classes and (x_tilde, z) for class K + 1.
+    """ALI whose discriminator classifies (x, z_hat) into K classes and (x_tilde, z) into class K + 1.
 
-    Encoder and decoder have ALI's objective, with D's belief in "q, of whatever class". Their loss was not published:
-    this one is section 2's, without feature matching.
+    Encoder and decoder have ALI's objective, with D's logit for "q, of whatever class". The paper does not give their
+    loss: this one is section 2's, without feature matching.
 
-    consistency  weight of a term that is not the paper's: D judges all of q's pairs again, with x moved a little
-                 (`views.shifted`) and other units dropped, and minimises the `consistency_loss` between its two answers
-                 (after Laine and Aila 2017, the first answer held constant); 0, as in the paper, for none
+    consistency  weight of a term that is not in the paper: D sees all of q's pairs again, with x shifted a little
+                 (`views.shifted`) and other units dropped, and minimises the `consistency_loss` between its two outputs
+                 (Laine and Aila 2017, the first output held constant); 0 for none
     """
 
     def __init__(
@@ -68,16 +67,16 @@ class KPlusOne(_Classes, ALI):
         self.classes, self.consistency = classes, consistency
 
     def auxiliary_loss(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
-        named = super().auxiliary_loss(q_pair, q_logits, y)
+        of_labels = super().auxiliary_loss(q_pair, q_logits, y)
         if not self.consistency:
-            return named
+            return of_labels
         x, z_hat = (member.detach() for member in q_pair)
         again = consistency_loss(self.discriminator(shifted(x), z_hat), q_logits, self.classes)
-        return self.consistency * again if named is None else named + self.consistency * again
+        return self.consistency * again + (0 if of_labels is None else of_labels)
 
 
 class FeatureMatchingGAN(_Classes, GAN):
-    """A GAN of K + 1 classes whose generator makes the mean of D's features the same for x_tilde as for x.
+    """A GAN with K + 1 classes whose generator matches the mean of D's features on x_tilde to that on x.
 
     The features are the input of D's last layer (Salimans et al. 2016, sections 3.1 and 5).
     """
@@ -99,7 +98,7 @@ class FeatureMatchingGAN(_Classes, GAN):
 
 
 class Supervised(Game):
-    """The same few labels without the rest: a network (N, ...) -> (N, K) that sees only labelled examples."""
+    """The same few labels alone: a network (N, ...) -> (N, K) that sees only labelled examples."""
 
     def __init__(self, classifier: nn.Module, classes: int):
         super().__init__(decoder=None, z_dim=0)

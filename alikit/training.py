@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as validated
+from pydantic import ConfigDict, Field, Strict
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
@@ -27,53 +27,35 @@ from .models import AdversarialGame, Game
 from .networks import Frozen
 from .views import mirrored, shifted
 
-EXAMPLES, AT_ONCE = 10_000, 2**21  # behind precise statistics: at most so many, and about so many numbers in a batch
-CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+EXAMPLES, AT_ONCE = 10_000, 2**21  # for precise statistics: examples at most, and numbers in a batch, about
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-@validated(frozen=True, kw_only=True, config=CHECKED)
+@checked(frozen=True, kw_only=True, config=CHECKED)
 class Config:
     """What a run trains with. Each field is also a setting of recipes, of `alikit train --set NAME=VALUE` and of run
-    folders. `Trainer` reads those of the loop; weight_std, r1 and consistency are read where a recipe builds its model,
-    fast and labels where it makes the trainer. Values of another type or out of range raise pydantic's ValidationError,
-    a ValueError."""
+    folders. weight_std, r1 and consistency take effect where a recipe builds its model, fast and labels where it makes
+    the trainer, all others in `Trainer`. Values of another type or out of range raise pydantic's ValidationError, a
+    ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
     lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, the same for every player")
-    betas: tuple[Beta, Beta] = Field((0.5, 0.999), description="Adam's beta1 and beta2")
-    decay: bool = Field(
-        False,
-        description="let lr fall in a straight line to 0 over the second half of the run, so that the players come to "
-        "rest; the rate depends on the share of steps done, so that more steps later raise it again",
-    )
-    weight_std: float | None = Field(None, gt=0, le=10, description="spread of the first weights; none for PyTorch's")
+    betas: Annotated[tuple[Beta, Beta], Strict(False)] = Field((0.5, 0.999), description="Adam's beta1 and beta2")
+    # The players come to rest. The rate depends on the share of steps done, so that more steps later raise it again.
+    decay: bool = Field(False, description="let lr fall in a straight line to 0 over the second half of the run")
+    weight_std: float | None = Field(None, gt=0, le=10, description="spread of the first weights; null for PyTorch's")
     r1: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty, see AdversarialGame")
-    ema: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="weight of the past, 0.999 for example, in an exponential moving average of the weights, which is "
-        "then the run's result; 0 for none",
-    )
-    ema_ramp: bool = Field(
-        False,
-        description="let that weight grow from 0.1 with the steps n as (1 + n) / (10 + n), so that the average forgets "
-        "the first weights within some dozen steps instead of thousands",
-    )
-    precise_bn: bool = Field(
-        False,
-        description="count the statistics of batch norm in the result anew, with its weights as they are, over large "
-        "batches (Wu and Johnson 2021): running ones come from earlier weights, and k layers of them draw samples "
-        "about (k - 1) / (2 batch_size) too close together",
-    )
+    ema: float = Field(0.0, ge=0, lt=1, description="weight of the past in averaged weights, the run's result; 0: none")
+    # The average forgets the first weights within some dozen steps instead of thousands.
+    ema_ramp: bool = Field(False, description="let that weight grow with the steps n as (1 + n) / (10 + n), up to ema")
+    # Running statistics come from earlier weights: k layers of them draw samples about (k - 1) / (2 batch_size) too
+    # close together (Wu and Johnson 2021).
+    precise_bn: bool = Field(False, description="count the result's batch norm statistics anew, over large batches")
     random_flip: bool = Field(False, description="mirror each picture of a batch left to right with probability 1/2")
     random_shift: bool = Field(False, description="move each picture of a batch by up to a sixteenth of its side")
-    bf16: bool = Field(
-        False,
-        description="compute networks in bfloat16 (autocast) where this machine is quicker so; weights, losses and the "
-        "optimiser stay float32",
-    )
+    # Weights, losses and the optimiser stay float32.
+    bf16: bool = Field(False, description="compute networks in bfloat16 (autocast) where this machine is quicker so")
     fast: bool = Field(True, description="quick layers on a processor, see alikit.fast; false for PyTorch's own")
     labels: int = Field(0, ge=0, le=10**9, description="training examples whose class is known, in games with labels")
     labelled_batch: int = Field(0, ge=0, le=10**9, description="how many of them are added to each batch")
@@ -82,10 +64,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports: steps done, each player's mean loss since the last report, and the pace."""
+    """What the loop reports."""
 
-    step: int
-    losses: dict[str, float]
+    step: int  # steps done
+    losses: dict[str, float]  # each player's mean loss since the last report
     images_per_second: float
 
 
@@ -93,13 +75,12 @@ def has_bf16(device: torch.device | str) -> bool:
     """Whether bfloat16 is quick on this device: on a processor that multiplies in it, and on GPUs since Ampere."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Not part of PyTorch's public face: where it has another name one day, there is no bfloat16.
+    # Not part of PyTorch's public interface: if it is renamed one day, there is no bfloat16.
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def epoch_order(n: int, epoch: int, seed: int) -> Tensor:
-    """The order in which an epoch (from 0) visits all n examples, (n,). It depends on these arguments alone, so a run
-    that was stopped goes on with the very batch it would have had."""
+    """The order of all n examples in an epoch (from 0), (n,), by these arguments alone: a resumed run continues it."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
@@ -108,8 +89,8 @@ class Trainer:
 
     labelled  for games with labels, the examples whose classes are known: `config.labelled_batch` of them join each
               batch
-    seed      of the order of examples; weights and noise come from torch's own generator (`torch.manual_seed`), or,
-              in one of several processes (see distributed.py), noise comes from `seed` too
+    seed      of the order of examples. Weights and noise come from torch's generator (`torch.manual_seed`); with
+              several processes (see distributed.py) noise comes from `seed` too
 
     Raises AlikitError where data, model and config do not go together.
     """
@@ -128,8 +109,8 @@ class Trainer:
         distributed.check_divides(config.batch_size, distributed.world())
         distributed.check_divides(self.labelled_batch, distributed.world(), "labelled examples")
         if model.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every batch has the same shape: look once for the quickest way
-        # The layout in which convolutions are fastest, on CPU and GPU; to networks without any it means nothing.
+            torch.backends.cudnn.benchmark = True  # every batch has the same shape: search the fastest kernels once
+        # The layout in which convolutions are fastest, on CPU and GPU; it does not change other networks.
         self.model = model.to(memory_format=torch.channels_last)
         self.config, self.seed, self.step = config, seed, 0
         self.data = data.to(model.device) if data.fits(model.device) else data
@@ -137,18 +118,14 @@ class Trainer:
         self.players = model.players()
         groups = [{"params": own} for own in self.players.values()]
         self.optimiser = torch.optim.Adam(groups, config.lr, config.betas, fused=True)
-        average = self._ramped if config.ema_ramp else get_ema_multi_avg_fn(config.ema)
-        self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
-        self._precise = (-1, model)  # at which step, and what was found
+        self._average = AveragedModel(model, multi_avg_fn=self._mean, use_buffers=True) if config.ema else None
+        self._precise = (-1, model)  # the step at which statistics were counted, and the model with them
         self._epoch, self._order = -1, torch.empty(0)
         self.bf16 = config.bf16 and self._is_quicker_in_bf16()
 
     @property
     def result(self) -> Game:
-        """The model to use: the averaged one with `config.ema`, or else the one in training.
-
-        With `precise_bn` a copy, made when it is first asked for after a step.
-        """
+        """The model to use: averaged with `config.ema`, and with `precise_bn` a copy that has new statistics."""
         model = self._average.module if self._average else self.model
         if not self.config.precise_bn:
             return model
@@ -157,14 +134,12 @@ class Trainer:
         return self._precise[1]
 
     def gradients(self, model: Game, x: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], dict[str, tuple]]:
-        """The model's losses on one batch, and the gradient of each player's loss for that player's parameters."""
+        """The model's losses on one batch, and each player's gradient of its own loss."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             losses, players = model.losses(x, y), model.players() if model is not self.model else self.players
             if losses.keys() != players.keys():
-                raise AlikitError(
-                    f"{type(model).__name__} has losses of {', '.join(losses)}, and its players are "
-                    f"{', '.join(players)}: name both alike"
-                )
+                names = f"losses of {', '.join(losses)}, and its players are {', '.join(players)}"
+                raise AlikitError(f"{type(model).__name__} has {names}: give both the same names")
             return losses, {
                 player: torch.autograd.grad(losses[player], own, retain_graph=player != [*players][-1])
                 for player, own in players.items()
@@ -176,7 +151,7 @@ class Trainer:
         losses, gradients = distributed.average(*self.gradients(self.model, *self._batch()))
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
-                # Fused Adam walks through both in memory order, and does not look whether the two orders agree.
+                # Fused Adam walks through both in memory order without checking that the two orders agree.
                 same = gradient.stride() == parameter.stride()
                 parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         self.optimiser.step()
@@ -195,12 +170,14 @@ class Trainer:
     ) -> list[Progress]:
         """Trains until `steps` steps are done in all; returns the reports.
 
-        every, also  reports come every so many steps, and at these
+        every, also  report after every so many steps, and after these
         watch        called with each report; random numbers that it draws do not change the run
-        stop         called after every step; where it returns True, the run ends with KeyboardInterrupt
+        stop         called after every step; if it returns True, the run ends with KeyboardInterrupt
 
-        Raises Diverged, before it is reported, where a loss or a weight is not finite.
+        Raises Diverged instead of a report if a loss or a weight is not finite.
         """
+        if every < 1:
+            raise AlikitError(f"a report every {every} steps: choose 1 or more")
         reports: list[Progress] = []
         self.model.train()
         while self.step < steps:
@@ -227,14 +204,13 @@ class Trainer:
 
     @torch.no_grad()
     def check_finite(self, *losses: float) -> None:
-        """Raises Diverged where a loss, or a weight of the model, is not finite."""
+        """Raises Diverged if a loss or a weight of the model is not finite."""
         weights = (parameter.isfinite().all() for parameter in self.model.parameters())
         if not (all(map(math.isfinite, losses)) and all(weights)):
             raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
 
     def _is_quicker_in_bf16(self) -> bool:
-        """Tried, on processors: those that multiply in bfloat16 differ in how much that gains them, and float32 has
-        quick layers on its side."""
+        """Measured, on processors: how much bfloat16 gains differs between them, and float32 has quick layers."""
         if self.model.device.type == "cuda" or not has_bf16(self.model.device):
             return has_bf16(self.model.device)
         twin, seconds = copy.deepcopy(self.model).train(), {False: [], True: []}
@@ -246,14 +222,11 @@ class Trainer:
                     self.gradients(twin, *batch)
                     took.append(time.perf_counter() - begin)
         gained = torch.tensor(min(seconds[False]) - min(seconds[True]))
-        return distributed.mean_of_all(gained).item() > 0  # for all processes the same
+        return distributed.mean_of_all(gained).item() > 0  # the same choice in all processes
 
-    def _ramped(self, average: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        past = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 - past)
-        else:  # batch norm counts its batches
-            torch._foreach_copy_(average, current)
+    def _mean(self, average: list[Tensor], current: list[Tensor], number: Tensor) -> None:
+        ramp = (1 + self.step) / (10 + self.step) if self.config.ema_ramp else 1.0
+        get_ema_multi_avg_fn(min(self.config.ema, ramp))(average, current, number)
 
     def _with_precise_statistics(self, model: Game) -> Game:
         model, number = distributed.apart(copy.deepcopy(model)), min(EXAMPLES, len(self.data))
@@ -273,11 +246,11 @@ class Trainer:
         return len(self.data) // self.config.batch_size
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
-        """The examples of the next step, x, and y: the classes of the last of them, or the conditions of all."""
+        """x, the examples of the next step, and y: the classes of the last of them, or the conditions of all."""
         size = self.config.batch_size
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self._epoch:
-            # Where the examples are: an index from elsewhere would have to be waited for.
+            # On the examples' own device: an index from another one has to be copied first, at every step.
             self._epoch, self._order = epoch, epoch_order(len(self.data), epoch, self.seed).to(self.data.x.device)
         index = distributed.share(self._order[position * size : (position + 1) * size])
         x, y = self.data.floats(index).to(self.model.device, non_blocking=True), None
@@ -285,9 +258,8 @@ class Trainer:
             y = self.conditions[index].float()
         if self.labelled_batch:
             epoch, position = divmod(self.step, len(self.labelled) // self.labelled_batch)
-            order = epoch_order(len(self.labelled), epoch, self.seed + 1)  # another one than the unlabelled examples'
-            known = order[position * self.labelled_batch : (position + 1) * self.labelled_batch]
-            known = distributed.share(known)
+            order = epoch_order(len(self.labelled), epoch, self.seed + 1)  # not the order of the unlabelled ones
+            known = distributed.share(order[position * self.labelled_batch : (position + 1) * self.labelled_batch])
             x = torch.cat([x, self.labelled.floats(known).to(x.device)])
             y = self.labelled.labels[known].to(x.device)
         if self.config.random_flip:
@@ -297,7 +269,7 @@ class Trainer:
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, y
 
     def state(self) -> dict:
-        """All that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""
+        """Everything that the rest of the run depends on, besides the data: weights, optimiser, random state, step."""
         return {
             "step": self.step,
             "bf16": self.bf16,
@@ -311,32 +283,26 @@ class Trainer:
     def resume(self, state: dict) -> None:
         """Puts the trainer where `state()` was taken; the rest of the run is then the same to the last bit (CPU).
 
-        A state of another model or config raises ValueError, KeyError or RuntimeError; the trainer is then of no use.
+        A state of another model or config raises ValueError, KeyError or RuntimeError; do not use the trainer then.
         """
         self.step, self._precise = state["step"], (-1, self.model)
         self.bf16 = state["bf16"] and has_bf16(self.model.device)
         self.model.load_state_dict(state["model"])
         if bool(self._average) != (state["average"] is not None):
-            raise ValueError("it has averaged weights, or has none, unlike this run")
+            raise ValueError("with averaged weights, or without, unlike this run")
         if self._average:
             self._average.load_state_dict(state["average"])
-            if not all(parameter.isfinite().all() for parameter in self._average.parameters()):
-                raise ValueError("its averaged weights are not finite")
-        parameters = [parameter for own in self.players.values() for parameter in own]
+            if not all(tensor.isfinite().all() for tensor in state["average"].values()):
+                raise ValueError("averaged weights that are not finite")
         moments = state["optimiser"]["state"]
-        if moments and moments.keys() != {*range(len(parameters))}:
-            raise ValueError("its optimiser is of other weights")
-        own = {}
-        for place, theirs in moments.items():
-            own[place] = {"step": torch.zeros(()).copy_(theirs["step"])}
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+        for parameter in [p for own in self.players.values() for p in own] if moments else ():
+            own = self.optimiser.state[parameter]
             for name in ("exp_avg", "exp_avg_sq"):
-                if theirs[name].shape != parameters[place].shape:
-                    raise ValueError("its optimiser is of other weights")
-                # In the memory order of the weights: fused Adam does not look whether the two agree.
-                own[place][name] = torch.zeros_like(parameters[place]).copy_(theirs[name])
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": own})
+                # In the memory order of the weights: fused Adam does not check that the two agree.
+                own[name] = torch.empty_like(parameter).copy_(own[name].view_as(parameter))
         torch.set_rng_state(state["random"])
-        # From a machine with another number of GPUs, the run goes on with other noise.
+        # On a machine with another number of GPUs the run continues with other noise.
         if len(state["random_cuda"]) == torch.cuda.device_count() and self.model.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["random_cuda"])
         self.check_finite()
@@ -346,14 +312,13 @@ def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None)
     if len(data) < 2:
         raise AlikitError("one example is too few to train on: a batch takes at least two")
     if config.batch_size > len(data):
-        raise AlikitError(
-            f"a batch of {config.batch_size} does not fit {len(data)} examples: choose a batch_size of 2 to {len(data)}"
-        )
+        way = f"choose a batch_size of 2 to {len(data)}"
+        raise AlikitError(f"a batch of {config.batch_size} does not fit {len(data)} examples: {way}")
     if labelled and not config.labelled_batch:
         raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
     if config.r1 and config.r1 != getattr(model, "r1", 0):
         raise AlikitError(f"r1 is {config.r1} here, and the model was built without it: give it to the game, or recipe")
-    # The networks of the other games have other inputs, and conditional ones need y besides.
+    # The networks of other games have other inputs, and conditional ones need y besides.
     if config.precise_bn and (not isinstance(model, AdversarialGame) or model.attributes):
         raise AlikitError("precise_bn is for games with a discriminator and without conditions: leave it out")
     if (config.random_flip or config.random_shift) and len(data.shape) != 3:

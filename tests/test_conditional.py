@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from games import GAMES, A, N, X, Z, assert_same, conditional_ali, conditioned, differ, gradients
-from torch import nn
+from games import GAMES, A, N, X, Z, assert_same, conditional_ali, conditioned, differ, gan, gradients
 
 from alikit.architectures import LAPTOP, PAPER_CELEBA
 from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.models import Game
-from alikit.networks import Embedding, mlp, number_of_attributes
+from alikit.networks import Embedding
 from alikit.recipes import RECIPES
 
 
@@ -36,8 +35,7 @@ def test_where_y_enters(game, x, y):
     net, model = conditioned(X, 7), GAMES[game]()
     expected = net.head(torch.cat([net.body(x), y @ net.embedding.weight.T + net.embedding.bias], dim=1))
     assert_same(net(x, y), expected)
-    assert number_of_attributes(None, nn.Sequential(net)) == model.attributes == A
-    assert number_of_attributes(None, mlp([2, 2])) == 0
+    assert model.attributes == A and gan().attributes == 0
     q_pair, p_pair = model.pairs(x, y)
     assert q_pair[0] is x and torch.equal(q_pair[-1], y) and torch.equal(p_pair[-1], y)
     found, players = gradients(model, x, y)[1], model.players()

@@ -58,13 +58,13 @@ def test_convolutions_by_values_at_points(layer, always, monkeypatch):
     assert torch.autograd.gradgradcheck(
         lambda x, w: torch.func.functional_call(layer, {"weight": w}, x), (few, layer.weight)
     )
-    y, read, calls = layer(x), convolutions._read, []
+    y, read, calls = layer(x), convolutions._compute, []
 
     def listen(wanted, *more, keep=False):
         calls.append(wanted)
         return read(wanted, *more, keep=keep)
 
-    monkeypatch.setattr(convolutions, "_read", listen)
+    monkeypatch.setattr(convolutions, "_compute", listen)
     for upstream in torch.randn(2, *y.shape, dtype=torch.double):
         apart = [torch.autograd.grad(y, v, upstream, retain_graph=True)[0] for v in (x, layer.weight)]
         together = torch.autograd.grad(accelerate(layer, False)(x), (x, layer.weight), upstream)

@@ -14,7 +14,7 @@ from alikit import Trainer, recipes
 from alikit.data import SOURCES, Dataset, digits
 from alikit.data.labels import few_labels
 from alikit.errors import AlikitError
-from alikit.models import ALI, GAN, VAE, Game, InverseMapping
+from alikit.models import ALI, GAN, VAE, InverseMapping
 from alikit.networks import Deterministic, Frozen, Gaussian, NoiseInput
 from alikit.recipes import RECIPES, Recipe, named, register
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
@@ -58,8 +58,8 @@ def trained(name: str, steps: int) -> tuple[Trainer, list[dict[str, float]], Dat
     """After so many steps on few examples with library layers, in float32, and the losses of each step."""
     recipe, data = RECIPES[name], examples(RECIPES[name])
     size = 100 if data.name == "points" else 4
-    labelled = size if recipe.has_labels else 0
-    recipe = replace(recipe, batch_size=size, labels=CLASSES, labelled_batch=labelled, bf16=False, fast=False)
+    labels = {"labels": CLASSES, "labelled_batch": size} if recipe.has_labels else {}
+    recipe = replace(recipe, batch_size=size, bf16=False, fast=False, **labels)
     gan = trained(GANS[recipe.data], steps)[0].result.eval() if recipe.frozen_decoder else None
     attributes = CLASSES if data.labels is None or data.labels.ndim == 1 else ATTRIBUTES
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def test_a_recipe_says_what_it_is(name):
     ],
 )
 def test_games_encoders_and_settings_reach_model_and_trainer(name, game, encoder):
-    recipe = replace(RECIPES[name], batch_size=4, labels=10)
+    recipe = replace(RECIPES[name], batch_size=4, **({"labels": 10} if RECIPES[name].has_labels else {}))
     data = examples(recipe)
     model = recipe.build(data.shape, classes=10)
     assert type(model) is game and type(model.encoder) is (encoder or type(None))
@@ -210,6 +210,9 @@ def test_the_labels_alone_get_the_network_that_feature_matching_gets(beginning):
 # What does not fit, and recipes of a reader's own.
 
 
+FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10, "explicit": True}
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "changes", "message"),
     [
@@ -219,9 +222,12 @@ def test_the_labels_alone_get_the_network_that_feature_matching_gets(beginning):
         ("cifar10-small", (3, 32, 40), {}, r"40x32, these networks take 32x32.*size=32"),
         ("faces-conditional", (3, 32, 32), {}, "needs data whose examples have attributes or classes"),
         *((name, None, {}, "needs data whose examples have one class each") for name in WITH_LABELS),
-        ("mixture-vae", (2,), {"r1": 0.1}, "VAE has no r1"),
-        ("digits", (1, 8, 8), {"scale": 0.1}, "ALI has no scale"),
-        ("digits", (1, 8, 8), {"consistency": 0.1}, "ALI has no consistency"),
+        ("mixture-vae", None, {"r1": 0.1}, "VAE has no r1"),
+        *(("digits", None, {name: value}, f"ALI has no {name}") for name, value in FOREIGN.items()),
+        ("digits", None, {"encoder": None}, "ALI needs an encoder"),
+        ("digits-gan", None, {"encoder": "gaussian"}, "GAN has no encoder: set encoder=None"),
+        ("digits", None, {"encoder": "noise"}, "take no noise beside x"),
+        ("mixture-ali-noise", None, {"embedding": 4}, "needs data whose examples have attributes"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(name, shape, changes, message):
@@ -242,14 +248,16 @@ def test_a_trained_decoder_is_taken_over_and_frozen(name):
 
 def test_names(monkeypatch):
     monkeypatch.setattr(recipes, "RECIPES", dict(RECIPES))
-    wide = replace(RECIPES["digits"], z_dim=32)
-    assert register("digits-wide", wide) is register("digits-wide", wide) is named("digits-wide")
-    for ask, message in (
-        (lambda: register("digits", wide), "another recipe called digits"),
-        (lambda: register("../digits", wide), "cannot be called"),
-        (lambda: named("digit"), "no recipe called 'digit': did you mean digits"),
-        (lambda: named("?"), "see alikit recipes"),
+    wide, wider = (replace(RECIPES["digits"], z_dim=z_dim) for z_dim in (32, 64))
+    assert register("digits-wide", wide) is named("digits-wide") is wide
+    assert register("digits-wide", wider) is named("digits-wide"), "a notebook's cell runs again, with a change"
+    for name, recipe, message in (
+        ("digits", wide, "another recipe called digits"),
+        ("../digits", wide, "cannot be called"),
+        ("mine", ALI, "mine is a type: register a Recipe"),
     ):
         with pytest.raises(AlikitError, match=message):
-            ask()
-    assert issubclass(wide.game, Game)
+            register(name, recipe)
+    for name, message in (("digit", "no recipe called 'digit': did you mean digits"), ("?", "see alikit recipes")):
+        with pytest.raises(AlikitError, match=message):
+            named(name)

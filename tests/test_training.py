@@ -76,6 +76,7 @@ def count(n: int) -> Dataset:
     [
         *({"batch_size": 1}, {"batch_size": "many"}, {"lr": 0}, {"lr": float("nan")}, {"betas": (0.5, 1.0)}),
         *({"betas": 0.5}, {"r1": -1}, {"ema": 1}, {"decay": "perhaps"}, {"labels": -1}, {"step": 3}),
+        *({"lr": True}, {"batch_size": True}, {"lr": "0.1"}, {"decay": 1}, {"betas": (0.5, True)}),
     ],
 )
 def test_settings_are_checked_also_when_they_are_replaced(wrong):
@@ -100,6 +101,8 @@ def test_settings_are_checked_also_when_they_are_replaced(wrong):
 def test_what_does_not_go_together_is_refused(model, config, message):
     with pytest.raises(AlikitError, match=message):
         trainer(model(), points(), **config)
+    with pytest.raises(AlikitError, match="a report every 0 steps"):
+        trainer(model(), points()).run(3, every=0)
 
 
 # One step.
@@ -311,7 +314,8 @@ def test_losses_and_weights_that_are_not_finite_stop_the_run_before_it_is_report
 
 def resumable(name: str) -> tuple[Trainer, bool]:
     """An untrained trainer of a recipe on 21 examples, always from the same weights."""
-    recipe = replace(RECIPES[name], batch_size=7, labels=8, labelled_batch=4 if RECIPES[name].has_labels else 0)
+    recipe = replace(RECIPES[name], batch_size=7)
+    recipe = replace(recipe, labels=8, labelled_batch=4) if recipe.has_labels else recipe
     generator, size = torch.Generator().manual_seed(0), recipe.networks.size
     if size is None:
         data = Dataset("points", torch.randn(21, 2, generator=generator))

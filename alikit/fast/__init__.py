@@ -1,10 +1,10 @@
-"""Quicker layers for training on a processor, put on a model from outside.
+"""Quicker layers for training on a processor, applied to a model from outside.
 
     accelerate(model)
 
-turns PyTorch's own layers in a model, where they stand, into layers that compute the same up to rounding in less time:
-parameters, state dict, hooks and everything in evaluation mode stay as they are. `accelerate(model, False)` turns them
-back. Recipes do this unless they say `fast=False`; on GPUs and in bfloat16 the layers compute as the library does.
+replaces PyTorch's layers in a model, in place, by layers that compute the same up to rounding in less time. Parameters,
+state dict, hooks and results in evaluation mode do not change. `accelerate(model, False)` takes it back. Recipes do
+this unless they have `fast=False`; on GPUs and in bfloat16 the layers compute as the library does.
 """
 
 import torch
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear
 
 from ..networks import Maxout
-from .convolutions import Conv2d, ConvTranspose2d, is_fast
+from .convolutions import FastConv2d, FastConvTranspose2d, is_fast
 
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
 
 
 class FastLinear(nn.Linear):
-    """`nn.Linear` of few numbers. With its weights laid the other way round, products take a fifth of the time."""
+    """`nn.Linear` with few inputs. With transposed weights in memory, products take a fifth of the time."""
 
     def forward(self, v: Tensor) -> Tensor:
         return linear(v, self.weight.t().contiguous().t(), self.bias) if is_fast(self, v) else super().forward(v)
 
 
 class _Largest(torch.autograd.Function):
-    """The maximum over dimension 1. Pieces that are equal to the last bit, which does not happen between random
-    weights in float32, all get the whole gradient; the library's `amax` shares it out, which takes longer."""
+    """The maximum over dimension 1. Equal pieces, which are rare in float32, all get the whole gradient; the library's
+    `amax` divides it between them, which takes longer."""
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class _Largest(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         features, largest = ctx.saved_tensors
-        with torch.no_grad():  # as floats from the start: a product with booleans is slow
+        with torch.no_grad():  # as floats, because a product with booleans is slow
             chosen = torch.eq(features, largest.unsqueeze(1), out=torch.empty_like(features))
         return chosen * gradient.unsqueeze(1) if torch.is_grad_enabled() else chosen.mul_(gradient.unsqueeze(1))
 
@@ -50,38 +50,38 @@ class FastMaxout(Maxout):
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` whose coins are 16 bits each, so that `p` is a whole number of 65536ths: 0.2 becomes 0.199997."""
+    """`nn.Dropout` with 16 random bits a number, so that `p` is a multiple of 1 / 65536: 0.2 becomes 0.199997."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.kept(x) if is_fast(self, x) else super().forward(x)
 
     def kept(self, x: Tensor) -> Tensor:
-        """What dropout multiplies x by: 0 or about 1 / (1 - p), in the shape and memory order of x."""
+        """The mask by which dropout multiplies x: 0 or about 1 / (1 - p), in the shape and memory order of x."""
         dropped = round(self.p * 2**16)
-        # PyTorch draws a number of 64 bits as quickly as one for each coin.
+        # PyTorch draws 64 bits as quickly as 16.
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         kept = torch.empty_like(x)
-        # In 32 bits where nothing is kept, for 2**15 is no number of 16.
-        coins = bits if dropped < 2**16 else bits.int()
-        torch.ge(coins[: x.numel()], dropped - 2**15, out=kept.as_strided((x.numel(),), (1,)))
+        # In 32 bits where everything is dropped, because 2**15 does not fit into 16.
+        draws = bits if dropped < 2**16 else bits.int()
+        torch.ge(draws[: x.numel()], dropped - 2**15, out=kept.as_strided((x.numel(),), (1,)))
         return kept.mul_(2**16 / max(1, 2**16 - dropped))
 
 
-# Their output is nobody else's. Of other layers, subclasses of these too, it may be what they were given, or keep.
+# Their output is new memory. Other layers, subclasses of these too, may return their input or keep their output.
 MAKERS = {nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d}
-MAKERS |= {Conv2d, ConvTranspose2d, FastLinear}
+MAKERS |= {FastConv2d, FastConvTranspose2d, FastLinear}
 
 
 class FastSequential(nn.Sequential):
-    """`nn.Sequential` in which LeakyReLU writes over the output of the layer before it, which in training nobody needs
-    again, and does its work together with a dropout after it: both multiply. A layer with hooks is always called by
-    itself, and what it gets or gives is not written over."""
+    """`nn.Sequential` in which LeakyReLU overwrites the output of the layer before it, which is not needed again in
+    training, and is merged with a dropout after it: both multiply. A layer with hooks is always called on its own, and
+    neither its input nor its output is overwritten."""
 
     def forward(self, x: Tensor) -> Tensor:
-        layers, ours = [*self], False
+        layers, ours = [*self], False  # ours: whether x may be overwritten
         while layers:
             layer = layers.pop(0)
-            is_leaky = type(layer) is nn.LeakyReLU and layer.negative_slope >= 0  # else PyTorch has no slope in place
+            is_leaky = type(layer) is nn.LeakyReLU and layer.negative_slope >= 0  # PyTorch refuses others in place
             if ours and is_leaky and is_fast(layer, x) and not _is_hooked(layer):
                 if layers and type(layers[0]) is FastDropout and is_fast(layers[0], x) and not _is_hooked(layers[0]):
                     kept = layers.pop(0).kept(x)  # times the slope, where x is below 0:
@@ -97,12 +97,13 @@ class FastSequential(nn.Sequential):
 
 
 def _is_hooked(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+    own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return bool(own or nn.modules.module._has_any_global_hook())
 
 
 QUICK = {
-    nn.Conv2d: Conv2d,
-    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.Conv2d: FastConv2d,
+    nn.ConvTranspose2d: FastConvTranspose2d,
     nn.Linear: FastLinear,
     nn.Dropout: FastDropout,
     nn.Sequential: FastSequential,
@@ -111,10 +112,10 @@ QUICK = {
 
 
 def accelerate(model: nn.Module, fast: bool = True) -> nn.Module:
-    """Makes the layers of a model quick ones, or with fast=False the library's again; returns the model.
+    """Makes the layers of a model quick, or with fast=False the library's again; returns the model.
 
-    Only layers of exactly PyTorch's classes change (and `Maxout`), where they have a quick form: convolutions with
-    square kernels and without padding, dilation or groups. Others, a subclass of your own for example, are left alone.
+    Only layers of exactly PyTorch's classes (and `Maxout`) change, if they have a quick form: convolutions need square
+    kernels and no padding, dilation or groups. Other layers, such as subclasses of your own, do not change.
     """
     classes = QUICK if fast else {quick: plain for plain, quick in QUICK.items()}
     for layer in model.modules():

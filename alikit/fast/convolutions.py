@@ -1,17 +1,17 @@
-"""Convolutions that take a processor less time than the library's and give the same up to rounding.
+"""Convolutions that take less time on a processor than the library's, with the same results up to rounding.
 
-A stride-1 correlation of n = m + r - 1 numbers with r weights gives m numbers. By its definition that takes m r
-products. But it is a product of polynomials read backwards, and polynomials are multiplied by their values at n points:
-n products, and sums with fixed factors around them,
+A stride-1 correlation of n = m + r - 1 numbers with r weights gives m numbers. By definition that takes m r products.
+But a correlation is the transpose of a product of polynomials, and polynomials can be multiplied by their values at n
+points: n products, and sums with fixed factors around them,
 
     y = A ((G w) * (B x))          A (m, n), G (n, r), B (n, n)
 
 (Toom 1963, Cook 1966; Winograd 1980; for networks Lavin and Gray 2016). In two dimensions, with 4x4 weights and tiles
-of 5x5 pixels, 64 products take the place of 400. The sums are products with small fixed matrices, and what is left in
-the middle is one matrix product over the channels for each of the n x n positions.
+of 5x5 pixels, 64 products replace 400. The sums are products with small fixed matrices, and what remains in the middle
+is one matrix product over the channels for each of the n x n positions.
 
-A stride s is none for the s x s pictures that hold every s-th pixel: they become channels (space to depth), and weights
-likewise. A transposed convolution is the adjoint of a convolution.
+With stride s, the s x s pictures that hold every s-th pixel become channels (space to depth), and so do the weights;
+these have stride 1. A transposed convolution is the adjoint of a convolution.
 """
 
 from functools import lru_cache
@@ -22,17 +22,17 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, besides infinity; more cost digits
-# What the sums around the products cost, as so many products: for a position and channel; for one of its weights.
+# The cost of the sums around the products, in products: for each position and channel, and for each weight.
 SUMS, OF_WEIGHTS = 100, 32  # measured, on two cores
 BLOCK = 64  # examples
-KEPT = 2**24  # numbers of an input whose transform is kept for the way back: to make it anew takes less memory
+KEPT = 2**24  # largest input whose transform is kept for the backward pass; computing it again takes less memory
 
 
 @lru_cache
 def transforms(side: int, taps: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A (m, n), G (n, taps) and B (n, n), and how many tiles of m cover `side` results in a row.
+    """A (m, n), G (n, taps) and B (n, n), and how many tiles of m cover a row of `side` results.
 
-    m is what makes the fewest products; of equals the smallest, which rounds the least.
+    m gives the fewest products, and of equals the smallest rounding error.
     """
     largest = min(side, len(POINTS) + 2 - taps)
     m = min(range(1, largest + 1), key=lambda m: (-(-side // m) * (m + taps - 1), m))
@@ -46,8 +46,8 @@ def transforms(side: int, taps: int, dtype: torch.dtype = torch.float32) -> tupl
         return torch.cat([points ** torch.arange(coefficients), at_infinity])
 
     b, g = torch.linalg.inv(values(n)).T, values(taps)
-    # What is taken from a row of B and given to G's leaves the product alone: with 1 for the highest coefficient, B is
-    # made of sums of powers of 2, which float32 knows exactly.
+    # A factor moved from a row of B to the row of G does not change the product. With 1 for the highest coefficient, B
+    # consists of sums of powers of 2, which are exact in float32.
     highest = torch.cat([b[:-1, -2], b[-1:, -1]])[:, None] if n > 1 else b
     found = (values(m).T, g * highest, b / highest)
     return *(matrix.to(dtype).contiguous() for matrix in found), -(-side // m)
@@ -55,8 +55,8 @@ def transforms(side: int, taps: int, dtype: torch.dtype = torch.float32) -> tupl
 
 @lru_cache
 def _in_a_row(side: int, taps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A (side, n * tiles) and B (n * tiles, side + taps - 1) for all the tiles of a row at once, position by position:
-    the tiles overlap, and the last may reach beyond the edge."""
+    """A (side, n * tiles) and B (n * tiles, side + taps - 1) for all tiles of a row at once, position by position. The
+    tiles overlap, and the last one may reach beyond the edge."""
     a, _, b, tiles = transforms(side, taps, dtype)
     m, n = a.shape
     wide_a, wide_b = a.new_zeros(tiles * m, n, tiles), b.new_zeros(n, tiles, tiles * m + taps - 1)
@@ -66,9 +66,10 @@ def _in_a_row(side: int, taps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     return wide_a.flatten(1)[:side].contiguous(), wide_b.flatten(0, 1)[:, : side + taps - 1].contiguous()
 
 
-# Three readings of one form, <y, correlation of x with w>: x (P, H, H, N, C), w (r, r, C, K), y (P, S, S, N, K), with
-# S = H - r + 1 and the examples in P blocks of N. Each is what the other two have for a derivative, so any number of
-# derivatives can be had. What is in between is that of one row of tiles of one block: little enough to stay near.
+# Three operations from one trilinear form, <y, correlation of x with w>: x (P, H, H, N, C), w (r, r, C, K),
+# y (P, S, S, N, K), with S = H - r + 1 and the examples in P blocks of N. Each is the derivative of the form by one of
+# the three, so derivatives of any order exist. Intermediate results are those of one row of tiles of one block: few
+# enough to stay in the cache.
 
 
 def _weights(w: Tensor, g: Tensor) -> Tensor:
@@ -76,12 +77,12 @@ def _weights(w: Tensor, g: Tensor) -> Tensor:
     return torch.matmul(g, (g @ w.flatten(1)).view(len(g), len(w), -1)).view(-1, *w.shape[2:])
 
 
-def _read(
+def _compute(
     wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None, known: dict, *, keep: bool = False
 ) -> dict[str, Tensor]:
     """Those of "x", "w" and "y" that are wanted, each from the other two.
 
-    known  the transformed weights and tiles of an earlier reading that was told to `keep` them there, if they are few
+    known  the transformed weights and tiles of an earlier call with `keep`, if they are few
     """
     given = x if x is not None else y
     blocks, number = given.shape[0], given.shape[3]
@@ -102,52 +103,52 @@ def _read(
         weights = _weights(w, g)
     for block, tile in product(range(blocks), range(tiles)):
         of_x, of_y = slice(tile * m, tile * m + n), slice(tile * m, (tile + 1) * m)
-        seen, told = known.get(("x", block, tile)), known.get(("y", block, tile))
-        if seen is None and ("y" in wanted or "w" in wanted):
+        tx, ty = known.get(("x", block, tile)), known.get(("y", block, tile))
+        if tx is None and ("y" in wanted or "w" in wanted):
             rows = x[block, of_x].flatten(1)
-            seen = (b[:, : len(rows)] @ rows).view(n, side + taps - 1, -1)
-            seen = torch.matmul(across_b, seen).view(n * n, -1, channels[0])
-        if told is None and ("x" in wanted or "w" in wanted):
+            tx = (b[:, : len(rows)] @ rows).view(n, side + taps - 1, -1)
+            tx = torch.matmul(across_b, tx).view(n * n, -1, channels[0])
+        if ty is None and ("x" in wanted or "w" in wanted):
             rows = y[block, of_y].flatten(1)
-            told = (a[: len(rows)].T @ rows).view(n, side, -1)
-            told = torch.matmul(across_a.T, told).view(n * n, -1, channels[1])
+            ty = (a[: len(rows)].T @ rows).view(n, side, -1)
+            ty = torch.matmul(across_a.T, ty).view(n * n, -1, channels[1])
         if keep and given.numel() <= KEPT:
-            known.update({"w": weights, ("x", block, tile): seen, ("y", block, tile): told})
+            known.update({"w": weights, ("x", block, tile): tx, ("y", block, tile): ty})
         if "y" in wanted:
-            made = torch.matmul(across_a, torch.bmm(seen, weights).view(n, len(across_b), -1))
+            made = torch.matmul(across_a, torch.bmm(tx, weights).view(n, len(across_b), -1))
             rows = found["y"][block, of_y].flatten(1)
             torch.mm(a[: len(rows)], made.flatten(1), out=rows)
         if "x" in wanted:
-            made = torch.bmm(told, weights.transpose(1, 2)).view(n, len(across_b), -1)
+            made = torch.bmm(ty, weights.transpose(1, 2)).view(n, len(across_b), -1)
             made, rows = torch.matmul(across_b.T, made).flatten(1), found["x"][block, of_x].flatten(1)
-            shared = taps - 1 if tile else 0  # with the row before
+            shared = taps - 1 if tile else 0  # rows that the tile before has too
             rows[:shared].addmm_(b[:, :shared].T, made)
             torch.mm(b[:, shared : len(rows)].T, made, out=rows[shared:])
         if "w" in wanted:
-            products.baddbmm_(seen.transpose(1, 2), told, beta=int(block + tile > 0))  # 0 asks nothing of what was
+            products.baddbmm_(tx.transpose(1, 2), ty, beta=int(block + tile > 0))  # with 0 the old values do not count
     if "w" in wanted:
         found["w"] = (g.T @ torch.matmul(g.T, products.view(n, n, -1)).flatten(1)).view(taps, taps, *channels)
     return found
 
 
 def _goes_on_into(node: torch.autograd.graph.Node) -> bool:
-    """Whether this backward pass does. `needs_input_grad` says whether any may; but the one for the generator wants
-    nothing of the discriminator's weights."""
+    """Whether this backward pass continues into the node. `needs_input_grad` says whether any pass may; the one for the
+    generator needs no gradient of the discriminator's weights."""
     try:
         return torch._C._will_engine_execute_node(node)
-    except (AttributeError, RuntimeError):  # it is not part of PyTorch's public face; or a leaf, and asked for
+    except (AttributeError, RuntimeError):  # not part of PyTorch's public interface; or a leaf whose gradient is needed
         return True
 
 
 def _gradients(of: str, ctx, x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
-    """Those of the two letters of `of`, at once; or one by one, where they may be derived in turn."""
-    asked = zip(of, ctx.needs_input_grad, ctx.next_functions, strict=True)
-    wanted = "".join(name for name, need, (node, _) in asked if need and _goes_on_into(node))
+    """The gradients by the two names in `of`: at once, or one by one where they have to be differentiable again."""
+    inputs = zip(of, ctx.needs_input_grad, ctx.next_functions, strict=True)
+    wanted = "".join(name for name, need, (node, _) in inputs if need and _goes_on_into(node))
     if not torch.is_grad_enabled():
-        found = _read(wanted, x, w, y, ctx.known)
+        found = _compute(wanted, x, w, y, ctx.known)
     else:
-        readings = {"x": (Adjoint, (y, w)), "w": (Products, (x, y)), "y": (Correlation, (x, w))}
-        found = {name: readings[name][0].apply(*readings[name][1]) for name in wanted}
+        functions = {"x": (Adjoint, (y, w)), "w": (Products, (x, y)), "y": (Correlation, (x, w))}
+        found = {name: functions[name][0].apply(*functions[name][1]) for name in wanted}
     return tuple(found.get(name) for name in of)
 
 
@@ -158,7 +159,7 @@ class Correlation(torch.autograd.Function):
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
         ctx.known = {}
         ctx.save_for_backward(x, w)
-        return _read("y", x, w, None, ctx.known, keep=True)["y"]
+        return _compute("y", x, w, None, ctx.known, keep=True)["y"]
 
     @staticmethod
     def backward(ctx, of_y: Tensor) -> tuple[Tensor | None, ...]:
@@ -172,7 +173,7 @@ class Adjoint(torch.autograd.Function):
     def forward(ctx, y: Tensor, w: Tensor) -> Tensor:
         ctx.known = {}
         ctx.save_for_backward(w, y)
-        return _read("x", None, w, y, ctx.known, keep=True)["x"]
+        return _compute("x", None, w, y, ctx.known, keep=True)["x"]
 
     @staticmethod
     def backward(ctx, of_x: Tensor) -> tuple[Tensor | None, ...]:
@@ -186,7 +187,7 @@ class Products(torch.autograd.Function):
     def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
         ctx.known = {}
         ctx.save_for_backward(x, y)
-        return _read("w", x, None, y, ctx.known, keep=True)["w"]
+        return _compute("w", x, None, y, ctx.known, keep=True)["w"]
 
     @staticmethod
     def backward(ctx, of_w: Tensor) -> tuple[Tensor | None, ...]:
@@ -195,20 +196,20 @@ class Products(torch.autograd.Function):
 
 
 def is_fast(layer: nn.Module, x: Tensor) -> bool:
-    """Whether a layer takes the quick way: while it trains, on a processor, in float32 or more. In evaluation mode, on
-    other devices and under autocast all layers compute as the library does."""
+    """Whether a layer computes the quick way: in training mode, on a processor, in float32 or float64. Otherwise, and
+    under autocast, all layers compute as the library does."""
     on_processor = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     return layer.training and on_processor and not torch.is_autocast_enabled("cpu")
 
 
 def _taps(layer: nn.Module) -> int:
-    """Weights in a row for each of the pictures that the stride makes of one."""
+    """Weights in a row of the kernel, after space to depth."""
     return -(-layer.kernel_size[0] // layer.stride[0])
 
 
 def _saves(layer: nn.Module, side: int, wide: int, narrow: int, number: int) -> bool:
-    """Whether the transforms pay, for `side` x `side` results of so many examples, with `wide` channels where there are
-    more pixels and `narrow` ones where there are fewer."""
+    """Whether the transforms pay for `number` examples with `side` x `side` results, with `wide` channels on the side
+    with more pixels and `narrow` ones on the other."""
     stride, taps = layer.stride[0], _taps(layer)
     if side == 1 or taps > len(POINTS):
         return False
@@ -220,7 +221,7 @@ def _saves(layer: nn.Module, side: int, wide: int, narrow: int, number: int) -> 
 
 
 def _to_channels(x: Tensor, stride: int, side: int, blocks: int) -> Tensor:
-    """(N, C, H, H) -> (P, side, side, N / P, s s C); what lies beyond is cut off, what is missing is 0."""
+    """(N, C, H, H) -> (P, side, side, N / P, s s C); cut off or padded with 0 to side * s pixels."""
     if missing := max(0, side * stride - x.shape[2]):
         x = pad(x, (0, missing, 0, missing))
     x = x[:, :, : side * stride, : side * stride].permute(0, 2, 3, 1)
@@ -229,7 +230,7 @@ def _to_channels(x: Tensor, stride: int, side: int, blocks: int) -> Tensor:
 
 
 def _to_pixels(x: Tensor, stride: int, size: int) -> Tensor:
-    """The way back, (P, S, S, N / P, s s C) -> (N, C, size, size) in channels_last."""
+    """The inverse, (P, S, S, N / P, s s C) -> (N, C, size, size) in channels_last."""
     side = x.shape[1]
     x = x.unflatten(4, (stride, stride, -1)).permute(0, 3, 1, 4, 2, 5, 6)
     x = x.reshape(-1, side * stride, side * stride, x.shape[6]).permute(0, 3, 1, 2)[:, :, :size, :size]
@@ -238,8 +239,7 @@ def _to_pixels(x: Tensor, stride: int, size: int) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-# As functions with the other for a derivative: otherwise gradients would come in an order of memory in which the layers
-# before are slow.
+# Each is the other's derivative. Autograd's own gradients would have a memory order in which earlier layers are slow.
 
 
 class ToChannels(torch.autograd.Function):
@@ -262,7 +262,7 @@ class ToPixels(torch.autograd.Function):
     def forward(ctx, x: Tensor, stride: int, size: int) -> Tensor:
         ctx.stride, ctx.side, ctx.blocks = stride, x.shape[1], len(x)
         pixels = _to_pixels(x, stride, size)
-        # No view, not even of what is in between, for a function's views cannot be written over by what comes next.
+        # Not a view: the next layer could not write over a function's view.
         return pixels.clone() if pixels.data_ptr() == x.data_ptr() else pixels.data
 
     @staticmethod
@@ -271,15 +271,15 @@ class ToPixels(torch.autograd.Function):
 
 
 def _blocks(number: int, side: int, taps: int) -> int:
-    """How many blocks of at most `BLOCK` examples, and of as many each, where that can be; for a single tile, whose
-    weights are most of what is moved, one."""
+    """The number of equal blocks of at most `BLOCK` examples; 1 where there are none, or for a single tile, for which
+    weights are most of the memory traffic."""
     tiles = transforms(side, taps)[3]
     fitting = [size for size in range(BLOCK // 2, BLOCK + 1) if number % size == 0]
     return number // fitting[-1] if fitting and tiles > 1 else 1
 
 
 def _few_taps(weight: Tensor, stride: int, taps: int) -> Tensor:
-    """Weights (K, C, k, k) -> (taps, taps, s s C, K), for pictures whose strides are channels."""
+    """Weights (K, C, k, k) -> (taps, taps, s s C, K), for pictures after space to depth."""
     if missing := taps * stride - weight.shape[2]:
         weight = pad(weight, (0, missing, 0, missing))
     weight = weight.permute(2, 3, 1, 0).unflatten(1, (taps, stride)).unflatten(0, (taps, stride))
@@ -287,12 +287,12 @@ def _few_taps(weight: Tensor, stride: int, taps: int) -> Tensor:
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, least: int) -> bool:
-    """Whether the input or the layer is of another kind than what is here: then the library computes it."""
+    """Whether the library has to compute this input."""
     square = x.ndim == 4 and len(x) > 0 and x.shape[2] == x.shape[3] >= least
     return not (is_fast(layer, x) and square)
 
 
-class Conv2d(nn.Conv2d):
+class FastConv2d(nn.Conv2d):
     """`nn.Conv2d` without padding, with square kernels."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -310,7 +310,7 @@ class Conv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
+class FastConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` without padding, with square kernels."""
 
     def forward(self, y: Tensor, output_size: list[int] | None = None) -> Tensor:
