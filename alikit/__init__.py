@@ -1,4 +1,4 @@
-"""alikit: Adversarially Learned Inference (ALI, also BiGAN), small enough to read and ready to run.
+"""alikit: Adversarially Learned Inference (ALI, also BiGAN), small enough to read, ready to run.
 
     train, held_out = alikit.load("digits")
     recipe = alikit.RECIPES["digits"]
@@ -6,7 +6,7 @@
     recipe.trainer(model, train).run(recipe.steps)
     model.sample(10), model.reconstruct(held_out.floats())
 
-Every model answers the same questions, see `Game`; every mistake a person can mend is an `AlikitError`.
+Every model has the methods of `Game`, and every mistake that you can correct is an `AlikitError`.
 """
 
 from . import evaluation, losses, runs
@@ -23,38 +23,8 @@ from .training import Config, Progress, Trainer
 __version__ = "0.1.0"
 
 __all__ = [
-    "ALI",
-    "GAN",
-    "RECIPES",
-    "VAE",
-    "AlikitError",
-    "Config",
-    "Dataset",
-    "FeatureMatchingGAN",
-    "Game",
-    "GridMixture",
-    "InverseMapping",
-    "KPlusOne",
-    "Progress",
-    "Recipe",
-    "Recorded",
-    "Supervised",
-    "Trainer",
-    "accelerate",
-    "digits",
-    "evaluation",
-    "faces",
-    "faces_with",
-    "house_numbers",
-    "image_folder",
-    "image_table",
-    "inverse_mapping",
-    "load",
-    "load_model",
-    "losses",
-    "mix",
-    "post_hoc_inference",
-    "recorded",
-    "register",
-    "runs",
-]
+    "ALI", "GAN", "RECIPES", "VAE", "AlikitError", "Config", "Dataset", "FeatureMatchingGAN", "Game", "GridMixture",
+    "InverseMapping", "KPlusOne", "Progress", "Recipe", "Recorded", "Supervised", "Trainer", "accelerate", "digits",
+    "evaluation", "faces", "faces_with", "house_numbers", "image_folder", "image_table", "inverse_mapping", "load",
+    "load_model", "losses", "mix", "post_hoc_inference", "recorded", "register", "runs",
+]  # fmt: skip

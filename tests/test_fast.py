@@ -60,9 +60,9 @@ def test_convolutions_by_values_at_points(layer, always, monkeypatch):
     )
     y, read, calls = layer(x), convolutions._compute, []
 
-    def listen(wanted, *more, keep=False):
+    def listen(wanted, *more, **keep):
         calls.append(wanted)
-        return read(wanted, *more, keep=keep)
+        return read(wanted, *more, **keep)
 
     monkeypatch.setattr(convolutions, "_compute", listen)
     for upstream in torch.randn(2, *y.shape, dtype=torch.double):

@@ -77,27 +77,26 @@ def _weights(w: Tensor, g: Tensor) -> Tensor:
     return torch.matmul(g, (g @ w.flatten(1)).view(len(g), len(w), -1)).view(-1, *w.shape[2:])
 
 
-def _compute(
-    wanted: str, x: Tensor | None, w: Tensor | None, y: Tensor | None, known: dict, *, keep: bool = False
-) -> dict[str, Tensor]:
-    """Those of "x", "w" and "y" that are wanted, each from the other two.
+def _compute(wanted: str, given: dict[str, Tensor], known: dict, keep: bool = False) -> dict[str, Tensor]:
+    """Those of "x", "w" and "y" that are wanted, each from the other two, which are given.
 
     known  the transformed weights and tiles of an earlier call with `keep`, if they are few
     """
-    given = x if x is not None else y
-    blocks, number = given.shape[0], given.shape[3]
+    x, w, y = map(given.get, "xwy")
+    either = x if x is not None else y
+    blocks, number = either.shape[0], either.shape[3]
     taps = len(w) if w is not None else x.shape[1] - y.shape[1] + 1
     side = y.shape[1] if y is not None else x.shape[1] - taps + 1
     channels = w.shape[2:] if w is not None else (x.shape[4], y.shape[4])
-    a, g, b, tiles = transforms(side, taps, given.dtype)
-    (m, n), (across_a, across_b) = a.shape, _in_a_row(side, taps, given.dtype)
+    a, g, b, tiles = transforms(side, taps, either.dtype)
+    (m, n), (across_a, across_b) = a.shape, _in_a_row(side, taps, either.dtype)
     found = {}
     if "x" in wanted:
-        found["x"] = given.new_empty(blocks, side + taps - 1, side + taps - 1, number, channels[0])
+        found["x"] = either.new_empty(blocks, side + taps - 1, side + taps - 1, number, channels[0])
     if "y" in wanted:
-        found["y"] = given.new_empty(blocks, side, side, number, channels[1])
+        found["y"] = either.new_empty(blocks, side, side, number, channels[1])
     if "w" in wanted:
-        products = given.new_empty(n * n, *channels)
+        products = either.new_empty(n * n, *channels)
     weights = known.get("w")
     if weights is None and found:
         weights = _weights(w, g)
@@ -112,7 +111,7 @@ def _compute(
             rows = y[block, of_y].flatten(1)
             ty = (a[: len(rows)].T @ rows).view(n, side, -1)
             ty = torch.matmul(across_a.T, ty).view(n * n, -1, channels[1])
-        if keep and given.numel() <= KEPT:
+        if keep and either.numel() <= KEPT:
             known.update({"w": weights, ("x", block, tile): tx, ("y", block, tile): ty})
         if "y" in wanted:
             made = torch.matmul(across_a, torch.bmm(tx, weights).view(n, len(across_b), -1))
@@ -140,59 +139,26 @@ def _goes_on_into(node: torch.autograd.graph.Node) -> bool:
         return True
 
 
-def _gradients(of: str, ctx, x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients by the two names in `of`: at once, or one by one where they have to be differentiable again."""
-    inputs = zip(of, ctx.needs_input_grad, ctx.next_functions, strict=True)
-    wanted = "".join(name for name, need, (node, _) in inputs if need and _goes_on_into(node))
-    if not torch.is_grad_enabled():
-        found = _compute(wanted, x, w, y, ctx.known)
-    else:
-        functions = {"x": (Adjoint, (y, w)), "w": (Products, (x, y)), "y": (Correlation, (x, w))}
-        found = {name: functions[name][0].apply(*functions[name][1]) for name in wanted}
-    return tuple(found.get(name) for name in of)
-
-
-class Correlation(torch.autograd.Function):
-    """y from x and w."""
+class Form(torch.autograd.Function):
+    """One of "x", "w" and "y" from the other two, in this order: "y" is a convolution of x with w, "x" a transposed
+    convolution of y with w, "w" the gradient of a convolution's weights."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
-        ctx.known = {}
-        ctx.save_for_backward(x, w)
-        return _compute("y", x, w, None, ctx.known, keep=True)["y"]
+    def forward(ctx, name: str, *others: Tensor) -> Tensor:
+        ctx.name, ctx.others, ctx.known = name, [other for other in "xwy" if other != name], {}
+        ctx.save_for_backward(*others)
+        return _compute(name, dict(zip(ctx.others, others, strict=True)), ctx.known, keep=True)[name]
 
     @staticmethod
-    def backward(ctx, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients("xw", ctx, *ctx.saved_tensors, of_y.contiguous())
-
-
-class Adjoint(torch.autograd.Function):
-    """x from y and w: what a transposed convolution computes."""
-
-    @staticmethod
-    def forward(ctx, y: Tensor, w: Tensor) -> Tensor:
-        ctx.known = {}
-        ctx.save_for_backward(w, y)
-        return _compute("x", None, w, y, ctx.known, keep=True)["x"]
-
-    @staticmethod
-    def backward(ctx, of_x: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients("yw", ctx, of_x.contiguous(), *ctx.saved_tensors)
-
-
-class Products(torch.autograd.Function):
-    """w from x and y: the gradient of a convolution's weights."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
-        ctx.known = {}
-        ctx.save_for_backward(x, y)
-        return _compute("w", x, None, y, ctx.known, keep=True)["w"]
-
-    @staticmethod
-    def backward(ctx, of_w: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = ctx.saved_tensors
-        return _gradients("xy", ctx, x, of_w.contiguous(), y)
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        given = dict(zip(ctx.others, ctx.saved_tensors, strict=True)) | {ctx.name: gradient.contiguous()}
+        inputs = zip(ctx.others, ctx.needs_input_grad[1:], ctx.next_functions, strict=True)
+        wanted = [name for name, need, (node, _) in inputs if need and _goes_on_into(node)]
+        if torch.is_grad_enabled():  # one by one, for these have to be differentiable again
+            found = {name: Form.apply(name, *(given[other] for other in "xwy" if other != name)) for name in wanted}
+        else:
+            found = _compute("".join(wanted), given, ctx.known)
+        return None, *map(found.get, ctx.others)
 
 
 def is_fast(layer: nn.Module, x: Tensor) -> bool:
@@ -220,35 +186,21 @@ def _saves(layer: nn.Module, side: int, wide: int, narrow: int, number: int) -> 
     return few < (side * taps) ** 2 * products
 
 
-def _to_channels(x: Tensor, stride: int, side: int, blocks: int) -> Tensor:
-    """(N, C, H, H) -> (P, side, side, N / P, s s C); cut off or padded with 0 to side * s pixels."""
-    if missing := max(0, side * stride - x.shape[2]):
-        x = pad(x, (0, missing, 0, missing))
-    x = x[:, :, : side * stride, : side * stride].permute(0, 2, 3, 1)
-    x = x.reshape(blocks, -1, side, stride, side, stride, x.shape[3]).permute(0, 2, 4, 1, 3, 5, 6)
-    return x.reshape(blocks, side, side, x.shape[3], -1)
-
-
-def _to_pixels(x: Tensor, stride: int, size: int) -> Tensor:
-    """The inverse, (P, S, S, N / P, s s C) -> (N, C, size, size) in channels_last."""
-    side = x.shape[1]
-    x = x.unflatten(4, (stride, stride, -1)).permute(0, 3, 1, 4, 2, 5, 6)
-    x = x.reshape(-1, side * stride, side * stride, x.shape[6]).permute(0, 3, 1, 2)[:, :, :size, :size]
-    if missing := size - x.shape[2]:
-        x = pad(x, (0, missing, 0, missing))
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-# Each is the other's derivative. Autograd's own gradients would have a memory order in which earlier layers are slow.
+# Each of these two is the other's derivative. Autograd's own gradients would have a memory order in which earlier
+# layers are slow.
 
 
 class ToChannels(torch.autograd.Function):
-    """`_to_channels`."""
+    """(N, C, H, H) -> (P, side, side, N / P, s s C); cut off or padded with 0 to side * s pixels."""
 
     @staticmethod
     def forward(ctx, x: Tensor, stride: int, side: int, blocks: int) -> Tensor:
         ctx.stride, ctx.size = stride, x.shape[2]
-        return _to_channels(x, stride, side, blocks)
+        if missing := max(0, side * stride - ctx.size):
+            x = pad(x, (0, missing, 0, missing))
+        x = x[:, :, : side * stride, : side * stride].permute(0, 2, 3, 1)
+        x = x.reshape(blocks, -1, side, stride, side, stride, x.shape[3]).permute(0, 2, 4, 1, 3, 5, 6)
+        return x.reshape(blocks, side, side, x.shape[3], -1)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -256,14 +208,18 @@ class ToChannels(torch.autograd.Function):
 
 
 class ToPixels(torch.autograd.Function):
-    """`_to_pixels`."""
+    """The inverse, (P, S, S, N / P, s s C) -> (N, C, size, size) in channels_last."""
 
     @staticmethod
     def forward(ctx, x: Tensor, stride: int, size: int) -> Tensor:
         ctx.stride, ctx.side, ctx.blocks = stride, x.shape[1], len(x)
-        pixels = _to_pixels(x, stride, size)
+        y = x.unflatten(4, (stride, stride, -1)).permute(0, 3, 1, 4, 2, 5, 6)
+        y = y.reshape(-1, ctx.side * stride, ctx.side * stride, y.shape[6]).permute(0, 3, 1, 2)[:, :, :size, :size]
+        if missing := size - y.shape[2]:
+            y = pad(y, (0, missing, 0, missing))
+        y = y.contiguous(memory_format=torch.channels_last)
         # Not a view: the next layer could not write over a function's view.
-        return pixels.clone() if pixels.data_ptr() == x.data_ptr() else pixels.data
+        return y.clone() if y.data_ptr() == x.data_ptr() else y.data
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -306,7 +262,7 @@ class FastConv2d(nn.Conv2d):
         if not _saves(self, side, self.in_channels, self.out_channels, len(x)):
             return super().forward(x)
         x = ToChannels.apply(x, stride, side + taps - 1, _blocks(len(x), side, taps))
-        y = ToPixels.apply(Correlation.apply(x, _few_taps(self.weight, stride, taps)), 1, side)
+        y = ToPixels.apply(Form.apply("y", x, _few_taps(self.weight, stride, taps)), 1, side)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
@@ -323,7 +279,7 @@ class FastConvTranspose2d(nn.ConvTranspose2d):
         elif _saves(self, side, self.out_channels, self.in_channels, len(y)):
             weight = _few_taps(self.weight, stride, taps)
             y = ToChannels.apply(y, 1, side, _blocks(len(y), side, taps))
-            x = ToPixels.apply(Adjoint.apply(y, weight), stride, (side - 1) * stride + self.kernel_size[0])
+            x = ToPixels.apply(Form.apply("x", weight, y), stride, (side - 1) * stride + self.kernel_size[0])
         else:
             return super().forward(y)
         return x if self.bias is None else x + self.bias[:, None, None]
