@@ -1,10 +1,12 @@
 """The published data sets, small, on the disk in their real formats, with the checksums of what is there."""
 
+import io
 import pickle
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -113,64 +115,38 @@ def tiny(tmp_path) -> Path:
     return root
 
 
-class Server:
-    """A server on this machine: `files` are what it sends by path, `half` the paths it breaks off, `during` a hook."""
+class Response(io.BytesIO):
+    """What `urlopen` returns; `during` is called while it is read."""
 
-    def __init__(self):
-        self.files, self.half, self.during, self.asked = {}, set(), lambda: None, []
-        self.quiet = threading.Event()  # until then, a hook may keep silent
-        server = self
+    def __init__(self, url: str, body: bytes, during: Callable[[], object]):
+        super().__init__(body)
+        self.url, self.length, self.during = url, len(body), during
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.asked.append(self.path)
-                if self.path not in server.files:
-                    return self.send_error(404)
-                body = server.files[self.path]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                server.during()
-                if self.path not in server.half:
-                    self.wfile.write(body[len(body) // 2 :])
-
-            def log_message(self, *_):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_):
-                pass  # torchvision hangs up on the request by which it looks for redirections
-
-        self._http = Quiet(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def offer(self, name: str, body: bytes) -> str:
-        """The address under which `body` can be fetched from now on."""
-        self.files[f"/{name}"] = body
-        return f"http://127.0.0.1:{self._http.server_port}/{name}"
-
-    def close(self):
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+    def read(self, size: int = -1) -> bytes:
+        self.during()
+        return super().read(size)
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.close()
+def web(monkeypatch):
+    """In the place of the network: what can be fetched, by its address, and the addresses that were fetched."""
+    web = SimpleNamespace(files={}, fetched=[], during=lambda: None)
+
+    def urlopen(request):
+        web.fetched.append(request.full_url)
+        if request.full_url not in web.files:
+            raise HTTPError(request.full_url, 404, "Not Found", {}, None)
+        return Response(request.full_url, web.files[request.full_url], web.during)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    return web
 
 
 @pytest.fixture
-def tiny_zip(tiny, tmp_path, server, monkeypatch) -> Path:
-    """An empty root; the archive of `tiny` is on the server."""
+def tiny_zip(tiny, tmp_path, web, monkeypatch) -> Path:
+    """An empty root; the archive of `tiny` can be fetched."""
     archive = Path(shutil.make_archive(tmp_path / "tiny-imagenet-200", "zip", tiny, "tiny-imagenet-200"))
     shutil.rmtree(tiny)
-    monkeypatch.setattr(published, "TINY_URL", server.offer(archive.name, archive.read_bytes()))
+    web.files[published.TINY_URL] = archive.read_bytes()
     monkeypatch.setattr(published, "TINY_MD5", md5(archive))
     return tiny

@@ -145,29 +145,25 @@ def test_the_order_of_classes_does_not_matter(backwards):
 
 
 def lacking(label: int, left: int) -> Dataset:
-    """All of the other classes, and so many of this one."""
+    """All examples of the other classes, and `left` of this one."""
     data = folder()
     own = (data.labels == label).nonzero().flatten()
     return data.select(torch.cat([(data.labels != label).nonzero().flatten(), own[:left]]))
 
 
+NO_CLASSES = "[a-z]+ has no classes to tell apart: name data whose examples have one class each"
+
+
 @pytest.mark.parametrize(
     ("data", "n", "says"),
     [
-        (
-            Dataset("points", torch.randn(50, 2)),
-            10,
-            "points has no classes: name data whose examples have one class each",
-        ),
-        (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, "faces has no classes: name data whose .*"),
-        (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+"),
-        (folder(classes="a"), 5, "pets has one class, so there is nothing to tell apart: name data with more"),
-        *(
-            (folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for a multiple of 4")
-            for n in (13, 2, 0, -4)
-        ),
-        (lacking(3, 0), 12, ".* pets has 0 to spare of class d: leave that class out of the data"),
-        (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48]"),
+        (Dataset("points", torch.randn(50, 2)), 10, NO_CLASSES),
+        (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, NO_CLASSES),
+        (folder(classes="a"), 5, NO_CLASSES),
+        (folder(), 484, "484 labels need 121 of each class; pets has [0-9]+ of [a-d]: choose at most [0-9]+, or .*"),
+        *((folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for .*") for n in (13, 2, 0, -4)),
+        (lacking(3, 0), 12, ".* pets has 0 of d: choose at most 0, or data with more of it"),
+        (lacking(1, 2), 12, ".* pets has [12] of b: choose at most [48], or data with more of it"),
     ],
 )
 def test_labels_that_cannot_be_had(data, n, says):
