@@ -33,6 +33,7 @@ from .dataset import Dataset
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
+LARGEST = 2**31  # bytes of a file: SVHN's extra split has 1.3 GB. To count a checksum of more could take hours
 FOLDER, FORMAT = ".alikit-cache", b"3"
 
 # Writing to a mapped picture changes pages of one's own, never the file. Linux refuses such a map of a file larger than
@@ -127,6 +128,8 @@ def read_pictures(
     try:
         for name in sources:
             about = os.stat(os.path.join(root, name))
+            if about.st_size > LARGEST:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.path.join(root, name))
             state.update(os.fsencode(name) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     except OSError as error:
         raise AlikitError(f"cannot read {error.filename} ({error.strerror}): mend or remove it") from None
