@@ -17,23 +17,9 @@ from .synthetic.mixture import GridMixture
 from .synthetic.shapes import stand_in
 
 Parts = tuple[Dataset, Dataset]
-SOURCES = {  # name: what it is
-    "mixture": "25 Gaussians on a grid, 100,000 points (paper section 4.5)",
-    "digits": "scikit-learn's handwritten digits, 8x8 grey, 1,797 pictures",
-    "house-numbers": "house numbers drawn by alikit, 32x32 colour, 20,000 pictures, every factor known",
-    "faces": "faces drawn by alikit, 14 of CelebA's attributes, 20,000 + 2,000 pictures",
-    "cifar10": "CIFAR-10, 32x32, 10 classes, 45,000 + 5,000 pictures",
-    "svhn": "SVHN, 32x32 digits, 73,257 + 26,032 pictures",
-    "svhn-extra": "SVHN's extra split, 531,131 + 26,032 pictures",
-    "celeba": "CelebA, 64x64 faces, 40 attributes, 162,770 + 19,867 pictures",
-    "tiny-imagenet": "Tiny ImageNet-200, 64x64, 200 classes, 100,000 + 10,000 pictures",
-    "imagenet": "ILSVRC2012 at 64x64, 1,000 classes, 1,281,167 + 50,000 pictures",
-    "stand-in:cifar10": "shapes drawn by alikit in CIFAR-10's place: 32x32, 10 classes",
-    "stand-in:svhn": "house numbers drawn by alikit in SVHN's place: 32x32, 10 digits",
-    "stand-in:celeba": "shapes drawn by alikit in CelebA's place: 64x64, 8 attributes of their own",
-    "stand-in:tiny-imagenet": "shapes drawn by alikit in Tiny ImageNet's place: 64x64, 200 classes",
-}
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
+STAND_INS = ("stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
+SOURCES = ("mixture", "digits", "house-numbers", "faces", *PUBLISHED, *STAND_INS)  # described in data/README.md
 RESIZED = ("faces", "celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
 
 

@@ -146,13 +146,29 @@ def test_a_hostile_pickle_is_refused_unopened(cifar, tmp_path, name):
         with pytest.raises(AlikitError, match=f"{file.parent} is damaged or not .*: delete it and fetch http"):
             cifar10(cifar)
         file.unlink(missing_ok=True)
+    link_to_itself(cifar / "cifar-10-batches-py" / "data_batch_1")
+    with pytest.raises(AlikitError, match=r"cannot read .*data_batch_1 \(Too many levels of symbolic links\)"):
+        cifar10(cifar)
     assert not (tmp_path / "harm").exists()
 
 
-def test_damaged_svhn(house_number_files):
-    file = house_number_files / "train_32x32.mat"
-    file.write_bytes(file.read_bytes()[:-7])
-    with pytest.raises(AlikitError, match=f"{file} is damaged or not .*: delete it and fetch http"):
+def link_to_itself(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda file: os.truncate(file, 500), "{} is damaged or not what it should be: delete it and fetch http"),
+        (lambda file: os.truncate(file, 2**32), r"cannot read {} \(File too large\)"),
+        (Path.unlink, "SVHN is not there"),
+        (link_to_itself, "SVHN is not there"),
+    ],
+)
+def test_damaged_svhn(house_number_files, spoil, why):
+    spoil(file := house_number_files / "train_32x32.mat")
+    with pytest.raises(AlikitError, match=why.format(file)):
         svhn(house_number_files)
     assert len(svhn(house_number_files, "test")) == 12
 
