@@ -91,8 +91,8 @@ class Dataset:
         least, label = self.labels.bincount(minlength=k).min(dim=0)
         if n > least * k:
             name = self.classes[label] if self.classes else int(label)
-            way = f"choose at most {least * k:,}, or data with more of it"
-            raise AlikitError(f"{n:,} labels need {n // k} of each class; {self.name} has {least} of {name}: {way}")
+            way = f"ask for at most {least * k:,}, or name data with more of it"
+            raise AlikitError(f"{n:,} labels are wanted; {self.name} has {least} to spare of class {name}: {way}")
         order = _shuffled(len(self), seed)
         return self.select(torch.cat([order[self.labels[order] == label][: n // k] for label in range(k)]))
 

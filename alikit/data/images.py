@@ -146,13 +146,14 @@ def read_pictures(
     if unreadable:
         total, some = len(x) + len(unreadable), ", ".join(str(root / name) for name in sorted(unreadable)[:3])
         some += ", ..." if len(unreadable) > 3 else ""
-        if not skip_corrupt:
-            with suppress(OSError):
-                file.unlink()  # or files that become readable without a change would stay unreadable
+        if not skip_corrupt or not len(x):
+            with suppress(OSError):  # nothing is left of a refused folder, and files that are mended are read again
+                file.unlink()
+                file.parent.rmdir()
+            if skip_corrupt:
+                raise AlikitError(f"no readable picture in {root}: all {total} files are damaged ({some})")
             way = "mend or remove them, or use --skip-corrupt (skip_corrupt=True)"
             raise AlikitError(f"{len(unreadable)} of {total} files are no readable pictures ({some}): {way}")
-        if not len(x):
-            raise AlikitError(f"no readable picture in {root}: all {total} files are damaged ({some})")
         log.warning("left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some)
     return Dataset(title, x, labels if classes else None, classes), {*unreadable}
 

@@ -21,26 +21,19 @@ from alikit.data import published
 @pytest.fixture
 def cifar(tmp_path, monkeypatch) -> Path:
     """Five batches of 20 and one for testing; batch b holds noise(b, 20, 3, 32, 32), picture i is of class i % 10."""
-    root = tmp_path / "data"
-    folder = root / "cifar-10-batches-py"
+    folder = tmp_path / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     names = [f"data_batch_{b}" for b in range(1, 6)] + ["test_batch"]
     for b, name in enumerate(names, start=1):
-        batch = {
-            "batch_label": name,
-            "labels": [i % 10 for i in range(20)],
-            "data": noise(b, 20, 3, 32, 32).reshape(20, 3072),
-            "filenames": [f"{i}.png" for i in range(20)],
-        }
+        batch = {"labels": [i % 10 for i in range(20)], "data": noise(b, 20, 3, 32, 32).reshape(20, 3072)}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    meta = {"label_names": [f"class {i}" for i in range(10)], "num_cases_per_batch": 20, "num_vis": 3072}
-    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+    meta = folder / "batches.meta"
+    meta.write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}, protocol=2))
     listed = [[name, md5(folder / name)] for name in names]
     monkeypatch.setattr(datasets.CIFAR10, "train_list", listed[:5])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", listed[5:])
-    known = {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", known)
-    return root
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": meta.name, "key": "label_names", "md5": md5(meta)})
+    return folder.parent
 
 
 @pytest.fixture
@@ -90,29 +83,23 @@ def faces(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def tiny(tmp_path) -> Path:
     """Three classes, four training and two validation pictures each; the red of a picture is 50 times its label."""
-    root = tmp_path / "data"
-    folder = root / "tiny-imagenet-200"
-    label_of = {wnid: label for label, wnid in enumerate(sorted(WNIDS))}
-    for wnid, label in label_of.items():
+    folder = tmp_path / "data" / "tiny-imagenet-200"
+    (folder / "val" / "images").mkdir(parents=True)
+    for label, wnid in enumerate(sorted(WNIDS)):
         images = folder / "train" / wnid / "images"
         images.mkdir(parents=True)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t10\t63\t58\n")
         for i in range(4):
             Image.new("RGB", (64, 64), (50 * label, 10 * i, 200)).save(images / f"{wnid}_{i}.JPEG", quality=98)
-        boxes = "".join(f"{wnid}_{i}.JPEG\t0\t10\t63\t58\n" for i in range(4))
-        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(boxes)
-    (folder / "val" / "images").mkdir(parents=True)
-    (folder / "test" / "images").mkdir(parents=True)
     lines = []
     for i, wnid in enumerate([*WNIDS, *WNIDS]):
-        picture = Image.new("RGB", (64, 64), (50 * label_of[wnid], 0, 0))
+        picture = Image.new("RGB", (64, 64), (50 * sorted(WNIDS).index(wnid), 0, 0))
         picture.save(folder / "val" / "images" / f"val_{i}.JPEG", quality=98)
         lines.append(f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    Image.new("RGB", (64, 64)).save(folder / "test" / "images" / "test_0.JPEG")
-    (folder / "wnids.txt").write_text("\n".join(WNIDS))
     words = "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\nn04067472\treel\n"
     (folder / "words.txt").write_text(words)
-    return root
+    return folder.parent
 
 
 class Response(io.BytesIO):

@@ -160,10 +160,10 @@ NO_CLASSES = "[a-z]+ has no classes to tell apart: name data whose examples have
         (Dataset("points", torch.randn(50, 2)), 10, NO_CLASSES),
         (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, NO_CLASSES),
         (folder(classes="a"), 5, NO_CLASSES),
-        (folder(), 484, "484 labels need 121 of each class; pets has [0-9]+ of [a-d]: choose at most [0-9]+, or .*"),
+        (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+, .*"),
         *((folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for .*") for n in (13, 2, 0, -4)),
-        (lacking(3, 0), 12, ".* pets has 0 of d: choose at most 0, or data with more of it"),
-        (lacking(1, 2), 12, ".* pets has [12] of b: choose at most [48], or data with more of it"),
+        (lacking(3, 0), 12, ".* pets has 0 to spare of class d: ask for at most 0, or name data with more of it"),
+        (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48], .*"),
     ],
 )
 def test_labels_that_cannot_be_had(data, n, says):
