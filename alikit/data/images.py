@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import reading
-from ..errors import AlikitError, unwritten
+from ..errors import AlikitError
 from .dataset import Dataset
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -50,18 +50,12 @@ Fit = Callable[[Image.Image], Image.Image]
 
 
 class Listed(NamedTuple):
-    """Pictures before they are decoded.
+    """Pictures before they are decoded."""
 
-    names    of their files
-    labels   (N,) int64 or (N, A) uint8
-    classes  names of the classes or attributes, none where there are no labels
-    decode   makes (H, W, C) uint8 of a name, or None where the file is no readable picture
-    """
-
-    names: Sequence
-    labels: Tensor
-    classes: Sequence[str]
-    decode: Callable[..., np.ndarray | None] | None = None
+    names: Sequence  # of their files
+    labels: Tensor  # (N,) int64 or (N, A) uint8
+    classes: Sequence[str]  # names of the classes or attributes, none where there are no labels
+    decode: Callable[..., np.ndarray | None] | None = None  # (H, W, C) uint8 of a name, None if it is not readable
 
 
 def picture_files(folder: Path) -> list[str]:
@@ -137,11 +131,11 @@ def read_pictures(
     if not kept:
         try:
             _make(file, state.digest(), listed)
-            kept = _opened(file, state.digest())
-        except OSError as error:
-            raise unwritten(error, file, "or name another folder by ALIKIT_CACHE") from None
-    if not kept:
-        raise AlikitError(f"{file} cannot be read back: name another folder by ALIKIT_CACHE")
+            if not (kept := _opened(file, state.digest())):
+                raise OSError("it cannot be read back")
+        except (OSError, NotImplementedError) as error:  # the latter where a network disk has no locks
+            why = getattr(error, "strerror", None) or error
+            raise AlikitError(f"cannot write {file} ({why}): name a folder that has room by ALIKIT_CACHE") from None
     x, labels, classes, unreadable = kept
     if unreadable:
         total, some = len(x) + len(unreadable), ", ".join(str(root / name) for name in sorted(unreadable)[:3])

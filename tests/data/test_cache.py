@@ -233,9 +233,9 @@ def unmapped(pets: Path, monkeypatch) -> None:
     ("hinder", "says"),
     [
         (interrupted, "^$"),
-        (in_the_way, r"^cannot write .*\.cache \(Not a directory\): .*, or name another folder by ALIKIT_CACHE$"),
-        (too_small, r"^cannot write .*\.cache \(No space left on device\): make room, or name another folder"),
-        (unmapped, r"\.cache cannot be read back: name another folder by ALIKIT_CACHE$"),
+        (in_the_way, r"^cannot write .*\.cache \(Not a directory\): name a folder that has room by ALIKIT_CACHE$"),
+        (too_small, r"^cannot write .*\.cache \(No space left on device\): name a folder that has room"),
+        (unmapped, r"^cannot write .*\.cache \(it cannot be read back\): name a folder"),
     ],
 )
 def test_where_none_can_be_written_nothing_is_left(pets, monkeypatch, hinder, says):
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_is_one_line(pets, room):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))
     try:
-        with pytest.raises(AlikitError, match=r"cannot write .*\.cache \(File too large\): make room, or name another"):
+        with pytest.raises(AlikitError, match=r"cannot write .*\.cache \(File too large\): name a folder that"):
             load(f"folder:{pets}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

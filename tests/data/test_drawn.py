@@ -102,8 +102,3 @@ def test_drawn_sources(monkeypatch, name, n, side, classes, dtype):
         assert part.name == name and len(part.classes) == classes
     rows = [{row.numpy().tobytes() for row in part.x} for part in parts]
     assert not rows[0] & rows[1]
-
-
-def test_sizes_by_name():
-    train, held_out = load("stand-in:celeba", size=8)
-    assert train.shape == held_out.shape == (3, 8, 8) and len(train) == 5000
