@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alikit.data import Dataset
-from alikit.data.labels import few_labels, labels_to_spare
+from alikit.data.labels import few_labels, for_settings, labels_to_spare
 from alikit.errors import AlikitError
 
 
@@ -124,7 +124,7 @@ def test_every_example_has_its_chance_but_those_that_choose_settings():
     assert sorted(numbers(rest) + numbers(validation)) == list(range(100))
     assert {number for seed in range(60) for number in numbers(few_labels(data, 20, seed))} == {*numbers(rest)}
     torch.manual_seed(1)
-    assert numbers(labels_to_spare(data)[1]) == numbers(validation)
+    assert numbers(labels_to_spare(data)[1]) == numbers(for_settings(data)) == numbers(validation)
 
 
 @pytest.mark.parametrize(
