@@ -1,4 +1,4 @@
-"""Other views of the same pictures: changed by chance, in a way that leaves alone what they show."""
+"""Random flips and shifts of pictures, which leave what they show unchanged."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch.nn.functional import pad
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Each of the pictures (N, C, H, W), left to right with probability 1/2."""
+    """The pictures (N, C, H, W), each mirrored left to right with probability 1/2."""
     turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
     return torch.where(turned, x.flip(3), x)
 
 
 def shifted(x: Tensor) -> Tensor:
-    """Each of the pictures (N, C, H, W) moved by a whole number of pixels in both directions, up to a sixteenth of its
-    side and at least up to one; the edge is repeated where it leaves a gap. In channels_last."""
+    """The pictures (N, C, H, W), each moved by a whole number of pixels in both directions, up to a sixteenth of the
+    shorter side and at least up to 1; the edge is repeated where it leaves a gap. In channels_last."""
     height, width = x.shape[2:]
     most = max(1, min(height, width) // 16)
     wide = pad(x, (most,) * 4, mode="replicate").permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""y of a conditional model by the names of attributes, and the rows and columns of the paper's grid."""
+"""Conditions y by the names of attributes, and the rows and columns of the paper's grid."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,10 +10,9 @@ from torch import Tensor
 from ..errors import AlikitError
 from .dataset import Dataset
 
-HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # to name one takes the others back
+HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # a face has one of them at most
 
-# The paper's grid, section 5: what each row says of three attributes, and what each column adds to its row. All
-# four rows are attractive, which their names leave out.
+# The paper's grid, section 5: three attributes of each row, and what each column adds to them. All rows are attractive.
 ROWS: dict[str, tuple[str, ...]] = {
     "male, young": ("Male", "Attractive", "Young"),
     "male, older": ("Male", "Attractive", "-Young"),
@@ -38,8 +37,8 @@ NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLU
 
 
 def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]:
-    """For names like Eyeglasses or -Young (not young) the column in y of each, and its value, 1 or 0. AlikitError for a
-    name that is no attribute, or one that is named both ways."""
+    """For names like Eyeglasses or -Young (not young) the column in y of each, and its value, 1 or 0. AlikitError for
+    an unknown name, or one that is named both ways."""
     if isinstance(names, str):
         raise AlikitError(f"names come in a list: [{names!r}]")
     found: dict[int, int] = {}
@@ -55,7 +54,7 @@ def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]
 
 
 def switched(y: Tensor, names: Iterable[str], classes: tuple[str, ...]) -> Tensor:
-    """y (..., A) with the named attributes as they are named; a hair colour takes the others back. Of y's own type."""
+    """A copy of y (..., A) with the named attributes switched on or off; a hair colour switches the others off."""
     if y.shape[-1:] != (len(classes),):
         raise AlikitError(f"y has {' x '.join(map(str, y.shape))} numbers, and there are {len(classes)} attributes")
     y, values = y.clone(), columns_of(names, classes)
@@ -67,8 +66,8 @@ def switched(y: Tensor, names: Iterable[str], classes: tuple[str, ...]) -> Tenso
 
 
 def usual(data: Dataset, names: Iterable[str]) -> Tensor:
-    """y (A,) uint8 with the named attributes, and of all others what most examples have that share the named ones; what
-    most examples have where there is no such example. Of data with classes y is of the one class that is named."""
+    """y (A,) uint8 with the named attributes; the others are as in most examples that have the named ones, or in most
+    examples if none has. For data with classes, y (K,) of the one class that is named."""
     names, y = tuple(names), data.conditions()
     values = columns_of(names, data.classes)
     if data.labels.ndim == 1:
@@ -84,7 +83,6 @@ def paper_grid(data: Dataset) -> Tensor:
     """y (4, 12, A) uint8 of the paper's grid: the row's `usual` example, with what the column adds to it. AlikitError
     where the data lacks one of its attributes."""
     if missing := ", ".join(name for name in NAMED if name not in data.classes):
-        way = "name attributes that it has"
-        raise AlikitError(f"the paper's grid asks for {missing}, which {data.name} has not: {way}")
+        raise AlikitError(f"the paper's grid asks for {missing}, which {data.name} lacks: name attributes that it has")
     rows = [usual(data, names) for names in ROWS.values()]
     return torch.stack([torch.stack([switched(y, names, data.classes) for names in COLUMNS.values()]) for y in rows])

@@ -1,4 +1,4 @@
-"""What every data source hands over: one tensor of examples, their labels where there are any, and what is known."""
+"""What every data source returns: one tensor of examples, with their labels and known factors if there are any."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,7 @@ from ..errors import AlikitError
 class Dataset:
     """All examples of one data set, ready to be indexed in whole batches.
 
-    Pictures from a disk stay in their cache, which is mapped: memory holds what was looked at last, as far as it has
-    room. A slice of them is no copy, any other index is one.
+    Pictures from a disk stay in their cache, which is mapped. A slice of them is no copy, any other index is one.
 
     name     what it is called in settings and logs
     x        pictures: (N, C, H, W) uint8 in 0..255; points: (N, D) float32
@@ -49,14 +48,14 @@ class Dataset:
         return (self.floats(slice(begin, begin + batch_size)) for begin in range(0, len(self), batch_size))
 
     def mean(self) -> Tensor:
-        """The mean example, `shape` float32, on the same scale as `floats`; without a float copy of all the data."""
+        """The mean example, `shape` float32, on the scale of `floats`."""
         return (sum(batch.double().sum(0) for batch in self.batches(1000)) / len(self)).float()
 
     def conditions(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """y of the indexed examples for a conditional model: (N, A) uint8, 0 or 1 for each attribute; of classes
-        (N, K), 1 for the example's own. AlikitError without labels."""
+        """y of the indexed examples for a conditional model: (N, A) uint8, 0 or 1 for each attribute; or (N, K), 1 for
+        the example's class. AlikitError without labels."""
         if self.labels is None:
-            raise AlikitError(f"{self.name} has neither attributes nor classes: name data whose examples have some")
+            raise AlikitError(f"{self.name} has neither attributes nor classes: name data with labels")
         labels = self.labels[index]
         if labels.ndim == 2:
             return labels
@@ -69,8 +68,8 @@ class Dataset:
         return replace(self, x=self.x[index], labels=labels, factors=factors)
 
     def some(self, n: int) -> "Dataset":
-        """n random examples, always the same ones, or all in their order where there are no more: folders stand in
-        order of classes, so the first n may all be airplanes."""
+        """n random examples, always the same ones, or all in their order where there are no more. (The first n of a
+        folder may all be of one class.)"""
         return self if n >= len(self) else self.select(_shuffled(len(self), 0)[:n])
 
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
@@ -82,34 +81,27 @@ class Dataset:
         return self.select(order[held_out:]), self.select(order[:held_out])
 
     def labelled(self, n: int, seed: int = 0) -> "Dataset":
-        """n examples drawn at random from `seed`, n / K of each of the K classes.
-
-        AlikitError without classes or with only one, for a number that K does not divide, and where a class has too few
-        examples.
-        """
-        if self.labels is None or self.labels.ndim != 1:
-            raise AlikitError(f"{self.name} has no classes: name data whose examples have one class each")
-        names = self.classes or tuple(map(str, range(1 + int(self.labels.max()))))
-        k = len(names)
+        """n examples drawn at random from `seed`, n / K of each of the K classes. AlikitError with fewer than two
+        classes, where K does not divide n, and where a class has too few examples."""
+        k = 0 if self.labels is None or self.labels.ndim != 1 else len(self.classes) or 1 + int(self.labels.max())
         if k < 2:
-            raise AlikitError(f"{self.name} has one class, so there is nothing to tell apart: name data with more")
+            raise AlikitError(f"{self.name} has no classes to tell apart: name data whose examples have one class each")
         if n < 1 or n % k:
             raise AlikitError(f"{n} labels cannot be shared out evenly over {k} classes: ask for a multiple of {k}")
         least, label = self.labels.bincount(minlength=k).min(dim=0)
         if n > least * k:
-            way = f"ask for at most {least * k:,}" if least else "leave that class out of the data"
-            raise AlikitError(
-                f"{n:,} labels are wanted; {self.name} has {least} to spare of class {names[label]}: {way}"
-            )
+            name = self.classes[label] if self.classes else int(label)
+            way = f"ask for at most {least * k:,}, or name data with more of it"
+            raise AlikitError(f"{n:,} labels are wanted; {self.name} has {least} to spare of class {name}: {way}")
         order = _shuffled(len(self), seed)
         return self.select(torch.cat([order[self.labels[order] == label][: n // k] for label in range(k)]))
 
     def fits(self, device: torch.device | str) -> bool:
-        """Whether the examples fill at most half of what is free on a GPU; always true of the processor's memory."""
+        """Whether x fills at most half of the free memory of a GPU; always true of the processor."""
         return torch.device(device).type != "cuda" or self.x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same data set with its examples on `device`; labels and factors stay where they are."""
+        """The same data set with x on `device`; labels and factors stay where they are."""
         return replace(self, x=self.x.to(device))
 
 

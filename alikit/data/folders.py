@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Sequence
-from itertools import compress
+from itertools import accumulate, compress
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,7 @@ from .images import Listed, decode, log, picture_files, read_pictures, square
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
 TABLE, PICTURES = "attributes.csv", "images/"
 LARGEST = 2**30  # bytes of a table: a million lines of 40 attributes have 100 MB
-LETTERS = 200  # of a name
 SPLITS = ("train", "valid", "test")
-
-Parts = tuple[Dataset, Dataset]
-Rows = dict[str, tuple[str, bytes]]  # of a table: for each picture its split, or "", and its attributes, a byte each
 
 
 def image_folder(
@@ -30,84 +27,74 @@ def image_folder(
 ) -> Dataset:
     """A folder of class folders, `root/<class>/<picture>`, or `root/<split>/<class>/<picture>` where root has splits.
 
-    Returns x (N, 3, H, W) uint8. Classes are the folder names in alphabetical order; if pictures lie straight in the
-    folder there are none. With `size` each picture is resized on its shorter side and centre-cropped to size x size
-    when the cache is made; without it all must share one size. Files that are no readable pictures are named in one
-    error, or left out and counted with `skip_corrupt`.
+    Returns x (N, 3, H, W) uint8 and labels (N,). Classes are the folder names in alphabetical order; there are none if
+    pictures lie directly in the folder. With `size` each picture is resized on its shorter side and centre-cropped to
+    size x size when the cache is made; without it all must share one size. Unreadable files are named in an error, or
+    left out and counted with `skip_corrupt`.
 
     Raises AlikitError for a missing or empty folder, an empty class, mixed sizes, and unreadable files.
     """
     root = _existing(root)
-    return _read("folder", root, split, list_folder(root, split), size, skip_corrupt)[0]
+    return _read("folder", root, split, [list_folder(root, split)], size, skip_corrupt)[0]
 
 
 def image_table(root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False) -> Dataset:
     """The pictures of `root/images/` with the attributes that `root/attributes.csv` gives each of them.
 
-    The table is comma-separated with a row of names first: `image`, the path of a picture below images/; then
-    `split` (train, valid or test), if the pictures are divided; then one column for each attribute, 0 or 1, or in the
-    whole table -1 or 1 as CelebA's has it. Without a column `split` every picture belongs to train.
+    The table is comma-separated and its first row names the columns: `image`, the path of a picture below images/; then
+    optionally `split` (train, valid or test; otherwise all is train); then one column for each attribute, 0 or 1, or
+    -1 or 1 in the whole table as in CelebA's.
 
-    Returns x (N, 3, H, W) uint8, labels (N, A) uint8, 0 or 1, classes the A attributes' names. `size` and
+    Returns x (N, 3, H, W) uint8, labels (N, A) uint8, 0 or 1, and classes, the names of the A attributes. `size` and
     `skip_corrupt` as for `image_folder`.
 
-    Raises AlikitError where the folder or the table is missing, for a line or a column of the table that is wrong,
-    and for pictures as `image_folder` does.
+    Raises AlikitError for a missing folder or table, a wrong line or column, and for pictures as `image_folder` does.
     """
     root = _existing(root)
-    return _read("table", root, split, _list_table(root, split, *_read_table(root)), size, skip_corrupt)[0]
+    return _read("table", root, split, [_of_split(root, _read_table(root), split)], size, skip_corrupt)[0]
 
 
-def folder_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> Parts:
+def folder_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> list[Dataset]:
     """A folder's training part and held-out part: its own splits where it has them, else a tenth by name."""
     root = _existing(root)
-    held_out = next((name for name in HELD_OUT_NAMES if (root / name).is_dir()), None)
-    if not held_out or not (root / "train").is_dir():
-        listed = list_folder(root, "train")
-        parts = _divided(listed, [name.removeprefix("train/") for name in listed.names])
-    else:
-        train = list_folder(root, "train")
-        parts = train, list_folder(root, held_out, train.classes)
-    return _read_parts("folder", root, *parts, size, skip_corrupt)
+    train = list_folder(root, "train")
+    held_out = [name for name in HELD_OUT_NAMES if (root / "train").is_dir() and (root / name).is_dir()]
+    parts = [train, list_folder(root, held_out[0], train.classes)] if held_out else _divided(train, "train/")
+    return _read("folder", root, "parts", parts, size, skip_corrupt)
 
 
-def table_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> Parts:
-    """A table's training part and held-out part: `train` and `valid` where it has splits, else a tenth by name."""
+def table_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> list[Dataset]:
+    """A table's training part and held-out part: `train` and `valid`, or a tenth by name where all is `train`."""
     root = _existing(root)
-    attributes, rows = _read_table(root)
-    if any(split for split, _ in rows.values()):
-        parts = [_list_table(root, split, attributes, rows) for split in ("train", "valid")]
-    else:
-        parts = _divided(_list_table(root, "train", attributes, rows), [*rows])
-    return _read_parts("table", root, *parts, size, skip_corrupt)
+    splits = _read_table(root)
+    train = _of_split(root, splits, "train")
+    parts = [train, _of_split(root, splits, "valid")] if len(splits) > 1 else _divided(train, PICTURES)
+    return _read("table", root, "parts", parts, size, skip_corrupt)
 
 
 def _read(
-    kind: str, root: Path, key: str, listed: Listed, size: int | None, skip_corrupt: bool
-) -> tuple[Dataset, set[str]]:
-    fit, table = square(size), [TABLE] if kind == "table" else []
-    complete = listed._replace(decode=lambda name: decode(os.path.join(root, name), fit))
-    key = f"{kind}-{key}-{size or 'as-is'}"
-    return read_pictures(f"{kind}:{root.name}", root, key, [*table, *listed.names], lambda: complete, skip_corrupt)
-
-
-def _read_parts(kind: str, root: Path, train: Listed, held_out: Listed, size: int | None, skip_corrupt: bool) -> Parts:
-    """Both parts, as slices of one cache: a copy might not find room in memory."""
-    labels = torch.cat([train.labels, held_out.labels])
-    whole = Listed([*train.names, *held_out.names], labels, train.classes if held_out.classes else [])
-    data, unreadable = _read(kind, root, "parts", whole, size, skip_corrupt)
-    begin = sum(name not in unreadable for name in train.names)
-    if not 0 < begin < len(data):
+    kind: str, root: Path, key: str, parts: Sequence[Listed], size: int | None, skip_corrupt: bool
+) -> list[Dataset]:
+    """The parts, as slices of one cache: a copy might not fit into memory."""
+    fit, names = square(size), [name for part in parts for name in part.names]
+    classes = parts[0].classes if all(part.classes for part in parts) else []
+    labels = torch.cat([part.labels for part in parts])
+    whole = Listed(names, labels, classes, lambda name: decode(os.path.join(root, name), fit))
+    sources, key = [TABLE, *names] if kind == "table" else names, f"{kind}-{key}-{size or 'as-is'}"
+    data, unreadable = read_pictures(f"{kind}:{root.name}", root, key, sources, lambda: whole, skip_corrupt)
+    lengths = [sum(name not in unreadable for name in part.names) for part in parts]
+    if not all(lengths):
         raise AlikitError(f"{root} has {len(data)} readable pictures: add some, to train on and to hold out")
-    return data.select(slice(begin)), data.select(slice(begin, None))
+    return [data.select(slice(end - n, end)) for n, end in zip(lengths, accumulate(lengths), strict=True)]
 
 
-def _divided(listed: Listed, names: list[str]) -> list[Listed]:
-    """Those to train on and those held out, the tenth whose names have the smallest hashes: so no picture moves from
-    one part to the other when another is added."""
-    shares = np.array([int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4]) for name in names]) / 2**32
+def _divided(listed: Listed, below: str) -> list[Listed]:
+    """Those to train on and those held out: a tenth, whose names after `below` have the smallest hashes. So no picture
+    moves from one part to the other when another is added."""
+    names = [os.fsencode(name.removeprefix(below)) for name in listed.names]
+    shares = np.array([int.from_bytes(hashlib.sha256(name).digest()[:4]) for name in names]) / 2**32
     held_out = shares < 0.1
-    # In a handful of pictures the rule may choose none or all; both parts need one.
+    # Of a handful of pictures the rule may choose none or all; both parts need one.
     held_out[shares.argmin()], held_out[shares.argmax()] = True, False
     return [
         Listed([*compress(listed.names, part)], listed.labels[part], listed.classes) for part in (~held_out, held_out)
@@ -122,14 +109,14 @@ def _existing(root: str | Path) -> Path:
 
 
 def list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
-    """The pictures of a split, labelled in the order of the classes that are known from another, or of its own."""
+    """The pictures of a split, labelled in the order of the classes `known` from another split, or of its own."""
     folder, below = (root / split, f"{split}/") if (root / split).is_dir() else (root, "")
     if not below and split != "train":
         raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
     names = picture_files(folder)
     if not names:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    class_of = [name.rpartition("/")[0].partition("/")[0] for name in names]  # "" where there is none
+    class_of = [name.partition("/")[0] if "/" in name else "" for name in names]
     classes = {*class_of} - {""}
     if loose := class_of.count(""):
         if classes:
@@ -138,26 +125,22 @@ def list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
     elif empty := {place.name for place in folder.iterdir() if place.is_dir() and place.name[0] != "."} - classes:
         raise AlikitError(f"class {min(empty)} in {folder} has no pictures: fill that folder, or remove it")
     if known and (strange := classes - {*known}):
-        raise AlikitError(
-            f"{folder} has classes that train/ has not ({', '.join(sorted(strange))}): give both the same"
-        )
+        raise AlikitError(f"{folder} has classes that train/ lacks ({', '.join(sorted(strange))}): give both the same")
     order = {name: label for label, name in enumerate(known or sorted(classes))}
     labels = torch.tensor([order.get(name, 0) for name in class_of])
     return Listed([below + name for name in names], labels, [*order])
 
 
-def _list_table(root: Path, split: str, attributes: list[str], rows: Rows) -> Listed:
-    chosen = {image: marks for image, (of, marks) in rows.items() if (of or "train") == split}
-    if not chosen:
+def _of_split(root: Path, splits: dict[str, Listed], split: str) -> Listed:
+    if split not in splits:
         raise AlikitError(f"{root / TABLE} has no line with split {split}: say which pictures are {split}")
-    labels = torch.frombuffer(bytearray().join(chosen.values()), dtype=torch.uint8).view(len(chosen), -1)
-    return Listed([PICTURES + image for image in chosen], labels, attributes)
+    return splits[split]
 
 
-def _read_table(root: Path) -> tuple[list[str], Rows]:
-    """The names of the attributes, and every line, checked."""
-    table, rows, values = root / TABLE, {}, set()
-    there = {*picture_files(root / PICTURES)}
+def _read_table(root: Path) -> dict[str, Listed]:
+    """The pictures of each split. Every line is checked."""
+    table, without_line, values = root / TABLE, {*picture_files(root / PICTURES)}, set()
+    splits: dict[str, dict[str, bytes]] = {}  # for each picture of a split its attributes, a byte each
 
     def wrong(what: str) -> AlikitError:
         return AlikitError(f"{table} line {lines.line_num}: {what}")
@@ -165,32 +148,37 @@ def _read_table(root: Path) -> tuple[list[str], Rows]:
     with reading.boundary(table, "put one there, as comma-separated text in UTF-8"):
         lines = csv.reader((line.decode("utf-8-sig") for line in reading.lines(table, LARGEST)), strict=True)
         header = next(lines, [])
-        columns = [column for column, name in enumerate(header) if column and name != "split"]
-        if header[:1] != ["image"] or not columns:
+        attributes = [name for name in header[1:] if name != "split"]
+        if header[:1] != ["image"] or not attributes:
             some = ", ".join(header[:4])
             raise wrong(f"the columns are {some}: make them image, split if there is one, attributes, with commas")
-        if len({*header}) < len(header):
-            raise wrong("two columns have one name: give each a name of its own")
-        for name in header:
-            if not name.isprintable() or not 0 < len(name.strip(" ")) == len(name) <= LETTERS:
-                raise wrong(f"{name[:LETTERS]!r} is no name: use up to {LETTERS} printable letters, no blanks around")
-            if name.startswith("-") or "," in name:  # -Young,Male names two attributes
-                raise wrong(f"a name must not begin with - or hold a comma, as {name!r} does")
+        # A condition names several attributes as Smiling,-Young: no comma, and no - in front.
+        good = all(re.fullmatch("[^-, ]([^,]{0,198}[^, ])?", name) and name.isprintable() for name in header)
+        if not good or len({*header}) < len(header):
+            raise wrong(
+                "a column's name must be its own: up to 200 printable letters, no comma, no - or blank in front"
+            )
         for row in filter(None, lines):
             if len(row) != len(header):
                 raise wrong(f"{len(row)} values for {len(header)} columns: mend it")
-            image, split = row[0], dict(zip(header, row, strict=True)).get("split", "")
-            if image in rows or image not in there:
-                why = "is on another line already" if image in rows else f"is no picture in {PICTURES}"
-                raise wrong(f"{image} {why}: remove the line, or mend it")
-            if "split" in header and split not in SPLITS:
+            known = dict(zip(header, row, strict=True))
+            image, split = known["image"], known.get("split", "train")
+            if image not in without_line:
+                raise wrong(f"{image} is no picture in {PICTURES}, or is on another line already: remove the line")
+            if split not in SPLITS:
                 raise wrong(f"split is {split!r}: make it one of {', '.join(SPLITS)}")
-            values.update(row[column] for column in columns)
+            values.update(known[name] for name in attributes)
             if not values <= {"0", "1"} and not values <= {"-1", "1"}:
                 raise wrong(f"attributes are {', '.join(map(repr, sorted(values)))}: make all 0 and 1, or all -1 and 1")
-            rows[image] = split, bytes(row[column] == "1" for column in columns)
-    if strangers := there - rows.keys():
-        raise AlikitError(f"{PICTURES}{min(strangers)} has no line in {table}: write one, or move it elsewhere")
-    if not rows:
-        raise AlikitError(f"{table} names no pictures: give every picture one line below the names of columns")
-    return [header[column] for column in columns], rows
+            without_line.remove(image)
+            splits.setdefault(split, {})[image] = bytes(known[name] == "1" for name in attributes)
+    if without_line:
+        raise AlikitError(f"{PICTURES}{min(without_line)} has no line in {table}: write one, or move it elsewhere")
+    return {
+        split: Listed(
+            [PICTURES + image for image in rows],
+            torch.frombuffer(bytearray().join(rows.values()), dtype=torch.uint8).view(len(rows), -1),
+            attributes,
+        )
+        for split, rows in splits.items()
+    }

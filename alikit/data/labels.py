@@ -1,4 +1,4 @@
-"""Which training examples may have their labels used, and which are kept to choose settings by: always the same."""
+"""Which training examples may be used with their labels, and which are kept to choose settings: always the same."""
 
 from dataclasses import replace
 
@@ -11,12 +11,12 @@ FOR_SETTINGS = 10_000  # examples whose labels choose a setting, at most
 
 def labels_to_spare(train: Dataset) -> tuple[Dataset, Dataset]:
     """The training examples that labelled ones are drawn from, and those of `for_settings`, without overlap."""
-    return train.select(_places(train)[0].x), for_settings(train)
+    return tuple(train.select(part.x) for part in _places(train))
 
 
 def for_settings(train: Dataset) -> Dataset:
-    """A random fifth of the training examples, at most 10,000, by which a setting may be chosen. (The paper holds out
-    the last 10,000 of SVHN; folders stand in order of classes.)"""
+    """A random fifth of the training examples, at most 10,000, to choose settings on. (The paper takes the last 10,000
+    of SVHN, but a folder is in the order of its classes.)"""
     return train.select(_places(train)[1].x)
 
 
@@ -26,6 +26,6 @@ def few_labels(train: Dataset, n: int, seed: int) -> Dataset:
 
 
 def _places(train: Dataset) -> tuple[Dataset, Dataset]:
-    # With the place of each example for its x: to draw a few, all pictures need not be copied.
+    # x is the place of each example: to draw a few, not all pictures need to be copied.
     places = replace(train, x=torch.arange(len(train)), factors={})
     return places.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)

@@ -9,15 +9,11 @@ Without `download` nothing is fetched. A file is checked before it is opened, an
 function raises AlikitError for a missing, damaged or foreign file, and for single pictures as `image_folder` does.
 """
 
-import contextlib
 import os
 import socket
-import sys
-import tempfile
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
@@ -28,47 +24,29 @@ from .dataset import Dataset
 from .folders import image_folder, list_folder
 from .images import Listed, decode, picture_files, read_pictures, square
 
-CELEBA_TABLES = (  # torchvision reads all five, whichever is asked for
-    "list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt", "list_bbox_celeba.txt",
-    "list_landmarks_align_celeba.txt",
-)  # fmt: skip
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 TINY_TEXT = 2**24  # bytes of its longest list: words.txt has 2.7 MB
-LARGEST = 2**31  # bytes of a published file: CelebA's archive has 1.4 GB
 PATIENCE = 30  # seconds without a byte before a server is given up
-
-
-class Published(NamedTuple):
-    """A file as it is published: where it belongs, its address and checksum, its key if it lies on Google Drive."""
-
-    file: Path
-    url: str
-    md5: str
-    key: str | None = None
 
 
 def cifar10(root: str | Path, split: str = "train", download: bool = False) -> Dataset:
     """CIFAR-10 from `root/cifar-10-batches-py`: 50,000 pictures in split "train", 10,000 in "test".
 
-    Returns x (N, 3, 32, 32) uint8, labels (N,) of 10 classes. The files are pickles, which could run code: none is
-    opened before its checksum is found to be the published one. A missing folder is unpacked from its archive.
+    Returns x (N, 3, 32, 32) uint8, labels (N,) of 10 classes. The files are pickles, which could run code: torchvision
+    opens none before all have the published checksums. A missing folder is unpacked from its archive.
     """
-    root = _root(root, split, ("train", "test"))
-    folder = root / "cifar-10-batches-py"
-    if not folder.is_dir():
-        from torchvision.datasets import CIFAR10
+    from torchvision.datasets import CIFAR10
 
-        archive = Published(root / CIFAR10.filename, CIFAR10.url, CIFAR10.tgz_md5)
-        _obtain("CIFAR-10", "cifar10", [archive], download, folder)
+    root = _root(root, split, ("train", "test"))
+    folder = root / CIFAR10.base_folder
+    archive = CIFAR10.filename, CIFAR10.tgz_md5, CIFAR10.url, None
+    _obtain("CIFAR-10", "cifar10", root, [archive], download, folder)
 
     def listed() -> Listed:
-        from torchvision.datasets import CIFAR10
-
-        files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        _check([Published(folder / name, CIFAR10.url, md5) for name, md5 in files], folder)
-        data = CIFAR10(root, train=split == "train")
+        with reading.boundary(folder, f"delete it and fetch {CIFAR10.url} again"):
+            data = CIFAR10(root, train=split == "train")
         return Listed(range(len(data)), torch.tensor(data.targets), data.classes, data.data.__getitem__)
 
     sources = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder))]
@@ -78,27 +56,21 @@ def cifar10(root: str | Path, split: str = "train", download: bool = False) -> D
 def svhn(root: str | Path, split: str = "train", download: bool = False) -> Dataset:
     """SVHN, cropped digits, from `root/<split>_32x32.mat`: splits "train", "test" and "extra".
 
-    Returns x (N, 3, 32, 32) uint8, labels (N,) the digit 0 to 9, its own 10 standing for 0 as torchvision has it.
+    Returns x (N, 3, 32, 32) uint8, labels (N,) the digit 0 to 9: SVHN's label 10 stands for 0, as torchvision has it.
     """
+    from torchvision.datasets import SVHN
+
     root = _root(root, split, ("train", "test", "extra"))
-    file = root / f"{split}_32x32.mat"
-
-    def published() -> list[Published]:
-        from torchvision.datasets import SVHN
-
-        return [Published(file, SVHN.split_list[split][0], SVHN.split_list[split][2])]
+    url, name, md5 = SVHN.split_list[split]
+    _obtain("SVHN", "svhn", root, [(name, md5, url, None)], download)
 
     def listed() -> Listed:
-        from torchvision.datasets import SVHN
-
-        _check(published())
-        data = SVHN(root, split)
+        with reading.boundary(root / name, f"delete it and fetch {url} again"):
+            data = SVHN(root, split)
         pictures = data.data.transpose(0, 2, 3, 1)
         return Listed(range(len(data)), torch.from_numpy(data.labels), "0123456789", pictures.__getitem__)
 
-    if not file.exists():
-        _obtain("SVHN", "svhn", published(), download)
-    return read_pictures("svhn", root, f"svhn-{split}", [file.name], listed)[0]
+    return read_pictures("svhn", root, f"svhn-{split}", [name], listed)[0]
 
 
 def celeba(
@@ -111,13 +83,12 @@ def celeba(
     in the paper (section 5), at 32 to 32 x 39 and then 32 x 32. A missing folder of pictures is unpacked from its
     archive. To download, gdown must be installed.
     """
+    from torchvision.datasets import CelebA
+
     root, _ = _root(root, split, ("train", "valid", "test")), square(size)
-    folder = root / "celeba" / "img_align_celeba"
-
-    def published() -> list[Published]:
-        from torchvision.datasets import CelebA
-
-        return [Published(folder.parent / name, CELEBA_PAGE, md5, key) for key, md5, name in CelebA.file_list]
+    place, folder = root / "celeba", root / "celeba" / "img_align_celeba"
+    files = [(name, md5, CELEBA_PAGE, key) for key, md5, name in CelebA.file_list]
+    _obtain("CelebA", "celeba", place, files, download, folder)
 
     def shrink(picture: Image.Image) -> Image.Image:
         width, height = (side * size // min(picture.size) for side in picture.size)
@@ -126,25 +97,16 @@ def celeba(
         return small.crop((left, top, left + size, top + size))
 
     def listed() -> Listed:
-        from torchvision.datasets import CelebA
-
-        _check([file for file in published() if file.file.name in CELEBA_TABLES])
-        data = CelebA(root, split)
-        if missing := sorted({*data.filename} - {*names}):
-            count, first = f"{len(missing)} of {len(data)} pictures", folder / missing[0]
-            again = f"delete {folder} and unpack {folder.name}.zip again"
-            raise AlikitError(f"CelebA is incomplete: {count} are missing, the first {first}; {again}")
-        files = [f"celeba/{folder.name}/{name}" for name in data.filename]
-        # The published table has a blank after the last name, which torchvision reads as one more, empty.
+        with reading.boundary(place, f"delete its lists and fetch them again from {CELEBA_PAGE}"):
+            data = CelebA(root, split)
+        names = [f"celeba/{folder.name}/{name}" for name in data.filename]
+        # The published list has a blank after the last name, which torchvision reads as one more, empty name.
         attributes = [name for name in data.attr_names if name]
-        return Listed(
-            files, data.attr.to(torch.uint8), attributes, lambda name: decode(os.path.join(root, name), shrink)
-        )
+        labels = data.attr.to(torch.uint8)
+        return Listed(names, labels, attributes, lambda name: decode(os.path.join(root, name), shrink))
 
-    if not (folder.is_dir() and all((folder.parent / name).exists() for name in CELEBA_TABLES)):
-        _obtain("CelebA", "celeba", published(), download, folder)
-    names = picture_files(folder)
-    sources = (f"celeba/{name}" for name in chain(CELEBA_TABLES, (f"{folder.name}/{name}" for name in names)))
+    below = [name for name, *_ in files[1:]] + [f"{folder.name}/{name}" for name in picture_files(folder)]
+    sources = [f"celeba/{name}" for name in below]
     return read_pictures("celeba", root, f"celeba-{split}-{size}", sources, listed, skip_corrupt)[0]
 
 
@@ -158,29 +120,29 @@ def tiny_imagenet(
     """
     root, fit = _root(root, split, ("train", "val")), square(size)
     folder = root / "tiny-imagenet-200"
-    if not folder.is_dir():
-        archive = Published(root / f"{folder.name}.zip", TINY_URL, TINY_MD5)
-        _obtain("Tiny ImageNet", "tiny-imagenet", [archive], download, folder)
-    again = f"Tiny ImageNet is incomplete: delete {folder} and unpack {TINY_URL} again"
+    archive = f"{folder.name}.zip", TINY_MD5, TINY_URL, None
+    _obtain("Tiny ImageNet", "tiny-imagenet", root, [archive], download, folder)
+    names, labels, wnids, _ = list_folder(folder / "train", "train")
 
     def rows(name: str) -> list[list[str]]:
-        with reading.boundary(folder / name, again):
-            lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
-            return [[*line.split("\t"), ""] for line in lines]
+        lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
+        return [line.split("\t")[:2] for line in lines]
 
-    listed = list_folder(folder / "train", "train")
-    place, lists = {wnid: label for label, wnid in enumerate(listed.classes)}, []
+    again = f"delete {folder} and unpack {TINY_URL} again"
+    with reading.boundary(folder / "words.txt", again):
+        words = {wnid: name.partition(",")[0] for wnid, name in rows("words.txt")}
+    sources = []
     if split == "val":
-        lists = ["val_annotations.txt"]
-        wnid_of = {f"images/{name}": wnid for name, wnid, *_ in rows("val/val_annotations.txt")}
-        if strange := {*wnid_of} ^ {*picture_files(folder / "val")} or {*wnid_of.values()} - {*place}:
-            raise AlikitError(f"{min(strange)!r} is not both in {folder} and in its lists: {again}")
-        listed = Listed([*wnid_of], torch.tensor([place[wnid] for wnid in wnid_of.values()]), listed.classes)
-    words = {wnid: name.partition(",")[0] for wnid, name, *_ in rows("words.txt")}
-    classes, root = [words.get(wnid, wnid) for wnid in listed.classes], folder / split
-    files = Listed(listed.names, listed.labels, classes, lambda name: decode(os.path.join(root, name), fit))
+        sources = ["val_annotations.txt"]
+        with reading.boundary(folder / "val" / sources[0], again):
+            wnid_of = {f"images/{name}": wnid for name, wnid in rows("val/val_annotations.txt")}
+            names, labels = [*wnid_of], torch.tensor([wnids.index(wnid) for wnid in wnid_of.values()])
+            if {*names} != {*picture_files(folder / "val")}:
+                raise ValueError("a list of other pictures")
+    classes = [words.get(wnid, wnid) for wnid in wnids]
+    listed = Listed(names, labels, classes, lambda name: decode(os.path.join(folder, split, name), fit))
     key = f"tiny-imagenet-{split}-{size}"
-    return read_pictures("tiny-imagenet", root, key, [*lists, *files.names], lambda: files, skip_corrupt)[0]
+    return read_pictures("tiny-imagenet", folder / split, key, sources + names, lambda: listed, skip_corrupt)[0]
 
 
 def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrupt: bool = False) -> Dataset:
@@ -191,9 +153,7 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
     """
     root = _root(root, split, ("train", "val"))
     if not any((root / split).glob("*/")):
-        way = (
-            f"get ILSVRC2012 from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
-        )
+        way = f"get it from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
         meanwhile = "until then, --data stand-in:tiny-imagenet runs without"
         raise AlikitError(f"ImageNet is not there: no class folders in {root / split}; {way}; {meanwhile}")
     return replace(image_folder(root, split, size, skip_corrupt), name="imagenet")
@@ -205,59 +165,49 @@ def _root(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:
     return expanded(root)
 
 
-def _obtain(title: str, stand_in: str, files: list[Published], download: bool, folder: Path | None = None) -> None:
-    """Sees to it that the files of a data set are there, and the folder to which the first, an archive, is unpacked.
+def _obtain(
+    title: str, stand_in: str, place: Path, files: list[tuple], download: bool, folder: Path | None = None
+) -> None:
+    """Fetches the files that are not in `place`, and unpacks the first, an archive, unless its `folder` is there.
 
-    Raises AlikitError where they are not there and cannot be had: the message says which to fetch, where to put them,
-    and what runs without them.
+    Each file is its name, MD5, address, and key on Google Drive or None. Raises AlikitError where that fails: the
+    message says which files to fetch, where to put them, and what runs without them.
     """
-    from torchvision.datasets.utils import download_file_from_google_drive, download_url, extract_archive
+    from torchvision.datasets import utils
 
-    unpacked = folder is None or folder.is_dir()
-    missing = [file for file in files if not file.file.exists() and not (file is files[0] and folder and unpacked)]
-    if missing:
-        names, (first, url, *_) = ", ".join(file.file.name for file in missing), missing[0]
-        by_hand = f"fetch {names} from {url} and put {'them' if len(missing) > 1 else 'it'} in {first.parent}"
-        meanwhile = f"until then, --data stand-in:{stand_in} runs without"
-        if not download:
-            raise AlikitError(f"{title} is not there: {by_hand}, or use --download (download=True); {meanwhile}")
-        patience = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(PATIENCE)  # torchvision waits for ever
-        try:
-            for file, url, md5, key in missing:
-                with _staging(file) as staging, contextlib.redirect_stdout(sys.stderr):
+    packed = folder is not None and not folder.is_dir()
+    needed = files[1:] if folder and not packed else files  # an archive may be deleted once it is unpacked
+    missing = [file for file in needed if not (place / file[0]).exists()]
+    if not missing and not packed:
+        return
+    archive, archive_md5, address, _ = files[0]
+    names = ", ".join(name for name, *_ in missing)
+    by_hand = f"fetch {names} from {address} and put {'them' if len(missing) > 1 else 'it'} in {place}"
+    meanwhile = f"until then, --data stand-in:{stand_in} runs without"
+    if missing and not download:
+        raise AlikitError(f"{title} is not there: {by_hand}, or use --download (download=True); {meanwhile}")
+    patience = socket.getdefaulttimeout()
+    with reading.boundary(place, "make it a folder that can be written to"):
+        place.mkdir(parents=True, exist_ok=True)
+        # On the disk of `place`, and gone afterwards with whatever was left half-made.
+        with TemporaryDirectory(prefix=".", suffix=".partial", dir=place) as staging:
+            try:
+                socket.setdefaulttimeout(PATIENCE)  # torchvision waits for ever
+                for name, md5, url, key in missing:
                     if key:
-                        download_file_from_google_drive(key, staging, file.name, md5)
+                        utils.download_file_from_google_drive(key, staging, name, md5)
                     else:
-                        download_url(url, staging, file.name, md5)
-                    os.replace(Path(staging, file.name), file)
-        except Exception as error:  # name resolution, HTTP, Google Drive, the disk: each fails in ways of its own
-            reason = str(getattr(error, "reason", None) or error).strip().partition("\n")[0].rstrip(".")
-            why = reason or type(error).__name__
-            raise AlikitError(f"{title} could not be fetched ({why}): {by_hand} by hand; {meanwhile}") from None
-        finally:
-            socket.setdefaulttimeout(patience)
-    if not unpacked:
-        _check(files[:1])
-        way = f"make room, or delete it and fetch {files[0].url} again"
-        with reading.boundary(files[0].file, way), _staging(folder) as staging:
-            extract_archive(files[0].file, staging)
-            os.replace(Path(staging, folder.name), folder)
-
-
-def _staging(target: Path) -> tempfile.TemporaryDirectory:
-    """A folder on the target's own disk to make it in, gone afterwards with whatever was left half-made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-
-
-def _check(files: list[Published], folder: Path | None = None) -> None:
-    """Raises AlikitError for the first file that is not the published one, before anybody opens it."""
-    from torchvision.datasets.utils import check_md5
-
-    for file, url, md5, _ in files:
-        again = f"delete {folder or file} and fetch {url} again"
-        with reading.boundary(file, again):
-            if not file.is_file() or file.stat().st_size > LARGEST or not check_md5(file, md5):
-                what = "damaged or not the published file, so it was not opened" if file.exists() else "missing"
-                raise AlikitError(f"{file} is {what}: {again}")
+                        utils.download_url(url, staging, name, md5)
+                    os.replace(Path(staging, name), place / name)
+            except Exception as error:  # name resolution, HTTP, Google Drive, the disk: each fails in its own ways
+                reason = str(getattr(error, "reason", None) or error).strip().partition("\n")[0].rstrip(".")
+                why = reason or type(error).__name__
+                raise AlikitError(f"{title} could not be fetched ({why}): {by_hand} by hand; {meanwhile}") from None
+            finally:
+                socket.setdefaulttimeout(patience)
+            if packed:
+                with reading.boundary(place / archive, f"make room, or delete it and fetch {address} again"):
+                    if not utils.check_integrity(place / archive, archive_md5):
+                        raise ValueError("not the published file")
+                    utils.extract_archive(place / archive, staging)
+                    os.replace(Path(staging, folder.name), folder)

@@ -1,10 +1,12 @@
 """The published data sets, small, on the disk in their real formats, with the checksums of what is there."""
 
+import io
 import pickle
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -19,26 +21,19 @@ from alikit.data import published
 @pytest.fixture
 def cifar(tmp_path, monkeypatch) -> Path:
     """Five batches of 20 and one for testing; batch b holds noise(b, 20, 3, 32, 32), picture i is of class i % 10."""
-    root = tmp_path / "data"
-    folder = root / "cifar-10-batches-py"
+    folder = tmp_path / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     names = [f"data_batch_{b}" for b in range(1, 6)] + ["test_batch"]
     for b, name in enumerate(names, start=1):
-        batch = {
-            "batch_label": name,
-            "labels": [i % 10 for i in range(20)],
-            "data": noise(b, 20, 3, 32, 32).reshape(20, 3072),
-            "filenames": [f"{i}.png" for i in range(20)],
-        }
+        batch = {"labels": [i % 10 for i in range(20)], "data": noise(b, 20, 3, 32, 32).reshape(20, 3072)}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    meta = {"label_names": [f"class {i}" for i in range(10)], "num_cases_per_batch": 20, "num_vis": 3072}
-    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+    meta = folder / "batches.meta"
+    meta.write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}, protocol=2))
     listed = [[name, md5(folder / name)] for name in names]
     monkeypatch.setattr(datasets.CIFAR10, "train_list", listed[:5])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", listed[5:])
-    known = {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", known)
-    return root
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": meta.name, "key": "label_names", "md5": md5(meta)})
+    return folder.parent
 
 
 @pytest.fixture
@@ -88,89 +83,57 @@ def faces(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def tiny(tmp_path) -> Path:
     """Three classes, four training and two validation pictures each; the red of a picture is 50 times its label."""
-    root = tmp_path / "data"
-    folder = root / "tiny-imagenet-200"
-    label_of = {wnid: label for label, wnid in enumerate(sorted(WNIDS))}
-    for wnid, label in label_of.items():
+    folder = tmp_path / "data" / "tiny-imagenet-200"
+    (folder / "val" / "images").mkdir(parents=True)
+    for label, wnid in enumerate(sorted(WNIDS)):
         images = folder / "train" / wnid / "images"
         images.mkdir(parents=True)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t10\t63\t58\n")
         for i in range(4):
             Image.new("RGB", (64, 64), (50 * label, 10 * i, 200)).save(images / f"{wnid}_{i}.JPEG", quality=98)
-        boxes = "".join(f"{wnid}_{i}.JPEG\t0\t10\t63\t58\n" for i in range(4))
-        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(boxes)
-    (folder / "val" / "images").mkdir(parents=True)
-    (folder / "test" / "images").mkdir(parents=True)
     lines = []
     for i, wnid in enumerate([*WNIDS, *WNIDS]):
-        picture = Image.new("RGB", (64, 64), (50 * label_of[wnid], 0, 0))
+        picture = Image.new("RGB", (64, 64), (50 * sorted(WNIDS).index(wnid), 0, 0))
         picture.save(folder / "val" / "images" / f"val_{i}.JPEG", quality=98)
         lines.append(f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    Image.new("RGB", (64, 64)).save(folder / "test" / "images" / "test_0.JPEG")
-    (folder / "wnids.txt").write_text("\n".join(WNIDS))
     words = "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\nn04067472\treel\n"
     (folder / "words.txt").write_text(words)
-    return root
+    return folder.parent
 
 
-class Server:
-    """A server on this machine: `files` are what it sends by path, `half` the paths it breaks off, `during` a hook."""
+class Response(io.BytesIO):
+    """What `urlopen` returns; `during` is called while it is read."""
 
-    def __init__(self):
-        self.files, self.half, self.during, self.asked = {}, set(), lambda: None, []
-        self.quiet = threading.Event()  # until then, a hook may keep silent
-        server = self
+    def __init__(self, url: str, body: bytes, during: Callable[[], object]):
+        super().__init__(body)
+        self.url, self.length, self.during = url, len(body), during
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.asked.append(self.path)
-                if self.path not in server.files:
-                    return self.send_error(404)
-                body = server.files[self.path]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                server.during()
-                if self.path not in server.half:
-                    self.wfile.write(body[len(body) // 2 :])
-
-            def log_message(self, *_):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_):
-                pass  # torchvision hangs up on the request by which it looks for redirections
-
-        self._http = Quiet(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def offer(self, name: str, body: bytes) -> str:
-        """The address under which `body` can be fetched from now on."""
-        self.files[f"/{name}"] = body
-        return f"http://127.0.0.1:{self._http.server_port}/{name}"
-
-    def close(self):
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+    def read(self, size: int = -1) -> bytes:
+        self.during()
+        return super().read(size)
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.close()
+def web(monkeypatch):
+    """In the place of the network: what can be fetched, by its address, and the addresses that were fetched."""
+    web = SimpleNamespace(files={}, fetched=[], during=lambda: None)
+
+    def urlopen(request):
+        web.fetched.append(request.full_url)
+        if request.full_url not in web.files:
+            raise HTTPError(request.full_url, 404, "Not Found", {}, None)
+        return Response(request.full_url, web.files[request.full_url], web.during)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    return web
 
 
 @pytest.fixture
-def tiny_zip(tiny, tmp_path, server, monkeypatch) -> Path:
-    """An empty root; the archive of `tiny` is on the server."""
+def tiny_zip(tiny, tmp_path, web, monkeypatch) -> Path:
+    """An empty root; the archive of `tiny` can be fetched."""
     archive = Path(shutil.make_archive(tmp_path / "tiny-imagenet-200", "zip", tiny, "tiny-imagenet-200"))
     shutil.rmtree(tiny)
-    monkeypatch.setattr(published, "TINY_URL", server.offer(archive.name, archive.read_bytes()))
+    web.files[published.TINY_URL] = archive.read_bytes()
     monkeypatch.setattr(published, "TINY_MD5", md5(archive))
     return tiny

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alikit.data import Dataset
-from alikit.data.labels import few_labels, labels_to_spare
+from alikit.data.labels import few_labels, for_settings, labels_to_spare
 from alikit.errors import AlikitError
 
 
@@ -124,7 +124,7 @@ def test_every_example_has_its_chance_but_those_that_choose_settings():
     assert sorted(numbers(rest) + numbers(validation)) == list(range(100))
     assert {number for seed in range(60) for number in numbers(few_labels(data, 20, seed))} == {*numbers(rest)}
     torch.manual_seed(1)
-    assert numbers(labels_to_spare(data)[1]) == numbers(validation)
+    assert numbers(labels_to_spare(data)[1]) == numbers(for_settings(data)) == numbers(validation)
 
 
 @pytest.mark.parametrize(
@@ -145,29 +145,25 @@ def test_the_order_of_classes_does_not_matter(backwards):
 
 
 def lacking(label: int, left: int) -> Dataset:
-    """All of the other classes, and so many of this one."""
+    """All examples of the other classes, and `left` of this one."""
     data = folder()
     own = (data.labels == label).nonzero().flatten()
     return data.select(torch.cat([(data.labels != label).nonzero().flatten(), own[:left]]))
 
 
+NO_CLASSES = "[a-z]+ has no classes to tell apart: name data whose examples have one class each"
+
+
 @pytest.mark.parametrize(
     ("data", "n", "says"),
     [
-        (
-            Dataset("points", torch.randn(50, 2)),
-            10,
-            "points has no classes: name data whose examples have one class each",
-        ),
-        (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, "faces has no classes: name data whose .*"),
-        (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+"),
-        (folder(classes="a"), 5, "pets has one class, so there is nothing to tell apart: name data with more"),
-        *(
-            (folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for a multiple of 4")
-            for n in (13, 2, 0, -4)
-        ),
-        (lacking(3, 0), 12, ".* pets has 0 to spare of class d: leave that class out of the data"),
-        (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48]"),
+        (Dataset("points", torch.randn(50, 2)), 10, NO_CLASSES),
+        (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, NO_CLASSES),
+        (folder(classes="a"), 5, NO_CLASSES),
+        (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+, .*"),
+        *((folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for .*") for n in (13, 2, 0, -4)),
+        (lacking(3, 0), 12, ".* pets has 0 to spare of class d: ask for at most 0, or name data with more of it"),
+        (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48], .*"),
     ],
 )
 def test_labels_that_cannot_be_had(data, n, says):

@@ -32,9 +32,15 @@ def test_density_and_responsibilities(std, x):
     np.testing.assert_allclose(grid.responsibilities(x), of_each / of_each.sum(1, keepdims=True), atol=1e-5)
 
 
-def test_samples_have_the_moments_of_the_mixture():
+def test_samples_have_the_moments_of_the_mixture_and_come_from_the_seed_alone():
     """Means have variance 8 along each axis; each mode adds 0.05^2."""
-    data, grid = GridMixture().sample(100_000), GridMixture()
+    state, grid = torch.get_rng_state(), GridMixture()
+    data, held_out = load("mixture")
+    assert torch.equal(state, torch.get_rng_state()) and (len(data), len(held_out)) == (100_000, 10_000)
+    for part, seed in ((data, 0), (held_out, 1)):
+        again = grid.sample(len(part), seed)
+        assert torch.equal(part.x, again.x) and torch.equal(part.labels, again.labels)
+    assert not torch.equal(data.x[:10_000], held_out.x)
     assert (data.x.dtype, data.labels.dtype, len(data.classes)) == (torch.float32, torch.int64, 25)
     torch.testing.assert_close(data.x.mean(0), torch.zeros(2), atol=0.04, rtol=0)
     torch.testing.assert_close(data.x.T.cov(), 8.0025 * torch.eye(2), atol=0.12, rtol=0)
@@ -42,17 +48,6 @@ def test_samples_have_the_moments_of_the_mixture():
     assert counts.min() > 3750 and counts.max() < 4250  # 4000, give or take 4 of 62
     offsets = data.x - grid.means[data.labels]
     torch.testing.assert_close(offsets.std(0), torch.tensor([0.05, 0.05]), rtol=0.01, atol=0)
-
-
-def test_samples_are_reproducible_and_leave_the_global_generator():
-    state = torch.get_rng_state()
-    train, held_out = load("mixture")
-    assert torch.equal(state, torch.get_rng_state())
-    assert (len(train), len(held_out)) == (100_000, 10_000)
-    for part, seed in ((train, 0), (held_out, 1)):
-        again = GridMixture().sample(len(part), seed)
-        assert torch.equal(part.x, again.x) and torch.equal(part.labels, again.labels)
-    assert not torch.equal(train.x[:10_000], held_out.x)
 
 
 def test_far_from_every_mode():

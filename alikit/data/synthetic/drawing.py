@@ -16,12 +16,10 @@ Factors = dict[str, Tensor]
 def draw(n: int, seed: int, chunk: Callable[[Generator], tuple[Tensor, Factors]]) -> tuple[Tensor, Factors]:
     """n pictures (n, 3, S, S) uint8 and their factors; the first k are the same for every n >= k.
 
-    `chunk` draws CHUNK pictures from a generator. Torch's global generator is neither read nor moved.
+    `chunk` draws CHUNK pictures from a generator. Torch's global generator is not used.
     """
-    if n < 1:
-        raise AlikitError(f"n must be at least 1 picture, got {n}")
-    if seed < 0:
-        raise AlikitError(f"seed must not be negative, got {seed}")
+    if n < 1 or seed < 0:
+        raise AlikitError(f"cannot draw {n} pictures from seed {seed}: choose at least 1, and a seed of at least 0")
     x, chunks = None, []
     for start in range(0, n, CHUNK):
         # The last chunk is drawn whole and then cut: a shorter draw would give other numbers.

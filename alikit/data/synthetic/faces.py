@@ -4,10 +4,10 @@
 
     data = faces(10_000, size=32, seed=0)
     data.labels[0, ATTRIBUTES.index("Smiling")] ^= 1
-    faces_with(data.labels, seed=0)  # the same faces, but the first has begun to smile or ceased to
+    faces_with(data.labels, seed=0)  # the same faces, but the first one's smile is switched
 
 Nobody knows what a photograph would be with one attribute changed and all else kept. Here a picture is drawn from its
-labels and from factors that do not depend on them, so that the changed picture can be drawn too.
+labels and from factors that do not depend on them, so the changed picture can be drawn too.
 """
 
 from functools import partial, reduce
@@ -57,26 +57,24 @@ RECIPE: dict[str, tuple[tuple[str, float], ...]] = {
 def faces(n: int, size: int = 32, seed: int = 0) -> Dataset:
     """Draw n faces whose labels come from RECIPE; the first k of them are the same for every n >= k.
 
-    Returns a Dataset with x (n, 3, size, size) uint8, labels (n, 14) uint8, the ATTRIBUTES, and these factors, which
-    are drawn independently of the labels and of each other:
+    Returns a Dataset with x (n, 3, size, size) uint8, labels (n, 14) uint8, the ATTRIBUTES, and these factors, drawn
+    independently of the labels and of each other:
 
-    - pose, tilt (n,) float32: turn of the head in [-1, 1], to the right where positive, by which what is in the face
-      moves sideways; and its tilt in degrees counter-clockwise, in [-8, 8]
-    - position (n, 2), scale (n,) float32: from where the face mostly is, in half sides of the picture, x right in
-      [-0.06, 0.06] and y down in [-0.03, 0.03]; in [0.95, 1.03]
+    - pose, tilt (n,) float32: turn of the head in [-1, 1], to the right where positive, which moves the features
+      sideways; and its tilt in degrees counter-clockwise, in [-8, 8]
+    - position (n, 2), scale (n,) float32: offset of the face in half sides of the picture, x right in [-0.06, 0.06]
+      and y down in [-0.03, 0.03]; in [0.95, 1.03]
     - skin, background, shirt, hat, iris (n, 3) float32: red, green, blue in [0, 1] before light and noise. A hat's
       colour is there without a hat too.
     - shade (n,) float32: how light the hair is among hair of its colour, in [-1, 1]
     - red (n,) bool: whether hair that is neither black, blond nor brown is red, or grey
 
-    How an attribute is drawn is a convention, as an icon on a door is, and no statement about people. Male is short
-    hair, full brows and a small collar; not Male is hair to the shoulders, lashes and a wide collar. Not Young is a few
-    lines in the face and grey brows. Attractive, which in CelebA is an opinion and no fact of a picture, is a pin on
-    the shirt and nothing in the face. Bald leaves hair at the sides, and with Bangs a fringe, so that its colour and
-    its waves can be seen; with Receding_Hairline that hair begins further down and the fringe is a forelock.
+    How an attribute is drawn is a convention, like an icon on a door, and no statement about people. Male is short
+    hair, full brows and a small collar; not Young is a few lines and grey brows. Attractive, an opinion in CelebA, is a
+    pin on the shirt. Bald leaves hair at the sides and, with Bangs, a fringe, so that its colour and waves can be seen.
 
-    The same seed gives the same factors and labels at every size. Uneven light and a sensor's noise are not recorded.
-    Torch's global generator is neither read nor moved. Raises AlikitError for n < 1, seed < 0 or size < 32.
+    The same seed gives the same factors and labels at every size. Torch's global generator is not used. Raises
+    AlikitError for n < 1, seed < 0 or size < 32.
     """
     if size < 32:
         raise AlikitError(f"faces of {size} pixels cannot be read: choose at least 32")
@@ -86,20 +84,15 @@ def faces(n: int, size: int = 32, seed: int = 0) -> Dataset:
 def faces_with(labels: Tensor, size: int = 32, seed: int = 0) -> Dataset:
     """Draw faces that have the given labels (N, 14), 0 or 1, one column for each of ATTRIBUTES.
 
-    Everything else comes from the seed as in `faces` and does not depend on the labels: called twice with one label
-    switched, it draws the same face with that switch flipped; with the labels of `faces`, it draws the same faces.
-    Any combination can be drawn, also those that `faces` never shows, but for two colours of hair.
+    Everything else comes from the seed as in `faces` and does not depend on the labels: with one label switched, it
+    draws the same face with that switch flipped; with the labels of `faces`, the same faces. Any combination can be
+    drawn, except for two colours of hair.
 
-    Raises AlikitError for labels of another shape or with other values, for two colours of hair, and as `faces` does.
+    Raises AlikitError for other labels, and as `faces` does.
     """
-    if labels.ndim != 2 or labels.shape[1] != len(ATTRIBUTES):
-        raise AlikitError(f"labels of shape {tuple(labels.shape)}: expected (N, {len(ATTRIBUTES)}), 0 or 1 each")
-    if not ((labels == 0) | (labels == 1)).all():
-        raise AlikitError("labels that are neither 0 nor 1: give each attribute 1 where a face is to have it, else 0")
-    two_colours = labels[:, [ATTRIBUTES.index(name) for name in HAIR]].sum(1) > 1
-    if two_colours.any():
-        row = int(two_colours.nonzero()[0])
-        raise AlikitError(f"labels in row {row} give hair two colours: choose at most one of {', '.join(HAIR)}")
+    fits = labels.ndim == 2 and labels.shape[1] == len(ATTRIBUTES) and ((labels == 0) | (labels == 1)).all()
+    if not fits or (labels[:, [ATTRIBUTES.index(name) for name in HAIR]].sum(1) > 1).any():
+        raise AlikitError(f"labels must be (N, {len(ATTRIBUTES)}), 0 or 1 each, with at most one of {', '.join(HAIR)}")
     return _faces(len(labels), size, seed, labels.to("cpu", torch.uint8))
 
 
@@ -109,13 +102,12 @@ def _faces(n: int, size: int, seed: int, given: Tensor | None) -> Dataset:
 
     def chunk(generator: Generator) -> tuple[Tensor, Factors]:
         factors, labels = _draw_factors(generator), _draw_labels(generator)
-        face = _Face(labels if rest is None else next(rest), factors, size)
-        _paint_body(face)
-        _paint_features(face)
-        _paint_mouth(face)
-        _paint_hair_and_hat(face)
-        # Fainter light and noise than a photograph's: as a drawing is reproduced.
-        return photograph(face.picture, generator, light=0.08, noise=0.01), factors | {"labels": face.labels}
+        labels = labels if rest is None else next(rest)
+        face = _Face(labels, factors, size)
+        for paint in (_paint_body, _paint_features, _paint_mouth, _paint_hair_and_hat):
+            paint(face)
+        # Fainter light and noise than a photograph's, as in a reproduced drawing.
+        return photograph(face.picture, generator, light=0.08, noise=0.01), factors | {"labels": labels}
 
     x, factors = draw(n, seed, chunk)
     return Dataset("faces", x, factors.pop("labels"), ATTRIBUTES, factors)
@@ -164,17 +156,16 @@ class _Face:
     """A chunk of faces that are painted layer by layer.
 
     picture      (B, 3, S, S) in [0, 1], before light and noise
-    body, head   u and v of each pixel, (B, S, S), as the shirt and as the tilted head count them
-    side         u within the face, which moves with the pose, (B, S, S)
-    pose         (B, 1, 1)
+    body, head   u and v of each pixel, (B, S, S), in the frame of the shirt and of the tilted head
+    side         u within the face, which moves with the pose, (B, S, S); pose is (B, 1, 1)
     has          for each attribute 1 where the face has it, else 0, (B, 1, 1) float32
     hair         its colour, (B, 3)
-    outline      the distance to the outline of all hair, as if it hung down for ever
+    outline      the distance to the outline of all hair, as if it were endlessly long
     strands      how light the hair is where it is wavy, (B, S, S) in [0, 1]
     """
 
     def __init__(self, labels: Tensor, factors: Factors, size: int):
-        self.labels, self.pixels = labels, size / 2  # pixels in a unit of length
+        self.pixels = size / 2  # in a unit of length
         self.skin, self.shirt, self.hat, self.iris = (factors[name] for name in ("skin", "shirt", "hat", "iris"))
         self.picture = factors["background"][:, :, None, None].repeat(1, 1, size, size)
         ticks = (torch.arange(size) + 0.5) / size * 2 - 1
@@ -200,7 +191,7 @@ class _Face:
         self.strands = wavy * (0.5 + 0.5 * (24 * (radius - 0.2 * curls)).cos())
 
     def either(self, name: str, there: float, not_there: float) -> Tensor:
-        """One number where the face has the attribute and another where it has not, (B, 1, 1)."""
+        """One number where the face has the attribute and another where it does not, (B, 1, 1)."""
         return not_there + (there - not_there) * self.has[name]
 
     def paint(self, distance: Tensor, colour: Tensor, alpha: Tensor | float = 1) -> None:
@@ -210,7 +201,7 @@ class _Face:
         self.picture.lerp_(colour.expand_as(self.picture), inside[:, None].expand_as(self.picture))
 
     def paint_hair(self, distance: Tensor, light: float) -> None:
-        """Hair has a darker edge, so that it can be told from skin and ground of its own colour."""
+        """A darker edge keeps hair apart from skin and background of the same colour."""
         hair = (self.hair * light)[:, :, None, None]
         self.paint(distance, hair * 0.75)
         self.paint(distance + 0.035, _paler(hair, 0.3 * self.strands[:, None]))
@@ -273,7 +264,7 @@ def _paint_body(face: _Face) -> None:
 
 
 def _paint_features(face: _Face) -> None:
-    """The lines of those who are not young, eyes and brows, the nose."""
+    """The lines of faces that are not young, eyes and brows, the nose."""
     paint, skin, u, v = face.paint, face.skin, face.side.abs(), face.head[1]
     lines = [
         _bow(u, v + 0.20, 0.2, 0.02, 0.016),
@@ -298,12 +289,11 @@ def _paint_features(face: _Face) -> None:
 
 
 def _paint_mouth(face: _Face) -> None:
-    """Lips, open or closed, teeth, and the cheeks of those who smile."""
+    """Lips, open or closed, teeth, and the cheeks of a smile."""
     paint, skin, u, v = face.paint, face.skin, face.side, face.head[1]
     smiles, opens = face.has["Smiling"], face.has["Mouth_Slightly_Open"]
-    paint(
-        _oval(u.abs() - 0.29, v - 0.25, 0.075, 0.06), torch.lerp(skin, torch.tensor([0.92, 0.32, 0.32]), 0.45), smiles
-    )
+    flushed = torch.lerp(skin, torch.tensor([0.92, 0.32, 0.32]), 0.45)
+    paint(_oval(u.abs() - 0.29, v - 0.25, 0.075, 0.06), flushed, smiles)
     lips = torch.lerp(skin * 0.5, torch.tensor([0.66, 0.12, 0.16]), 0.55)
     half, depth, corner = 0.13 + 0.06 * smiles, 0.1 * smiles, 0.37 - 0.06 * smiles
     paint(_bow(u, v - corner, half, -depth, 0.024), lips, 1 - opens)

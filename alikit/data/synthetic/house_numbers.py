@@ -1,7 +1,7 @@
 """House numbers: 32x32 colour digits drawn here, a stand-in for SVHN where there is no network.
 
 As in SVHN, the digit to be read stands in the middle, often with parts of its neighbours at the sides. Unlike in SVHN,
-all that makes up a picture is known, so that one can measure what a learned z keeps of it.
+every factor of a picture is known, so one can measure what a learned z keeps of it.
 """
 
 from functools import cache, partial
@@ -16,9 +16,8 @@ from torch import Generator, Tensor
 from ..dataset import Dataset
 from .drawing import CHUNK, Factors, draw, photograph, spread
 
-# Files in matplotlib's own font folder, so that they are the same on every machine. Left out are fonts without digits
-# (display, size and symbol fonts), fonts whose digits are another's or nearly so (DejaVuSansMono and its oblique repeat
-# the 1 and 7 of DejaVuSans, cmmi10 the 3 to 9 of cmr10), and cmti10, whose 4 hangs below the line.
+# Files in matplotlib's font folder, the same on every machine. Left out are fonts without digits, fonts with digits of
+# another font (DejaVuSansMono has some of DejaVuSans, cmmi10 of cmr10), and cmti10, whose 4 hangs below the line.
 FONTS = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique", "DejaVuSansMono-Bold",
     "DejaVuSansMono-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic",
@@ -26,7 +25,6 @@ FONTS = (
 )  # fmt: skip
 
 SIZE = 32  # side of a picture in pixels
-
 # A glyph in the atlas is GLYPH texels high on a tile of TILE x TILE. At heights of 18 to 26 pixels, one pixel in the
 # picture is 1.2 to 1.8 texels: below 2, so bilinear sampling skips no texel and thin strokes do not break up.
 GLYPH, TILE, OVERSAMPLING = 32, 40, 8
@@ -38,7 +36,7 @@ def house_numbers(n: int, seed: int = 0) -> Dataset:
     """Draw n house numbers; the first k of them are the same for every n >= k.
 
     Returns a Dataset with x (n, 3, 32, 32) uint8, labels (n,) int64, the digit in the middle, and these factors, drawn
-    independently of each other but for ink and paper:
+    independently of each other except for ink and paper:
 
     - digit (n,) int64, 0 to 9: the same as labels
     - font (n,) int64: index into FONTS
@@ -51,8 +49,8 @@ def house_numbers(n: int, seed: int = 0) -> Dataset:
     - blur (n,) float32: standard deviation of a Gaussian blur in pixels, in [0.3, 1.2]
     - neighbours (n, 2) int64: the digits to the left and to the right, -1 where there is none
 
-    Uneven lighting and sensor noise differ from picture to picture and are not recorded. Torch's global generator is
-    neither read nor moved. Raises AlikitError for n < 1 or seed < 0.
+    Uneven lighting and sensor noise are not recorded. Torch's global generator is not used. Raises AlikitError for
+    n < 1 or seed < 0.
     """
 
     def chunk(generator: Generator) -> tuple[Tensor, Factors]:
@@ -129,7 +127,7 @@ def _blurred(mask: Tensor, sigma: Tensor) -> Tensor:
 @cache
 def _atlas() -> tuple[Tensor, Tensor]:
     """Masks (fonts, 11, TILE, TILE) in [0, 1], widths (fonts, 11) in units of the height; the last tile is blank."""
-    import matplotlib  # a tenth of a second that whoever draws no digits need not wait
+    import matplotlib  # takes a tenth of a second: only where digits are drawn
 
     atlas, widths = torch.zeros(len(FONTS), 11, TILE, TILE), torch.zeros(len(FONTS), 11)
     folder, high = Path(matplotlib.get_data_path()) / "fonts" / "ttf", GLYPH * OVERSAMPLING

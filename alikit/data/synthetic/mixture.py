@@ -11,11 +11,8 @@ from ..dataset import Dataset
 class GridMixture:
     """q(x): equal-weight isotropic Gaussians whose means form a square grid centred on the origin.
 
-    side     modes in a row, so side * side in all
-    spacing  distance between neighbouring means
-    std      standard deviation of each mode, in the same unit
-
-    The defaults are the paper's: means {-4, -2, 0, 2, 4}^2, covariance 0.05^2 I.
+    side * side modes, `spacing` apart, each of standard deviation `std`. The defaults are the paper's: means
+    {-4, -2, 0, 2, 4}^2, covariance 0.05^2 I.
     """
 
     def __init__(self, side: int = 5, spacing: float = 2.0, std: float = 0.05):
@@ -31,7 +28,7 @@ class GridMixture:
     def sample(self, n: int, seed: int = 0) -> Dataset:
         """n independent points: x (n, 2) float32, labels (n,) the mode of each. The global generator is untouched."""
         if n < 1:
-            raise AlikitError(f"cannot draw {n} points: ask for at least 1")
+            raise AlikitError(f"cannot draw {n} points: choose at least 1")
         generator = torch.Generator().manual_seed(seed)
         labels = torch.randint(len(self.means), (n,), generator=generator)
         x = self.means[labels] + self.std * torch.randn(n, 2, generator=generator)
