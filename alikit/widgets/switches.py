@@ -6,7 +6,7 @@ from functools import partial
 
 import PIL.Image
 import torch
-from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox, Widget
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox
 from torch import Tensor
 from traitlets import Any, validate
 
@@ -47,32 +47,23 @@ class Switches(Answering, HBox):
         starts: Mapping[str, Tensor] | None = None,
         ahead: bool = True,
     ):
-        if not model.attributes:
-            raise AlikitError("this model is not conditional, so there is nothing to switch: train one that is")
-        if len(names) != model.attributes:
-            raise AlikitError(f"give the {model.attributes} names of this model's attributes, here are {len(names)}")
+        if not model.attributes or len(names) != model.attributes:
+            wanted = f"this panel needs a model that is conditional on its {len(names)} names"
+            raise AlikitError(f"{wanted}, and this one has {model.attributes} attributes: choose another")
         self.model, self.names, self._given = model, tuple(names), None
         self._starts = {GIVEN: y, **(starts or {})}
-        super().__init__(self._build(ahead))
-        self.y = y
-        self._starts[GIVEN] = self.y
-        self.observe(lambda _: self.show(), ["y", "z"])
-        self.z = same_noise(0, model.z_dim) if z is None else z
-
-    def _build(self, ahead: bool) -> list[Widget]:
         narrow, side = {"description_width": "40px"}, f"{BIG}px"
         self.picture, self.words = frame(BIG), HTML(layout={"width": side})
         self.message = HTML(layout={"width": side, "min_height": "32px"})
         self.start = Dropdown(options=list(self._starts), description="start", style=narrow, layout=fixed(side))
-        self.start.layout.display = None if len(self._starts) > 1 else "none"
+        self.start.layout.display = None if starts else "none"
         self.number = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("120px"), style=narrow)
         self.another = Button(description="new z", icon="random", layout=fixed("128px"))
         self.back = Button(description="back", icon="undo", layout=fixed("120px"))
         self.given = Button(description="z as given", icon="image", layout=fixed("128px"))
         self.back.tooltip, self.given.tooltip = "the switches as they were at the start", "the code that was given"
         self.ahead = Checkbox(ahead, description="what each switch would do", indent=False, layout=fixed("auto"))
-        look = fixed(CARD) | {"padding": "0 4px"}
-        self.switches = [ToggleButton(tooltip=name, layout=look) for name in self.names]
+        self.switches = [ToggleButton(tooltip=name, layout=fixed(CARD) | {"padding": "0 4px"}) for name in self.names]
         self.previews = [frame(SMALL) for _ in self.names]
         for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
             preview.layout.align_self = "center"
@@ -85,12 +76,13 @@ class Switches(Answering, HBox):
         buttons = [HBox([self.number, self.another]), HBox([self.back, self.given])]
         left = [self.picture, self.start, *buttons, self.words, self.message]
         pairs, air = zip(self.previews, self.switches, strict=True), {"margin": "0 4px 8px 0"}
-        cards = [VBox(pair, layout=air) for pair in pairs]
-        right = [self.ahead, HBox(cards, layout={"flex_flow": "row wrap"})]
-        return [
-            VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"}),
-            VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
-        ]
+        cards = HBox([VBox(pair, layout=air) for pair in pairs], layout={"flex_flow": "row wrap"})
+        left = VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"})
+        super().__init__([left, VBox([self.ahead, cards], layout={"flex": "1 1 0", "min_width": CARD})])
+        self.y = y
+        self._starts[GIVEN] = self.y
+        self.observe(lambda _: self.show(), ["y", "z"])
+        self.z = same_noise(0, model.z_dim) if z is None else z
 
     @validate("y")
     def _one_y(self, proposal) -> Tensor:
@@ -125,12 +117,11 @@ class Switches(Answering, HBox):
         words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
         self.words.value = f'<div style="line-height:1.4">{words}</div>'
         self.given.layout.display = None if self._given is not None else "none"
-        with self.quietly():
-            for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
-                switch.value = bool(value)
-                switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
-                switch.button_style = "primary" if value else ""
-                preview.layout.display = None if self.ahead.value else "none"
+        for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
+            switch.value = bool(value)
+            switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
+            switch.button_style = "primary" if value else ""
+            preview.layout.display = None if self.ahead.value else "none"
 
     def sheet(self) -> PIL.Image.Image:
         """What the switches do, as one picture: for each attribute z with it off and on, all else as it is shown."""
@@ -144,7 +135,9 @@ class Switches(Answering, HBox):
         return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
 
     def _switch(self, column: int) -> None:
-        self.y = self._with(column, self.switches[column].value)
+        on = self.switches[column].value
+        if on != self.y[column]:  # else it was `show` that moved it
+            self.y = self._with(column, on)
 
     def _back(self) -> None:
         self.y = self._starts[self.start.value]
@@ -154,8 +147,7 @@ class Switches(Answering, HBox):
 
     def _next(self) -> None:
         if self.seed is not None:  # else the seed in the panel has not been drawn yet
-            with self.quietly():
-                self.number.value = (self.seed + 1) % (self.number.max + 1)
+            self.number.value = (self.seed + 1) % (self.number.max + 1)
         self._draw()
 
     def _take(self) -> None:
