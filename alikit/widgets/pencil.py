@@ -115,4 +115,5 @@ class Pencil(Sliders):
         if self._at is not None:
             self._at = None
             with self.acting():
-                self._encode_pixels(np.asarray(square(self.space.x_shape[1])(self.drawing)))
+                size = self.space.x_shape[:0:-1]  # width, height
+                self._encode_pixels(np.asarray(self.drawing.resize(size, Image.Resampling.BOX)))
