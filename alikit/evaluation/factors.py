@@ -76,8 +76,7 @@ def uninformed(train: Tensor, truth: Tensor) -> Score:
 
 
 def read(model: Game, train: Dataset, held_out: Dataset) -> dict[str, Score]:
-    """How well linear probes read each factor from the encoder's means: logistic regression for kinds and marks, ridge
-    regression for numbers, on standardised inputs."""
+    """How well linear probes read each factor from the encoder's means: logistic regression, or ridge for numbers."""
     return _read(means(model, train), means(model, held_out), train, held_out)
 
 

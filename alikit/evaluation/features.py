@@ -63,9 +63,8 @@ class FeatureNetwork(nn.Module):
 def feature_network(file: str | Path = FILE) -> FeatureNetwork:
     """The trained `FeatureNetwork` that ships with alikit, frozen, on the CPU.
 
-    It learned the classes of CIFAR-10 and of Tiny ImageNet and the attributes of CelebA, so it knows objects and faces;
-    the file's metadata says how well (tools/feature_network.py). Distances in its features have a scale of their own,
-    not Inception's. AlikitError where the file is missing or damaged.
+    It learned the classes of CIFAR-10 and Tiny ImageNet and the attributes of CelebA (tools/feature_network.py); the
+    file's metadata says how well. Distances in its features have a scale of their own, not Inception's.
     """
     network = FeatureNetwork()
     storage.from_file(network, Path(file), "install alikit again, or run tools/feature_network.py")

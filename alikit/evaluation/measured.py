@@ -40,10 +40,10 @@ def measured(
 ) -> dict[str, float | None]:
     """The numbers of the chosen metrics by METRIC_NAME, the same each time: rounded, None for one that is not finite.
 
-    Points always have `coverage` too and, with an encoder and labels, `latent`, under their own names. The first three
-    metrics are left out where they do not apply; the others take a minute or more for 32x32 pictures. `fidelity` and
-    `copying`, the memorisation test, use the features of `network`, by default `feature_network`. `svm` is
-    `svm.compared` with so many `labels`. AlikitError for another name, and where data or model do not suit a metric.
+    Points always have `coverage` too and, with an encoder and labels, `latent`, under their own names. QUICK metrics
+    are left out where they do not apply; the others take a minute or more and raise AlikitError. `fidelity` and
+    `copying`, the memorisation test, use the features of `network`, by default `feature_network`; `svm.compared` has so
+    many `labels`.
     """
     if unknown := set(metrics) - set(METRICS):
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..data import GridMixture
 
 ENOUGH = 20  # samples close to a mode's mean, from which the mode counts strictly
-NEIGHBOUR = 3  # the one to which the balls of `precision_recall` reach
+NEIGHBOUR = 3  # to which the balls of `precision_recall` reach
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Coverage:
 def coverage(x: Tensor) -> Coverage:
     """Counts modes of the paper's mixture in samples x (N, 2); the paper draws N = 10,000.
 
-    By the paper's measure a smear over the plane covers everything, since every point belongs to some mode. The two
-    strict measures count only samples where the data is. Samples that are not finite belong to no mode.
+    By the paper's measure a smear over the plane covers everything; the two strict ones count only samples where the
+    data is. Samples that are not finite belong to no mode.
     """
     mixture, finite = GridMixture(), x[x.isfinite().all(1)].cpu()
     mode, distance = mixture.nearest_mode(finite)
@@ -41,14 +41,9 @@ def coverage(x: Tensor) -> Coverage:
 
 
 def fidelity(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, float]:
-    """How near samples come to real pictures, in the features (n, F) of `in_features`. Only numbers of one network and
-    one n can be compared. Floor and ceilings are of held-out pictures in place of samples: what a perfect model gets.
-
-    frechet, frechet_floor         `frechet` distance from the training pictures, 0 or more
-    precision, precision_ceiling   share of samples among the training pictures, see `precision_recall`, 0..1
-    recall, recall_ceiling         share of training pictures among the samples, 0..1
-    n                              pictures in each set
-    """
+    """`frechet` and `precision_recall` of samples and training pictures, in the features (n, F) of `in_features`, and
+    their floor and ceilings: those of held-out and training pictures, which is what a perfect model gets. Only numbers
+    of one network and one n can be compared."""
     precision, recall = precision_recall(train, samples)
     ceilings = precision_recall(train, held_out)
     found = {"frechet": frechet(train, samples), "frechet_floor": frechet(train, held_out)}

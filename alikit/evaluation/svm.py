@@ -28,12 +28,12 @@ LAYERS = 3  # hidden layers whose outputs are features
 
 @dataclass(frozen=True)
 class Classification:
-    """How often a model that knows classes is wrong."""
+    """How often a model that knows classes is wrong on n examples, 0..1, and the 95 % interval over such examples."""
 
-    error: float  # share of examples whose class is not the guessed one, 0..1
-    low: float  # its 95 % interval over examples like these (Wilson's)
+    error: float
+    low: float
     high: float
-    n: int  # examples
+    n: int
 
 
 def classification(model: Game, held_out: Dataset) -> Classification:
@@ -66,10 +66,10 @@ class Draws:
 
 def svm(features: Features, train: Dataset, held_out: Dataset, labels: int, draws: int = 100) -> Draws:
     """Draws `labels` training examples, as many of each class, fits an L2-SVM to their features, and counts its errors
-    on the held-out examples; again for the seeds 0 to draws - 1, whose examples are the same for all features.
+    on the held-out examples; for the seeds 0 to draws - 1, whose examples are the same for all features.
 
-    C is chosen once, on the first draw, by the error on a fifth of the training examples, at most 10,000, that are in
-    no draw; of equally good ones the middle. AlikitError where `labels` cannot be drawn, see `Dataset.labelled`.
+    C is chosen on the first draw by the error on the examples of `for_settings`, of equally good ones the middle.
+    AlikitError where `labels` cannot be drawn, see `Dataset.labelled`.
     """
     chosen, validation = [few_labels(train, labels, seed) for seed in range(draws)], for_settings(train)
     fits = _fits(features, chosen[0], COSTS, applied(features, validation), validation.labels)
@@ -113,18 +113,16 @@ def network_features(model: Game) -> Features:
     """
     if model.attributes:
         raise AlikitError("a conditional model is given what an SVM is to find out: leave svm out")
-    network = getattr(model, "discriminator", None) if model.encoder is None else model.encoder
+    network = model.encoder or getattr(model, "discriminator", None)
     if network is None:
         raise AlikitError("no encoder and no discriminator, which records leave out: name a run that has one of them")
-    if model.encoder is None and hidden_layers(network.towers[0]):
-        network = network.towers[0]
-        hooked = hidden_layers(network)[-LAYERS:]
-    else:
-        hooked = hidden_layers(network)[:-1][-LAYERS:]  # the last layer gives the means, or the logits
+    hooked = hidden_layers(network)[:-1]  # the last layer gives the means, or the logits
+    if model.encoder is None and (in_tower := hidden_layers(network.towers[0])):
+        network, hooked = network.towers[0], in_tower
 
     def features(x: Tensor) -> Tensor:
         outputs: list[Tensor] = []  # no activation of alikit's is in place, which would change them
-        hooks = [layer.register_forward_hook(lambda _, __, output: outputs.append(output)) for layer in hooked]
+        hooks = [layer.register_forward_hook(lambda _, __, out: outputs.append(out)) for layer in hooked[-LAYERS:]]
         try:
             if model.encoder is not None:
                 outputs.append(model.encode(x, sample=False))
@@ -156,8 +154,8 @@ def pixel_features(x: Tensor) -> Tensor:
 
 
 def random_features(model: Game, train: Dataset) -> Features:
-    """`network_features` of an untrained encoder of the same shape: PyTorch's own first weights by seed 0, and batch
-    norm's statistics from training examples, without which most of it would be scaled to nothing."""
+    """`network_features` of an untrained encoder of the same shape: PyTorch's own first weights by seed 0, and
+    statistics of batch norm from training examples, without which features would be scaled to nothing."""
     untrained = Game(None, model.z_dim, copy.deepcopy(model.encoder))
     with torch.random.fork_rng():
         torch.manual_seed(0)

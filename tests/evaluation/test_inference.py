@@ -47,18 +47,12 @@ def test_reconstruction_errors_by_hand():
 
 @pytest.mark.parametrize("z_dim", [1, 5])
 def test_kl_as_torch_has_it(z_dim):
+    """And infinite for codes that leave a direction out: a number that is always the same, or fewer codes than that."""
     mean, root = torch.randn(z_dim).double(), torch.randn(z_dim, z_dim).double()
-    covariance = root @ root.T
     prior = MultivariateNormal(torch.zeros(z_dim).double(), torch.eye(z_dim).double())
-    expected = kl_divergence(MultivariateNormal(mean, covariance), prior).item()
-    assert kl_to_prior(mean, covariance) == pytest.approx(expected)
-    assert kl_to_prior(torch.zeros(z_dim), torch.eye(z_dim)) == 0
-
-
-@pytest.mark.parametrize("n", [2, 20])
-def test_kl_of_codes_that_leave_a_direction_out(n):
-    """A number that is always the same, or fewer codes than it takes."""
-    z = torch.randn(n, 30)
+    expected = kl_divergence(MultivariateNormal(mean, root @ root.T), prior).item()
+    assert kl_to_prior(mean, root @ root.T) == pytest.approx(expected)
+    z = torch.randn(200, 30)
     z[:, 3] = 1
     assert kl_to_prior(*moments(z)) == kl_to_prior(*moments(torch.randn(30, 30))) == inf
     assert kl_to_prior(*moments(torch.randn(32, 30))) < inf
@@ -132,9 +126,12 @@ def share_within(radius: float) -> float:
     return 1 - exp(-(radius**2) / 2)
 
 
-def test_exact_inference_keeps_every_mode():
+def test_exact_inference_keeps_every_mode_and_broken_reconstructions_none():
     found = measure()
     assert identities(found) == (1, 1, pytest.approx(share_within(3), abs=0.01)) and found["purity"] == 1
+    for value in (torch.nan, torch.inf, 1e30):
+        found = measure(decode=lambda z, value=value: torch.full_like(z, value))
+        assert identities(found) == (0, 0, 0) and found["purity"] == 1
 
 
 def test_a_draw_loses_what_the_mean_keeps():
@@ -146,21 +143,6 @@ def test_a_draw_loses_what_the_mean_keeps():
     found = latent(gaussian(0.1), HELD_OUT.x, HELD_OUT.labels)
     within = share_within(3 / sqrt(1 + (0.1 / 0.05) ** 2))
     assert identities(found) == (1, 1, pytest.approx(within, abs=0.035))
-
-
-def test_the_neighbouring_mode_is_not_the_own_one():
-    """Only at the right edge, where there is no neighbour, does a point still belong to its mode, and not closely."""
-    found = measure(decode=lambda z: z + torch.tensor([2.0, 0.0]))
-    right = (GRID.means[HELD_OUT.labels, 0] == 4).double().mean().item()
-    assert identities(found) == (right, right, 0) and found["purity"] == 1
-
-
-def test_codes_from_the_prior_are_as_near_as_its_own_draws():
-    expected, shift = 2 * sqrt(pi) / N, torch.tensor([0.0, 3.0])
-    found = measure(lambda x: torch.randn(len(x), 2))
-    assert all(expected / 4 < found[name] < 4 * expected for name in ("prior_distance", "prior_floor"))
-    found = measure(lambda x: torch.randn(len(x), 2) + shift)
-    assert found["prior_distance"] == pytest.approx(expected_of_shift(3.0), rel=0.06) and found["prior_floor"] < 0.01
 
 
 def test_a_constant_code():
@@ -190,9 +172,3 @@ def test_codes_that_are_not_finite(value):
         found = measure(lambda x, finite=finite: torch.where(finite[:, None], x, value))
         assert found["purity"] == expected and isnan(found["prior_distance"]) and found["prior_floor"] < 0.01
         assert identities(found)[:2] == (finite.double().mean().item(),) * 2
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
-def test_broken_reconstructions_are_no_mode(value):
-    found = measure(decode=lambda z: torch.full_like(z, value))
-    assert identities(found) == (0, 0, 0) and found["purity"] == 1
