@@ -117,15 +117,7 @@ def test_a_classifier_learns_what_is_there_the_same_each_time():
     assert train_judge(faces(64, 64), steps=1)(torch.rand(2, 3, 64, 64)).shape == (2, 14)
 
 
-@pytest.mark.parametrize(
-    ("shape", "labels"),
-    [
-        ((3, 32, 32), None),
-        ((3, 32, 32), torch.arange(4)),
-        ((1, 32, 32), torch.ones(4, 2)),
-        ((3, 28, 28), torch.ones(4, 2)),
-    ],
-)
+@pytest.mark.parametrize(("shape", "labels"), [((3, 32, 32), torch.arange(4)), ((1, 32, 32), torch.ones(4, 2))])
 def test_no_classifier_of_other_data(shape, labels):
     with pytest.raises(AlikitError, match="other has no 32x32 or 64x64 RGB pictures with attributes"):
         train_judge(Dataset("other", torch.zeros(4, *shape, dtype=torch.uint8), labels))
