@@ -46,12 +46,6 @@ def test_show_and_plane_draw_on_axes():
     assert figures.beside(x, x_hat).flatten().tolist() == [0, 10, 1, 11, 2, 12]
 
 
-def test_colours_of_modes_differ():
-    colours = mode_colours(GridMixture().means)
-    assert colours.shape == (25, 3) and colours.min() >= 0 and colours.max() <= 1
-    assert (torch.cdist(colours, colours) + torch.eye(25)).min() > 0.1
-
-
 class Affine(nn.Module):
     """z = a x + b, noise added when drawn."""
 
@@ -88,19 +82,12 @@ def points_and_colours(axes):
     return torch.tensor(np.asarray(drawn.get_offsets())), torch.tensor(drawn.get_facecolor()[:, :3]).float()
 
 
-def test_inference_figure_has_a_column_for_each_model(inference):
-    panels, _ = inference
-    titles = [axes.get_title() for axes in panels.flat]
-    assert titles == ["half", "noisy", "far", "broken"] + [""] * 16
-    assert [bool(axes.get_ylabel()) for axes in panels.flat] == [True, False, False, False] * 5
-    for row, extent in zip(panels, (5.5, 4, 5.5, 4, 5.5), strict=True):
-        for axes in row:
-            assert axes.get_xlim() == axes.get_ylim() == (-extent, extent) and axes.get_aspect() == 1
-
-
 def test_inference_figure_follows_each_point_by_its_colour(inference):
     panels, data = inference
+    titles = [axes.get_title() for axes in panels.flat]
+    assert titles == ["half", "noisy", "far", "broken"] + [""] * 16 and all(axes.get_ylabel() for axes in panels[:, 0])
     of_mode, means = mode_colours(GridMixture().means), GridMixture().means
+    assert (torch.cdist(of_mode, of_mode) + torch.eye(25)).min() > 0.1, "modes have different colours"
     (x, colours), (z_hat, colours_z), (x_hat, colours_hat) = map(points_and_colours, panels[:3, 0])
     order = torch.cdist(x, data.x.double()).argmin(1)
     assert order.sort().values.equal(torch.arange(400)) and not order.equal(torch.arange(400))

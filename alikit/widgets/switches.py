@@ -28,11 +28,10 @@ class Switches(Answering, HBox):
     y       (A,) of 0 and 1, what is on at first, and again after "back"
     z       (Z,), the code to begin with, for example of an encoded picture; by default the prior's by seed 0
     starts  further y by name, to choose from; one that does not fit is a message in the panel when it is chosen
-    ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
-            every move, too many for a large model without a GPU
 
-    Switching a hair colour on switches the others off, see `switched`. `y` and `z` are what is shown, and can be set.
-    AlikitError for a model that is not conditional, and for names, y and z that do not fit it.
+    Above each switch is the picture that it would lead to, unless a box is unticked: these are A more pictures at every
+    move, too many for a large model without a GPU. Switching a hair colour on switches the others off, see `switched`.
+    `y` and `z` are what is shown, and can be set. AlikitError for a model and names, y and z that do not go together.
     """
 
     y = Any()  # (A,) uint8
@@ -45,12 +44,12 @@ class Switches(Answering, HBox):
         y: Tensor,
         z: Tensor | None = None,
         starts: Mapping[str, Tensor] | None = None,
-        ahead: bool = True,
     ):
         if not model.attributes or len(names) != model.attributes:
             wanted = f"this panel needs a model that is conditional on its {len(names)} names"
             raise AlikitError(f"{wanted}, and this one has {model.attributes} attributes: choose another")
         self.model, self.names, self._given = model, tuple(names), None
+        self._words = [name.replace("_", " ") for name in names]
         self._starts = {GIVEN: y, **(starts or {})}
         narrow, side = {"description_width": "40px"}, f"{BIG}px"
         self.picture, self.words = frame(BIG), HTML(layout={"width": side})
@@ -62,7 +61,7 @@ class Switches(Answering, HBox):
         self.back = Button(description="back", icon="undo", layout=fixed("120px"))
         self.given = Button(description="z as given", icon="image", layout=fixed("128px"))
         self.back.tooltip, self.given.tooltip = "the switches as they were at the start", "the code that was given"
-        self.ahead = Checkbox(ahead, description="what each switch would do", indent=False, layout=fixed("auto"))
+        self.ahead = Checkbox(True, description="what each switch would do", indent=False, layout=fixed("auto"))
         self.switches = [ToggleButton(tooltip=name, layout=fixed(CARD) | {"padding": "0 4px"}) for name in self.names]
         self.previews = [frame(SMALL) for _ in self.names]
         for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
@@ -110,23 +109,23 @@ class Switches(Answering, HBox):
         draw(self.picture, x[:1], BIG)
         for preview, picture in zip(self.previews, x[1:, None], strict=False):
             draw(preview, picture, SMALL)
-        on = ", ".join(_in_words(name) for name, value in zip(self.names, self.y, strict=True) if value)
+        on = ", ".join(word for word, value in zip(self._words, self.y, strict=True) if value)
         if self.seed is None:
             self._given = self.z
         origin = "z as given" if self.seed is None else f"z of seed {self.seed}"
         words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
         self.words.value = f'<div style="line-height:1.4">{words}</div>'
         self.given.layout.display = None if self._given is not None else "none"
-        for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
+        for word, value, switch, preview in zip(self._words, self.y, self.switches, self.previews, strict=True):
             switch.value = bool(value)
-            switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
+            switch.description = ("✓ " if value else "") + word  # not everyone sees a colour alone
             switch.button_style = "primary" if value else ""
             preview.layout.display = None if self.ahead.value else "none"
 
     def sheet(self) -> PIL.Image.Image:
         """What the switches do, as one picture: for each attribute z with it off and on, all else as it is shown."""
         x = self._decode([self._with(column, on) for column in range(len(self.names)) for on in (False, True)])
-        return sheet(dict(zip(map(_in_words, self.names), x.split(2), strict=True)), ["off", "on"])
+        return sheet(dict(zip(self._words, x.split(2), strict=True)), ["off", "on"])
 
     def _decode(self, ys: list[Tensor]) -> Tensor:
         return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
@@ -152,7 +151,3 @@ class Switches(Answering, HBox):
 
     def _take(self) -> None:
         self.z = self._given
-
-
-def _in_words(name: str) -> str:
-    return name.replace("_", " ")
