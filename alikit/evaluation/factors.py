@@ -19,7 +19,7 @@ from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from .features import unit
-from .probes import applied, component_features, fitted, guess, means, regression
+from .probes import applied, component_features, fitted, means, regression
 
 RESAMPLES = 1000  # behind an interval
 
@@ -93,8 +93,7 @@ def _read(v: np.ndarray, v_held_out: np.ndarray, train: Dataset, held_out: Datas
             weight, bias = _ridge(v, known[name])
             answers = v_held_out @ weight.T + bias
         else:
-            labels = known[name].numpy()
-            answers = guess(v_held_out, *regression(v, labels)[:2], labels)
+            answers = regression(v, v_held_out, known[name].numpy())[0]
         found[name] = score(torch.from_numpy(answers).to(truth.dtype), truth)
     return found
 

@@ -44,14 +44,12 @@ def probe(model: Game, train: Dataset, held_out: Dataset) -> dict:
     if not (np.isfinite(z).all() and np.isfinite(z_held_out).all()):
         raise AlikitError("a linear probe needs finite codes, and this encoder gives others: train it again")
     labels, truth = train.labels.cpu().numpy(), held_out.labels.cpu().numpy()
-    weight, bias, stopped = regression(z, labels)
-    of_z = _shares(guess(z_held_out, weight, bias, labels), truth)
+    of_z, weight, bias, stopped = regression(z, z_held_out, labels)
     components = component_features(train, z.shape[1])
-    *rows, also_stopped = regression(applied(components, train), labels)
-    of_pixels = _shares(guess(applied(components, held_out), *rows, labels), truth)
+    of_pixels, *_, also_stopped = regression(applied(components, train), applied(components, held_out), labels)
     most_frequent = np.bincount(labels).argmax() if labels.ndim == 1 else labels.mean(0) > 0.5
     baseline = _shares(np.broadcast_to(most_frequent, truth.shape), truth)[:, :1]
-    shares = np.hstack([of_z, baseline, of_pixels])
+    shares = np.hstack([_shares(of_z, truth), baseline, _shares(of_pixels, truth)])
     names = train.classes or tuple(map(str, range(1 + labels.max() if labels.ndim == 1 else labels.shape[1])))
     kinds, attributes = ("accuracy", "balanced", "baseline", "pixels", "pixels_balanced"), {}
     if labels.ndim == 1:
@@ -75,9 +73,10 @@ def fitted(estimator, v: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, n
     return weight, estimator.intercept_ - weight @ mean
 
 
-def regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Logistic regression on v (N, D): weights (K, D), bias (K,), and how many fits were stopped before their end.
-    A row for each class that occurs in labels (N,), or for each column of labels (N, A), of 0 and 1."""
+def regression(v: np.ndarray, v_new: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Logistic regression of labels on v (N, D): its guesses for v_new (M, D), weights (K, D), bias (K,), and how many
+    fits were stopped before their end. There is a row for each class that occurs in labels (N,), or for each column of
+    labels (N, A), of 0 and 1; guesses are classes (M,), or whether each attribute is there, (M, A)."""
     from sklearn.linear_model import LogisticRegression  # takes a second to import
 
     rows, stopped = [], 0
@@ -91,13 +90,8 @@ def regression(v: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     weight, bias = (np.concatenate(parts).astype(np.float32) for parts in zip(*rows, strict=True))
     if labels.ndim == 1 and len(np.unique(labels)) == 2:  # one row tells the second class from the first
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    return weight, bias, stopped
-
-
-def guess(v: np.ndarray, weight: np.ndarray, bias: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What a `regression` on `labels` says of v (N, D): a class, (N,), or whether each attribute is there, (N, A)."""
-    logits = v @ weight.T + bias
-    return logits > 0 if labels.ndim == 2 else np.unique(labels)[logits.argmax(1)]
+    logits = v_new @ weight.T + bias
+    return logits > 0 if labels.ndim == 2 else np.unique(labels)[logits.argmax(1)], weight, bias, stopped
 
 
 def _shares(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
