@@ -39,8 +39,8 @@ class LatentSpace:
     axes      the Z principal axes of q(z) as directions, those of largest variance first
     meanings  directions by name, along which a linear probe reads attributes, classes or factors
 
-    `x_shape` is the shape of an example. AlikitError for a model without an encoder, for a conditional one, and where
-    the run's codes and metrics do not belong together.
+    `x_shape` is the shape of an example. AlikitError for a model without an encoder, for a conditional one, and for
+    codes and metrics that do not belong together.
     """
 
     def __init__(self, run: Recorded):

@@ -122,12 +122,3 @@ def test_samples_follow_y():
     trainer.run(recipe.steps)
     y = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(100, 0)
     assert ((trainer.result.sample(len(y), y) > 0) == (y > 0)).float().mean() > 0.95
-
-
-def test_conditions_of_attributes_and_of_classes():
-    x, attributes = torch.zeros(3, 2), torch.tensor([[0, 1], [1, 1], [0, 0]], dtype=torch.uint8)
-    assert torch.equal(Dataset("a", x, attributes, ("p", "q")).conditions(slice(1, None)), attributes[1:])
-    classes = Dataset("c", x, torch.tensor([2, 0, 2]), ("p", "q", "r"))
-    assert classes.conditions().tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
-    with pytest.raises(AlikitError, match="neither attributes nor classes"):
-        Dataset("n", x).conditions()

@@ -121,8 +121,7 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
     """How well a conditional model follows y: means over the attributes, and under `of` the values of each by name.
 
     accuracy        share of attributes that agree with y, in pictures drawn for the y of held-out examples
-    balanced, kept  `Switching.accuracy` and `Switching.kept` for those y; reencoded_balanced and reencoded_kept for
-                    held-out pictures encoded with their own y
+    balanced, kept  `Switching.accuracy` and `kept` for those y; reencoded_ of held-out pictures encoded with their y
     grid, grid_balanced   accuracy and balanced over the attributes of the paper's grid, where the data has them all
     judge           balanced accuracy of the classifier on held-out pictures; without one it is trained here, in minutes
     n, drags        as in `Switching`

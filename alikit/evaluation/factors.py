@@ -29,10 +29,8 @@ def targets(factors: dict[str, Tensor]) -> dict[str, Tensor]:
     whether each is there. AlikitError without factors."""
     if not factors:
         raise AlikitError("the factors of this data are not known: choose rendered data, house-numbers for one")
-    return {
-        name: v.float().reshape(len(v), -1) if v.is_floating_point() else v if v.ndim == 1 else v >= 0
-        for name, v in factors.items()
-    }
+    found = {name: v if v.is_floating_point() or v.ndim == 1 else v >= 0 for name, v in factors.items()}
+    return {name: v.float().reshape(len(v), -1) if v.is_floating_point() else v for name, v in found.items()}
 
 
 @dataclass(frozen=True)

