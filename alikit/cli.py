@@ -40,7 +40,7 @@ from .data import SOURCES
 from .data.conditions import paper_grid, switched, usual
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
-from .evaluation.inference import told
+from .evaluation.inference import conditions_of
 from .figures import beside, grid
 from .recipes import RECIPES
 from .runs import records, running
@@ -238,7 +238,7 @@ def reconstruct_(
     _, held_out = running.judged(run, settings, data)
     torch.manual_seed(seed)
     some = held_out.some(number)
-    x, y, to = some.floats(), told(model, some), None
+    x, y, to = some.floats(), conditions_of(model, some), None
     if attributes is not None and held_out.labels.ndim == 1:
         to = usual(held_out, _names(attributes))
     elif attributes is not None:

@@ -13,10 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from .data import GridMixture
-from .errors import AlikitError
 from .models import Game
 
-# The colours of Okabe and Ito, which colour-blind readers tell apart. One thing has one colour in every figure.
+# The colours of Okabe and Ito, which colour-blind readers can tell apart. One thing has one colour in every figure.
 DATA, MODEL, ENCODER, DISCRIMINATOR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 LABELS = 130  # pixels, the least width of the column of row names
 SIZE = 9  # points, the size of names
@@ -24,7 +23,7 @@ SIZE = 9  # points, the size of names
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
     """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row with white lines between, each pixel zoom x zoom."""
-    from torchvision.utils import make_grid  # takes seconds to import, so only where pictures are drawn
+    from torchvision.utils import make_grid  # takes seconds to import
 
     tiles = torch.nn.functional.interpolate(pictures.float().cpu().clamp(0, 1), scale_factor=zoom)
     sheet = make_grid(tiles, nrow=columns, padding=2, pad_value=1.0)
@@ -46,42 +45,40 @@ def show(axes, pictures: Tensor, columns: int = 10, title: str = "", zoom: int =
 def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) -> Image.Image:
     """Rows of pictures {name: (N, C, H, W) in [0, 1]}, all of one size, as one image with the name before each row.
 
-    `columns` are names to print above. A name too long for its column takes two lines, then a smaller size.
+    `columns` are names above. A name too wide for its column takes two lines, then a smaller size.
     """
     sheets = [grid(pictures, len(pictures), zoom) for pictures in rows.values()]
     wide, high = sheets[0].size
     left, room = max(LABELS, max(map(_width, rows)) + 16), wide / max(1, len(columns))
-    heads = [_on_two_lines(name, room) for name in columns]
-    widest = max([room, *(_width(line) for head in heads for line in head.splitlines())])
+    heads = [_on_two_lines(name) if _width(name) > room else name for name in columns]
+    size = SIZE * room / max([room, *map(_width, heads)])
     top = 0 if not heads else 40 if any("\n" in head for head in heads) else 25
     height = top + high * len(sheets)
     figure = Figure(figsize=((left + wide) / 100, height / 100), dpi=100)
     # Without a transform, places are in pixels from the lower left. The centre of a pixel is at a half.
     centred = {"va": "center", "transform": None}
     for number, name in enumerate(rows):
-        place = left - 7.5, height - top - high * (number + 0.5) - 0.5
-        figure.text(*place, name, ha="right", size=SIZE, **centred)
+        figure.text(left - 7.5, height - top - high * (number + 0.5) - 0.5, name, ha="right", size=SIZE, **centred)
     for number, head in enumerate(heads):
         place = left + room * (number + 0.5), height - top / 2
-        figure.text(*place, head, ha="center", size=max(6.0, SIZE * room / widest), **centred)
+        figure.text(*place, head, ha="center", size=max(6.0, size), **centred)
     image = drawn(figure)
     for number, sheet in enumerate(sheets):
         image.paste(sheet, (image.width - wide, top + high * number))
     return image
 
 
-def _on_two_lines(name: str, room: float) -> str:
-    """A name wider than `room` pixels, broken into two lines as even as possible."""
+def _on_two_lines(name: str) -> str:
+    """A name broken into two lines as even as possible, if it has several words."""
     words = name.split()
-    if _width(name) <= room or len(words) < 2:
-        return name
-    broken = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
-    return "\n".join(min(broken, key=lambda lines: max(map(_width, lines))))
+    broken = [f"{' '.join(words[:i])}\n{' '.join(words[i:])}" for i in range(1, len(words))]
+    return min(broken or [name], key=_width)
 
 
-def _width(text: str) -> float:
-    """The width of a name of full size in pixels, with a margin of 10."""
-    return 10 + TextPath((0, 0), text, size=SIZE).get_extents().width * 100 / 72 if text.strip() else 0.0
+def _width(name: str) -> float:
+    """The width of a name of full size, or of its wider line, in pixels with a margin of 10."""
+    widths = [TextPath((0, 0), line, size=SIZE).get_extents().width for line in name.splitlines() if line.strip()]
+    return 10 + max(widths, default=0.0) * 100 / 72
 
 
 def few_colours(picture: Image.Image) -> Image.Image:
@@ -89,16 +86,14 @@ def few_colours(picture: Image.Image) -> Image.Image:
 
     It is not dithered, since each pixel of a `grid` is a block of equal ones, which compresses well.
     """
+    from scipy.spatial import cKDTree  # takes a moment to import; comes with scikit-learn
+
     picture = picture.convert("RGB")
     ninth = picture.resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
     palette = ninth.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300).getpalette()
-    packed = torch.from_numpy(np.array(picture, np.int32)) @ torch.tensor([1 << 16, 1 << 8, 1], dtype=torch.int32)
-    each, places = packed.unique(return_inverse=True)
-    colours = torch.stack([each >> 16, each >> 8 & 255, each & 255], 1).float()
     # Pillow itself finds the nearest colour by the upper bits alone, which turns white into grey.
-    ours = torch.tensor(palette).view(-1, 3).float()
-    nearest = torch.cat([torch.cdist(part, ours).argmin(1) for part in colours.split(10_000)])
-    few = Image.fromarray(nearest.byte()[places].numpy())
+    _, nearest = cKDTree(np.reshape(palette, (-1, 3))).query(np.asarray(picture))
+    few = Image.fromarray(nearest.astype(np.uint8))
     few.putpalette(palette)
     return few
 
@@ -153,10 +148,8 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
 
 
 def mode_colours(means: Tensor) -> Tensor:
-    """A colour for each mean of a grid, (M, 2) -> (M, 3) in [0, 1]: a blend of four corners, so neighbours look alike.
-
-    Colour-blind readers tell the corners apart too.
-    """
+    """A colour for each mean of a grid, (M, 2) -> (M, 3) in [0, 1]: a blend of four corners, which colour-blind readers
+    can tell apart, so neighbours look alike."""
     u = (means - means.min(0).values) / (means.max(0).values - means.min(0).values)
     (a, b), (c, d) = torch.tensor([[[0.0, 0.27, 0.60], [0.34, 0.78, 0.95]], [[0.75, 0.20, 0.10], [0.98, 0.85, 0.25]]])
     left, right = (torch.lerp(low, high, u[:, 1:]) for low, high in ((a, b), (c, d)))
@@ -172,26 +165,22 @@ ROWS = (
 )
 
 
-def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: int = 0) -> Figure:
+def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor) -> Figure:
     """The layout of the paper's figure 8: a column for each model under its name, and five rows.
 
-    1 Held-out x (N, 2) of the paper's mixture, coloured by their modes `labels` (N,). 2 Their codes z_hat and 3 their
-    reconstructions, in the same colours. 4 Draws z from the prior, the same for every model, coloured by the mode of
-    largest responsibility for their sample, grey if the sample is not finite. 5 Those samples, in the same colours.
+    Held-out x (N, 2) of the paper's mixture, coloured by their modes `labels` (N,), their codes z_hat and their
+    reconstructions; draws z from the prior and their samples, both coloured by the sample's mode, grey if the sample is
+    not finite. Rings are at 3 standard deviations of each mode; in planes of codes, at 1, 2 and 3 of the prior.
 
-    Rings are at 3 standard deviations of each mode; in planes of codes, at 1, 2 and 3 of the prior. A corner tells how
-    much lies outside a panel. Draws come from `seed`; torch's generator is left alone. AlikitError if a model cannot
-    encode, or if its codes do not have 2 numbers.
+    Codes have 2 numbers. Draws are the same each time; torch's generator is left alone.
     """
-    if deep := [(name, model.z_dim) for name, model in models.items() if model.z_dim != 2]:
-        raise AlikitError("only codes of 2 numbers can be drawn in a plane, and those of {} have {}".format(*deep[0]))
     mixture = GridMixture()
     of_mode = mode_colours(mixture.means)
     figure = Figure(figsize=(0.6 + 2.1 * len(models), 10.7), dpi=150, layout="compressed")
     table = figure.subplots(5, len(models), squeeze=False)
     for column, (name, model) in zip(table.T, models.items(), strict=True):
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             order = torch.randperm(len(x))  # what is drawn last lies on top, and should not be of one mode
             z = torch.randn(len(x), 2)
             z_hat = model.encode(x[order].to(model.device))
@@ -207,8 +196,8 @@ def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor, seed: i
     return figure
 
 
-def _panel(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None = None) -> None:
-    """A panel of `inference_figure`: the plane of the mixture, or without one the plane of codes."""
+def _panel(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None) -> None:
+    """The plane of the mixture, or of codes without one; in a corner the share of points outside."""
     if mixture:
         extent, rings = 5.5, [Circle(mean, 3 * mixture.std) for mean in mixture.means]
     else:

@@ -1,6 +1,5 @@
 """A model's latent space as a place to move in: axes that matter, directions with a meaning, nearest codes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,12 +39,12 @@ class LatentSpace:
     axes      the Z principal axes of q(z) as directions, those of largest variance first
     meanings  directions by name, along which a linear probe reads attributes, classes or factors
 
-    `x_shape` is the shape of an example. AlikitError for a model without an encoder, for a conditional one, and where
-    what the run keeps of its codes is missing, damaged or of another model.
+    `x_shape` is the shape of an example. AlikitError for a model without an encoder, for a conditional one, and for
+    codes and metrics that do not belong together.
     """
 
     def __init__(self, run: Recorded):
-        self.model, z_dim = run.model, run.model.z_dim
+        self.model = run.model
         if self.model.encoder is None:
             raise AlikitError("this run has no encoder, so nothing is known of its codes: choose one that has")
         if self.model.attributes:
@@ -53,12 +52,9 @@ class LatentSpace:
         with boundary("codes.safetensors", "record it anew"):
             kept = [run.codes[name].float() for name in ("q_mean", "q_covariance", "codes")]
             self.mean, self.covariance, self.codes = kept
-            shapes = [(z_dim,), (z_dim, z_dim), (len(self.codes), z_dim)]
-            if [v.shape for v in kept] != shapes or not all(len(v) and v.isfinite().all() for v in kept):
-                raise ValueError("not the codes of this model")
             axes = torch.linalg.eigh(self.covariance.double()).eigenvectors  # the largest variance comes last
             self.axes = [self._direction(axis) for axis in axes.T.flip(0).float()]
-            self.meanings = dict(self._meanings(run.metrics, run.codes))
+            self.meanings = self._meanings(run.metrics, run.codes)
         with torch.no_grad():
             self.x_shape = tuple(self.model.decode(self.mean[None]).shape[1:])
 
@@ -67,29 +63,27 @@ class LatentSpace:
         std = (weight @ pattern).clamp(min=1e-12).sqrt()
         return Direction(weight / std, pattern / std, self.mean, quality)
 
-    def _meanings(self, metrics: dict, codes: dict[str, Tensor]) -> Iterator[tuple[str, Direction]]:
+    def _meanings(self, metrics: dict, codes: dict[str, Tensor]) -> dict[str, Direction]:
         """An attribute has a logit of its own; a class has the lead of its logit over the mean of all logits."""
+        found = {}
         if "probe_weight" in codes:
-            weights, attributes = codes["probe_weight"], metrics["probe_attributes"]
-            quality = "{accuracy:.0%} right, guessing {baseline:.0%}"
-            if not attributes:
+            names, weights, each = metrics["probe_names"], codes["probe_weight"], metrics["probe_attributes"]
+            words = "{accuracy:.0%} right, guessing {baseline:.0%}"
+            if not each:
                 weights = weights - weights.mean(0)
-                quality = "all: {probe_accuracy:.1%} right, guessing {probe_baseline:.1%}"
-            for name, weight in zip(metrics["probe_names"], weights, strict=True):
-                yield name, self._direction(weight, quality.format(**(attributes[name] if attributes else metrics)))
+                words = "all: {probe_accuracy:.1%} right, guessing {probe_baseline:.1%}"
+            for name, weight in zip(names, weights, strict=True):
+                found[name] = self._direction(weight, words.format(**metrics | each.get(name, {})))
         for name, weight in zip(metrics.get("factor_r2", {}), codes.get("factor_weight", ()), strict=True):
-            yield name, self._direction(weight, f"R² {metrics['factor_r2'][name]:.2f}")
+            found[name] = self._direction(weight, f"R² {metrics['factor_r2'][name]:.2f}")
+        return found
 
     def encode(self, x: Tensor) -> Tensor:
-        """The mean code (Z,) of one picture in [0, 1], (C, H, W) or (1, C, H, W). AlikitError for any other."""
-        x = torch.as_tensor(x, dtype=torch.float32)
-        x = x[None] if x.ndim == len(self.x_shape) else x
-        if tuple(x.shape) != (1, *self.x_shape):
+        """The mean code (Z,) of one picture (C, H, W) in [0, 1]. AlikitError for any other."""
+        if x.shape != self.x_shape or not (x.min() >= 0 and x.max() <= 1):
             shape = " x ".join(map(str, self.x_shape))
-            raise AlikitError(f"this run takes one picture of {shape} (channels, height, width)")
-        if not (x.min() >= 0 and x.max() <= 1):  # NaN is neither
-            raise AlikitError("pixels go from 0 to 1 here: divide those from 0 to 255 by 255")
-        return self.model.encode(x, sample=False)[0]
+            raise AlikitError(f"this run takes a picture of {shape} (channels, height, width), with pixels from 0 to 1")
+        return self.model.encode(x[None], sample=False)[0]
 
     def neighbours(self, z: Tensor, n: int) -> Tensor:
         """Indices of the n held-out codes nearest to z, the nearest first; of all codes where there are fewer."""

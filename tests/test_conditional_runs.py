@@ -98,7 +98,7 @@ def test_samples_and_reconstructions_are_of_what_is_asked(here):
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         (f"reconstruct {RUN} --attributes zzz", "no attribute called 'zzz': there are Attractive, Bald"),
         ("bench step faces-conditional", "is conditioned on y, which the textbook's step has not"),
-        (f"evaluate {RUN} --metrics svm", "told what an SVM is to find out"),
+        (f"evaluate {RUN} --metrics svm", "given what an SVM is to find out"),
         ("train celeba-conditional-small --data digits --out x", "these networks take 32x32"),
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),
         ("train faces-conditional --data folder:bare --out x", "needs data whose examples have attributes or classes"),

@@ -6,7 +6,7 @@ from alikit.views import mirrored, shifted
 
 
 def test_shifted_moves_whole_pictures_and_repeats_the_edge():
-    """600 equal pictures of 3 maps, 32 by 40, each pixel of which tells its map, row and column."""
+    """600 equal pictures of 3 maps, 32 by 40, each pixel of which encodes its map, row and column."""
     torch.manual_seed(0)
     maps, rows, columns = torch.meshgrid(torch.arange(3), torch.arange(32), torch.arange(40), indexing="ij")
     x = (maps * 10_000 + rows * 100 + columns).float().repeat(600, 1, 1, 1)

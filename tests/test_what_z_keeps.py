@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import alikit
-from alikit.evaluation.factors import asked, score, trained_judge
+from alikit.evaluation.factors import score, targets, trained_judge
 from alikit.networks import Deterministic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,10 +39,8 @@ class Half(nn.Module):
 
 
 def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font(tool):
-    judge, model = (
-        trained_judge(KEPT / "judge.safetensors"),
-        alikit.Game(Deterministic(Half()), 64, Deterministic(Half())),
-    )
+    judge, half = trained_judge(KEPT / "judge.safetensors"), Deterministic(Half())
+    model = alikit.Game(half, 64, half)
     train, held_out = alikit.house_numbers(1000, seed=0), alikit.house_numbers(300, seed=2)
     found = tool.measure({"half": model}, judge, train, held_out)
     for known in found.values():
@@ -62,7 +60,7 @@ def test_the_recorded_numbers_are_those_of_the_recorded_run_and_of_the_page(tool
     assert (KEPT / "README.md").read_text() == tool.page(report)
     held_out = alikit.house_numbers(1000, seed=report["held_out"]["seed"])
     back = alikit.load_model(ROOT / "results" / "house-numbers").reconstruct(held_out.floats(), sample=False)
-    truth, said, originals = asked(held_out.factors), judge(back), judge(held_out.floats())
+    truth, said, originals = targets(held_out.factors), judge(back), judge(held_out.floats())
     for name in ("digit", "font", "ink", "paper"):
         known = report["factors"][name]
         assert score(said[name], truth[name]).value == pytest.approx(known["models"]["ALI"]["kept"][0], abs=0.06)
@@ -76,8 +74,9 @@ def test_runs_that_are_not_there_are_one_line(tool, monkeypatch, tmp_path):
     assert "no run folder" in str(stopped.value) and "\n" not in str(stopped.value)
 
 
-def test_a_judge_is_trained(tool):
+def test_a_factor_classifier_is_trained(tool):
     torch.manual_seed(0)
     data = alikit.house_numbers(512, seed=5)
     judge = tool.train_judge(data, epochs=3, batch_size=64, lr=4e-3)
-    assert not judge.training and score(judge(data.floats())["paper"], asked(data.factors)["paper"]).value > 0.5
+    assert not judge.training
+    assert score(judge(data.floats())["paper"], targets(data.factors)["paper"]).value > 0.5

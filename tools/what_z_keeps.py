@@ -27,7 +27,7 @@ from torch import Tensor
 import alikit
 from alikit import storage
 from alikit.data import Dataset
-from alikit.evaluation.factors import Judge, Score, asked, read, read_pixels, score, trained_judge, uninformed
+from alikit.evaluation.factors import Judge, Score, read, read_pixels, score, targets, trained_judge, uninformed
 from alikit.evaluation.measured import same_chance
 from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
 from alikit.runs import save_picture, write_whole
@@ -45,7 +45,7 @@ JUDGE = {"pictures": 60_000, "seed": 3, "epochs": 8, "batch_size": 128, "lr": 4e
 
 def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge:
     """Trains a judge by Adam at a rate that rises once to `lr` and falls to 0."""
-    judge, truth = Judge(data).to(memory_format=torch.channels_last), asked(data.factors)
+    judge, truth = Judge(data).to(memory_format=torch.channels_last), targets(data.factors)
     steps = len(data) // batch_size
     optimiser = torch.optim.Adam(judge.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * steps)
@@ -74,7 +74,7 @@ def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_o
         said = [judge(x) for x in pictures]
         return {name: numbers(score(torch.cat([part[name] for part in said]), of)) for name, of in truth.items()}
 
-    truth, known = asked(held_out.factors), asked(train.factors)
+    truth, known = targets(held_out.factors), targets(train.factors)
     originals = judged(held_out.batches(500))
     pixels = read_pixels(next(iter(models.values())).z_dim, train, held_out)
     found = {

@@ -1,6 +1,5 @@
 """What a picture shows, rather than its pixels: the networks in whose features sets of pictures are compared."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,13 +10,13 @@ from .. import reading, storage
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
-from .inference import told
+from .inference import conditions_of
 
 FILE = Path(__file__).with_name("feature_network.safetensors")
 SIZE = 32  # side in pixels of the pictures that the feature network looks at
-PICTURES = 10_000  # of each set at most; 30,000 pictures of 32x32 take about a minute on one core
+PICTURES = 10_000  # in each set at most; 30,000 pictures of 32x32 take about a minute on one core
 FEWEST = 5
-BATCH = 250  # pictures at once: few enough that the widest layer's maps fill some 25 MB
+BATCH = 250  # pictures at once: the widest layer's maps then fill some 25 MB
 
 
 def unit(maps_in: int, maps: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -34,9 +33,8 @@ class _Residual(nn.Sequential):
 class FeatureNetwork(nn.Module):
     """Pictures (N, 3, S, S) in [0, 1], S at least 32 -> features (N, 160), none negative.
 
-    Larger pictures are first resized to 32x32 by averaging areas. A residual network of 640,000 parameters, the trunk
-    of a classifier; the features are its last maps averaged over the picture. A new one is untrained. AlikitError for
-    pictures that are not square RGB of at least 32x32.
+    Larger pictures are first averaged to 32x32. A residual network of 640,000 parameters, the trunk of a classifier;
+    the features are its last maps averaged over the picture. AlikitError for other examples.
     """
 
     num_features = 160
@@ -55,10 +53,9 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < SIZE:
-            raise AlikitError(
-                f"the feature network sees square RGB pictures of 32x32 or more, and these examples are "
-                f"{'x'.join(map(str, x.shape[1:]))}: leave out fidelity and copying"
-            )
+            shape = "x".join(map(str, x.shape[1:]))
+            wanted = "the feature network sees square RGB pictures of 32x32 or more"
+            raise AlikitError(f"{wanted}, and these examples are {shape}: leave out fidelity and copying")
         x = F.adaptive_avg_pool2d(x, SIZE) if x.shape[2] > SIZE else x
         return self.trunk((4 * x - 2).contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
@@ -66,9 +63,8 @@ class FeatureNetwork(nn.Module):
 def feature_network(file: str | Path = FILE) -> FeatureNetwork:
     """The trained `FeatureNetwork` that ships with alikit, frozen, on the CPU.
 
-    It learned to tell the classes of CIFAR-10 and of Tiny ImageNet and the attributes of CelebA, so it knows objects
-    and faces; the file's metadata says how well (tools/feature_network.py). Distances in its features are on a scale of
-    their own, not Inception's. AlikitError where the file is missing or damaged.
+    It learned the classes of CIFAR-10 and Tiny ImageNet and the attributes of CelebA (tools/feature_network.py); the
+    file's metadata says how well. Distances in its features have a scale of their own, not Inception's.
     """
     network = FeatureNetwork()
     storage.from_file(network, Path(file), "install alikit again, or run tools/feature_network.py")
@@ -78,42 +74,30 @@ def feature_network(file: str | Path = FILE) -> FeatureNetwork:
 def inception() -> nn.Module:
     """torchvision's Inception v3 up to its pooled features: pictures (N, 3, H, W) in [0, 1] -> (N, 2048).
 
-    Pictures are resized to 299x299, bilinear with antialiasing. The weights come from the torch hub's cache; nothing is
-    downloaded, AlikitError where they are missing or damaged. They are not those of the Inception behind published
-    Frechet distances, so numbers are like those in kind and not in value.
+    The weights come from the torch hub's cache: nothing is downloaded, AlikitError where they are missing or damaged.
+    They are not the weights behind published Frechet distances, so numbers are of the same kind but not comparable.
     """
     from torchvision.models import Inception_V3_Weights, inception_v3
     from torchvision.transforms.v2 import Normalize, Resize
 
     url = Inception_V3_Weights.IMAGENET1K_V1.url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    with reading.boundary(file, f"fetch {url} and put it there, or leave Inception out"), reading.opened(file) as found:
-        state = torch.load(found, map_location="cpu", weights_only=True)
-        network = inception_v3(weights=None, init_weights=False, aux_logits=True)
-        network.load_state_dict(state)
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    network = inception_v3(weights=None, init_weights=False)
+    with reading.boundary(file, f"fetch {url} and put it there, or leave Inception out"):
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     network.fc = nn.Identity()
-    to_its_range = Normalize([0.5] * 3, [0.5] * 3)  # [-1, 1]
-    return nn.Sequential(Resize((299, 299)), to_its_range, network).requires_grad_(False).eval()
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Equally large sets of pictures in a network's features: what `fidelity` and `copying` compare."""
-
-    samples: Tensor  # (n, F) of the model's samples; not a number where a sample is not finite
-    train: Tensor  # (n, F) of training pictures
-    held_out: Tensor  # (n, F) of held-out pictures
+    return nn.Sequential(Resize((299, 299)), Normalize([0.5] * 3, [0.5] * 3), network).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module, n: int = PICTURES) -> Sets:
-    """Draws n samples, n training and n held-out pictures, by torch's global seed, and takes their features.
+def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws n samples, n training and n held-out pictures by torch's global seed: the features of each, (n, F).
 
     `network` turns pictures (N, C, H, W) in [0, 1] into features (N, F), on its own device. A conditional model draws
-    its samples for the y of those training pictures. n is reduced to the size of the smaller part, since the measures
-    depend on it. AlikitError for fewer than 5 pictures, or pictures that the network cannot see.
+    its samples for the y of those training pictures. n is 10,000, or the size of the smaller part: the measures depend
+    on it. Features of a sample that is not finite are NaN. AlikitError for fewer than 5 pictures.
     """
-    n = min(n, len(train), len(held_out))
+    n = min(PICTURES, len(train), len(held_out))
     if n < FEWEST:
         raise AlikitError(f"cannot compare sets of {n} pictures: choose at least {FEWEST}, and data that has as many")
     device = next(network.parameters()).device
@@ -122,10 +106,10 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
         return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
 
     pictures = [part.select(torch.randperm(len(part))[:n]) for part in (train, held_out)]
-    real, y = [features(part) for part in pictures], told(model, pictures[0])
+    real, y = [features(part) for part in pictures], conditions_of(model, pictures[0])
     drawn = [model.sample(len(i), None if y is None else y[i]).cpu() for i in torch.arange(n).split(BATCH)]
-    # Rounded to 256 levels like the pictures they are compared with. Broken numbers have no level; they stay broken.
+    # Rounded to 256 levels, as the pictures are that they are compared with.
     rounded = torch.cat([(255 * x).round().clamp(0, 255).nan_to_num().byte() for x in drawn])
     samples = features(Dataset("samples", rounded))
     samples[torch.cat([~x.flatten(1).isfinite().all(1) for x in drawn])] = torch.nan
-    return Sets(samples, *real)
+    return samples, *real

@@ -1,4 +1,4 @@
-"""What inference is worth: reconstructions, codes against the prior, and on the mixture the modes that codes keep."""
+"""What inference is worth: reconstructions, codes beside the prior, and on the mixture the modes that codes keep."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,19 +13,18 @@ from ..models import Game
 from ..networks import Gaussian
 
 CODES = 10_000  # examples that `codes` encodes at most
-FOR_ENERGY = 2_000  # codes of them for the energy distance, whose time grows with their square
-FOR_AWAKE = 500  # examples of them for `awake`, which encodes them in one batch
+FOR_ENERGY, FOR_AWAKE = 2_000, 500  # of these, for the energy distance and for `awake`, which takes them in one batch
 NEIGHBOURS = 10
 
 
-def told(model: Game, data: Dataset) -> Tensor | None:
+def conditions_of(model: Game, data: Dataset) -> Tensor | None:
     """y of all examples, (N, A); None for a model that is not conditional."""
     return data.conditions() if model.attributes else None
 
 
 def examples(model: Game, data: Dataset, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor | None]]:
     """All examples in order as `Dataset.floats`, each batch with its y or None, on the model's device."""
-    y = told(model, data)
+    y = conditions_of(model, data)
     for begin in range(0, len(data), batch_size):
         batch = slice(begin, begin + batch_size)
         yield data.floats(batch).to(model.device), None if y is None else y[batch].to(model.device)
@@ -50,13 +49,12 @@ def reconstruction(model: Game, train: Dataset, held_out: Dataset) -> Reconstruc
 
 
 def awake(model: Game, x: Tensor, z: Tensor, y: Tensor | None = None) -> dict[str, float]:
-    """Whether an encoder has begun to learn, of examples x (N, ...) with y (N, A) and draws z (M, Z) of the prior.
+    """Whether an encoder has begun to learn, from examples x (N, ...) with y (N, A) and draws z (M, Z) of the prior.
 
-    cycle   mean squared error of one number of z after z -> x -> z, by the means; 1 for an encoder that always says 0.
-            Numbers of z that hardly move the picture weigh the same: with many of these an encoder that reconstructs
-            well may still have 1 (notebook 03, section 10)
+    cycle   mean squared error of one number of z after z -> x -> z, by the means; 1 for an encoder that always says 0,
+            or where most numbers of z hardly move the picture (notebook 03, section 10)
     spread  root of the variance over x of the encoder's means, averaged over Z; 0 for one code for every x
-    sigma   of q(z|x), averaged likewise, where it has one; spread^2 + sigma^2 = 1 where q(z) is the prior
+    sigma   of q(z|x), averaged likewise, if the encoder has one; spread^2 + sigma^2 = 1 where q(z) is the prior
     """
     means, y_of_z = model.encode(x, sample=False, y=y), None if y is None else y[: len(z)]
     z_hat = model.encode(model.decode(z, y=y_of_z), sample=False, y=y_of_z)
@@ -68,38 +66,26 @@ def awake(model: Game, x: Tensor, z: Tensor, y: Tensor | None = None) -> dict[st
     return found
 
 
-@dataclass(frozen=True)
-class Codes:
-    """How near the codes z_hat ~ q(z|x) come to the prior: q(z) = E_x q(z|x) against N(0, I)."""
+def codes(model: Game, held_out: Dataset) -> dict[str, float | Tensor]:
+    """How near the codes z_hat ~ q(z|x) of at most 10,000 examples, by torch's global seed, come to the prior N(0, I):
 
-    mean: Tensor  # (Z,) float64
-    covariance: Tensor  # (Z, Z) float64
-    kl: float  # KL(N(mean, covariance) || N(0, I)) in nats; infinite for fewer than Z + 1 codes, or not finite ones
-    kl_floor: float  # of as many draws of the prior: what 0 looks like with this many
-    energy: float  # `energy_distance` of codes from draws of the prior
-    energy_floor: float  # of two sets of draws of the prior
-    cycle: float  # these three as in `awake`
-    spread: float
-    sigma: float = float("nan")
-
-    def numbers(self) -> dict[str, float]:
-        """All but the two tensors."""
-        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
-
-
-def codes(model: Game, held_out: Dataset) -> Codes:
-    """Encodes at most 10,000 held-out examples, by torch's global seed. AlikitError for fewer than 2 of them."""
+    mean, covariance      (Z,) and (Z, Z) float64, the moments of the aggregate posterior q(z) = E_x q(z|x)
+    kl, kl_floor          `kl_to_prior` of these moments, and of those of as many draws of the prior, in nats
+    energy, energy_floor  `energy_distance` of codes from draws of the prior, and of two sets of draws of the prior
+    cycle, spread, sigma  as in `awake`; sigma is NaN for an encoder without one
+    """
     if len(held_out) < 2:
-        raise AlikitError(f"cannot tell how codes spread from {len(held_out)} examples: hold out at least 2")
+        raise AlikitError(f"cannot see how codes spread from {len(held_out)} examples: hold out at least 2")
     some = held_out.select(torch.randperm(len(held_out))[:CODES])
     z_hat = torch.cat([model.encode(x, y=y).cpu() for x, y in examples(model, some)])
     z, z_again = model.prior(len(z_hat)).cpu(), model.prior(len(z_hat)).cpu()
     x, y = next(examples(model, some, FOR_AWAKE))
     mean, covariance = moments(z_hat)
-    kl, kl_floor = kl_to_prior(mean, covariance), kl_to_prior(*moments(z))
-    energy, floor = (energy_distance(v[:FOR_ENERGY], z[:FOR_ENERGY]) for v in (z_hat, z_again))
-    alive = awake(model, x, z[:FOR_AWAKE].to(model.device), y)
-    return Codes(mean, covariance, kl, kl_floor, energy, floor, **alive)
+    energy, energy_floor = (energy_distance(v[:FOR_ENERGY], z[:FOR_ENERGY]) for v in (z_hat, z_again))
+    found = {"mean": mean, "covariance": covariance, "kl": kl_to_prior(mean, covariance)}
+    found |= {"kl_floor": kl_to_prior(*moments(z)), "energy": energy, "energy_floor": energy_floor}
+    found |= dict.fromkeys(("cycle", "spread", "sigma"), float("nan"))
+    return found | awake(model, x, z[:FOR_AWAKE].to(model.device), y)
 
 
 def moments(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +95,7 @@ def moments(z: Tensor) -> tuple[Tensor, Tensor]:
 
 def kl_to_prior(mean: Tensor, covariance: Tensor) -> float:
     """KL(N(mean, covariance) || N(0, I)) in nats; infinite for a covariance that is singular or not finite."""
-    if not (mean.isfinite().all() and covariance.isfinite().all()):
+    if not covariance.isfinite().all():
         return float("inf")
     variances = torch.linalg.eigvalsh(covariance)
     if variances[0] <= len(mean) * torch.finfo(variances.dtype).eps * variances[-1]:
@@ -122,47 +108,38 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
         2 mean |a_i - b_j| - mean |a_i - a_k| - mean |b_j - b_l|,    over all pairs, those of a point with itself too
 
-    0 for equal samples, and else above. Two samples of N points of one distribution are 2/N mean |a_i - a_k| apart on
-    average. Infinite if a value is not finite.
+    0 for equal samples, above 0 for others: on average 2/N mean |a_i - a_k| for two samples of N points from one
+    distribution.
     """
 
     def mean_distance(a: Tensor, b: Tensor) -> float:
-        # A hundred rows at a time: all 10,000 by 10,000 distances would fill 800 MB. And without matrix products, by
-        # which |a|^2 - 2ab + |b|^2 loses the distance between near codes.
+        # A hundred rows at a time: all 10,000 by 10,000 distances would fill 800 MB. And not by matrix products:
+        # |a|^2 - 2ab + |b|^2 loses the distance between near codes.
         total = sum(torch.cdist(some, b, compute_mode="donot_use_mm_for_euclid_dist").sum() for some in a.split(100))
         return total.item() / (len(a) * len(b))
 
-    if not (a.isfinite().all() and b.isfinite().all()):
-        return float("inf")
     a, b = a.cpu().double(), b.cpu().double()
     return 2 * mean_distance(a, b) - mean_distance(a, a) - mean_distance(b, b)
 
 
-@dataclass(frozen=True)
-class Latent:
-    """What figure 8 of the paper (section 4.5) shows of the mixture, as numbers. Shares are 0..1."""
+def latent(model: Game, x: Tensor, labels: Tensor) -> dict[str, float]:
+    """What figure 8 of the paper (section 4.5) shows, as numbers, for held-out points x (N, 2) of its mixture, labels
+    (N,) the mode of each, by torch's global seed. The paper has N = 10,000, which takes seconds.
 
-    identity_drawn: float  # share of points whose reconstruction, from a draw of q(z|x), is nearest to their own mode
-    identity_mean: float  # the same from the encoder's mean
-    identity_strict: float  # as drawn, and the reconstruction lies within 3 standard deviations of the mode's mean
-    prior_distance: float  # `energy_distance` of the codes from as many draws of the prior
-    prior_floor: float  # of two such sets of draws; chance alone moves it by a factor of two either way
-    purity: float  # share of a code's 10 nearest others that come from its mode, on average; by chance 1/25
-
-
-def latent(model: Game, x: Tensor, labels: Tensor, mixture: GridMixture | None = None) -> Latent:
-    """Encodes and reconstructs held-out points x (N, 2), labels (N,) the mode of each; the paper has N = 10,000.
-
-    The default mixture is the paper's. Time grows with N^2: 10,000 points take seconds. Draws follow torch's global
-    seed. Codes and reconstructions that are not finite belong to no mode and have no neighbours.
+    identity_drawn   share of points whose reconstruction, from a draw of q(z|x), is nearest to their own mode, 0..1
+    identity_mean    the same from the encoder's mean
+    identity_strict  as drawn, and the reconstruction lies within 3 standard deviations of the mode's mean
+    prior_distance   `energy_distance` of the codes from as many draws of the prior
+    prior_floor      of two such sets of draws; chance alone moves it by a factor of two either way
+    purity           mean share of a finite code's 10 nearest others that come from its mode, 0..1; by chance 1/25
     """
-    from sklearn.neighbors import NearestNeighbors  # a second to import: only where it is used
+    from sklearn.neighbors import NearestNeighbors  # takes a second to import
 
-    mixture, labels = mixture or GridMixture(), labels.cpu()
+    mixture, labels = GridMixture(), labels.cpu()
 
     def identity(z_hat: Tensor) -> tuple[float, float]:
         mode, distance = mixture.nearest_mode(model.decode(z_hat).cpu())
-        own = (mode == labels) & distance.isfinite() & z_hat.isfinite().all(1).cpu()
+        own = (mode == labels) & distance.isfinite()
         return own.double().mean().item(), (own & (distance <= 3)).double().mean().item()
 
     z_hat = model.encode(x)
@@ -170,8 +147,10 @@ def latent(model: Game, x: Tensor, labels: Tensor, mixture: GridMixture | None =
     mean, _ = identity(model.encode(x, sample=False))
     z, z_again = model.prior(len(x)), model.prior(len(x))
     finite, purity = z_hat.isfinite().all(1).cpu(), 0.0
-    if (number := int(finite.sum())) > 1:
-        neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, number - 1)).fit(z_hat.cpu()[finite].numpy())
+    if finite.sum() > NEIGHBOURS:
+        neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(z_hat.cpu()[finite].numpy())
         own, nearest = labels[finite], torch.from_numpy(neighbours.kneighbors(return_distance=False))
         purity = (own[nearest] == own[:, None]).sum().item() / (NEIGHBOURS * len(labels))
-    return Latent(drawn, mean, strict, energy_distance(z_hat, z), energy_distance(z_again, z), purity)
+    found = {"identity_drawn": drawn, "identity_mean": mean, "identity_strict": strict}
+    found |= {"prior_distance": energy_distance(z_hat, z), "prior_floor": energy_distance(z_again, z)}
+    return found | {"purity": purity}

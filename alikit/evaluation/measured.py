@@ -1,19 +1,18 @@
 """Everything that can be measured of a model, as one flat table: what the command line prints and studies keep."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from .attributes import attributes
-from .features import Sets, feature_network, in_features
+from .features import feature_network, in_features
 from .inference import codes, latent, reconstruction
 from .probes import probe
 from .samples import copying, coverage, fidelity
@@ -28,7 +27,7 @@ LABELS = 1_000  # of an SVM's draw, as in the paper
 def found_modes(model: Game) -> dict[str, float]:
     """`coverage` of 10,000 samples, the same each time for the same model."""
     with same_chance():
-        return _rounded(asdict(coverage(model.sample(SAMPLES))))
+        return _numbers(vars(coverage(model.sample(SAMPLES))))
 
 
 def measured(
@@ -38,46 +37,40 @@ def measured(
     metrics: tuple[str, ...] = QUICK,
     network: nn.Module | None = None,
     labels: int = LABELS,
-) -> dict[str, float | int | None]:
+) -> dict[str, float | None]:
     """The numbers of the chosen metrics by METRIC_NAME, the same each time: rounded, None for one that is not finite.
 
-    Of points always also `coverage` and, with an encoder and labels, `latent`, under their own names.
-    `reconstruction` and `codes` are left out without an encoder, `codes` also of points and of a single example,
-    `classification` of a model that knows no classes. `fidelity` and `copying` compare 10,000 samples in the features
-    of `network`, by default `feature_network`. `svm` is `svm.compared` with so many `labels`. All but the first three
-    take a minute or more, of 32x32 pictures. AlikitError for another name, and where data or model do not suit it.
+    Points always have `coverage` too and, with an encoder and labels, `latent`, under their own names. QUICK metrics
+    are left out where they do not apply; the others take a minute or more and raise AlikitError. `fidelity` and
+    `copying`, the memorisation test, use the features of `network`, by default `feature_network`; `svm.compared` has so
+    many `labels`.
     """
     if unknown := set(metrics) - set(METRICS):
         raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
     is_points, has_labels, encodes = len(held_out.shape) == 1, held_out.labels is not None, model.encoder is not None
 
     @cache
-    def sets() -> Sets:
+    def sets() -> tuple[Tensor, Tensor, Tensor]:
         return in_features(model, train, held_out, (network or feature_network()).to(model.device))
 
-    left_out = {
-        "reconstruction": not encodes,
-        "codes": not encodes or is_points or len(held_out) == 1,
-        "classification": not (model.classes and has_labels),
-    }
-    table: dict[str, Callable[[], dict]] = {  # in the order in which numbers are printed
-        "reconstruction": lambda: asdict(reconstruction(model, train, held_out)),
-        "codes": lambda: codes(model, held_out).numbers(),
-        "fidelity": lambda: asdict(fidelity(sets())),
-        "copying": lambda: asdict(copying(sets())),
-        "classification": lambda: asdict(classification(model, held_out)),
-        "svm": lambda: compared(model, train, held_out, labels),
-        "attributes": lambda: {k: v for k, v in attributes(model, train, held_out).items() if isinstance(v, float)},
-        "probe": lambda: probe(model, train, held_out).numbers(),
+    table = {  # in the order in which numbers are printed: whether it applies, and what it finds
+        "reconstruction": (encodes, lambda: vars(reconstruction(model, train, held_out))),
+        "codes": (encodes and not is_points and len(held_out) > 1, lambda: codes(model, held_out)),
+        "fidelity": (True, lambda: fidelity(*sets())),
+        "copying": (True, lambda: copying(*sets())),
+        "classification": (model.classes and has_labels, lambda: vars(classification(model, held_out))),
+        "svm": (True, lambda: compared(model, train, held_out, labels)),
+        "attributes": (True, lambda: attributes(model, train, held_out)),
+        "probe": (True, lambda: probe(model, train, held_out)),
     }
     found = found_modes(model) if is_points else {}
-    for metric, numbers in table.items():
+    for metric, (applies, measure) in table.items():
         with same_chance():
-            if metric in metrics and not left_out.get(metric):
-                found |= named(metric, numbers())
+            if metric in metrics and applies:
+                found |= named(metric, measure())
             # It goes on from the generator's state after `reconstruction`, as in all recorded numbers.
             if metric == "reconstruction" and is_points and encodes and has_labels:
-                found |= _rounded(asdict(latent(model, held_out.x, held_out.labels)))
+                found |= _numbers(latent(model, held_out.x, held_out.labels))
     return found
 
 
@@ -89,10 +82,11 @@ def same_chance() -> Iterator[None]:
         yield
 
 
-def named(metric: str, numbers: dict[str, float]) -> dict[str, float | None]:
-    """Numbers under the names that `measured` gives them, rounded to 5 decimals; None for one that is not finite."""
-    return _rounded({f"{metric}_{name}": value for name, value in numbers.items()})
+def named(metric: str, found: dict) -> dict[str, float | None]:
+    """The numbers among what a metric found, as METRIC_NAME, rounded to 5 decimals; None for one that is not finite."""
+    return {f"{metric}_{name}": value for name, value in _numbers(found).items()}
 
 
-def _rounded(numbers: dict[str, float]) -> dict[str, float | None]:
-    return {name: round(value, 5) if math.isfinite(value) else None for name, value in numbers.items()}
+def _numbers(found: dict) -> dict[str, float | None]:
+    kept = {name: value for name, value in found.items() if isinstance(value, int | float)}
+    return {name: round(value, 5) if math.isfinite(value) else None for name, value in kept.items()}

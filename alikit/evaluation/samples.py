@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data import GridMixture
-from .features import Sets
+
+ENOUGH = 20  # samples close to a mode's mean, from which the mode counts strictly
+NEIGHBOUR = 3  # to which the balls of `precision_recall` reach
 
 
 @dataclass(frozen=True)
@@ -20,48 +22,33 @@ class Coverage:
     kl_uniform: float  # KL from the modes' shares of the samples to equal shares, in nats; 0 is even, also of a smear
 
 
-def coverage(x: Tensor, mixture: GridMixture | None = None, enough: int = 20) -> Coverage:
-    """Counts modes in samples x (N, 2); the paper draws N = 10,000. The default mixture is the paper's.
+def coverage(x: Tensor) -> Coverage:
+    """Counts modes of the paper's mixture in samples x (N, 2); the paper draws N = 10,000.
 
-    By the paper's measure a smear over the plane covers everything, for every point belongs to some mode. The two
-    strict measures ask for samples where the data is. Samples that are not finite belong to no mode.
+    By the paper's measure a smear over the plane covers everything; the two strict ones count only samples where the
+    data is. Samples that are not finite belong to no mode.
     """
-    mixture = mixture or GridMixture()
-    finite, number = x[x.isfinite().all(1)].cpu(), len(mixture.means)
+    mixture, finite = GridMixture(), x[x.isfinite().all(1)].cpu()
     mode, distance = mixture.nearest_mode(finite)
-    close = distance <= 3
+    close, number = distance <= 3, len(mixture.means)
     share = mode.bincount(minlength=number).double() / max(1, len(finite))
     return Coverage(
         modes=int((share > 0).sum()),
         within_3std=close.sum().item() / len(x),
-        strict_modes=int((mode[close].bincount(minlength=number) >= enough).sum()),
+        strict_modes=int((mode[close].bincount(minlength=number) >= ENOUGH).sum()),
         kl_uniform=torch.xlogy(share, share * number).sum().item() if len(finite) else math.log(number),
     )
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """How near samples come to real pictures. Only numbers of the same network and the same n can be compared.
-
-    Floor and ceilings are those of held-out pictures in place of samples, which is what a perfect model gets.
-    """
-
-    frechet: float  # Frechet distance of the samples from the training pictures, 0 or more
-    frechet_floor: float
-    precision: float  # share of samples among the training pictures, 0..1
-    precision_ceiling: float
-    recall: float  # share of training pictures among the samples, 0..1
-    recall_ceiling: float
-    n: int  # pictures in each set
-
-
-def fidelity(sets: Sets) -> Fidelity:
-    """`frechet` and `precision_recall` in the sets of `in_features`; both are biased by n."""
-    (precision, recall), (precision_ceiling, recall_ceiling) = (
-        precision_recall(sets.train, others) for others in (sets.samples, sets.held_out)
-    )
-    distance, floor = frechet(sets.train, sets.samples), frechet(sets.train, sets.held_out)
-    return Fidelity(distance, floor, precision, precision_ceiling, recall, recall_ceiling, len(sets.samples))
+def fidelity(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, float]:
+    """`frechet` and `precision_recall` of samples and training pictures, in the features (n, F) of `in_features`, and
+    their floor and ceilings: those of held-out and training pictures, which is what a perfect model gets. Only numbers
+    of one network and one n can be compared."""
+    precision, recall = precision_recall(train, samples)
+    ceilings = precision_recall(train, held_out)
+    found = {"frechet": frechet(train, samples), "frechet_floor": frechet(train, held_out)}
+    found |= {"precision": precision, "precision_ceiling": ceilings[0], "recall": recall, "recall_ceiling": ceilings[1]}
+    return found | {"n": len(samples)}
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -71,11 +58,11 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
     By torchmetrics, in double precision; in Inception's features it is known as FID. Infinite if a value is not finite.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance  # seconds to import: only where it is used
+    from torchmetrics.image.fid import FrechetInceptionDistance  # takes seconds to import
 
     if not (a.isfinite().all() and b.isfinite().all()):
         return float("inf")
-    identity = nn.Identity()  # the metric asks a network for features, and these are features already
+    identity = nn.Identity()  # the metric expects a network, and these are features already
     identity.num_features = a.shape[1]
     metric = FrechetInceptionDistance(identity)
     metric.update(a.double(), real=True)
@@ -83,55 +70,46 @@ def frechet(a: Tensor, b: Tensor) -> float:
     return metric.compute().clamp(min=0).item()  # rounding can leave a little less
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+def precision_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """The shares of `fake` (M, F) that lie where `real` (N, F) is, and of `real` where `fake` is, each 0..1.
 
-    A set is in the balls around its points that reach to their k-th nearest neighbour in the set (Kynkaanniemi et al.
-    2019). Not a number if a value is not finite.
+    A set is in the balls around its points that reach to their third nearest neighbour in the set (Kynkaanniemi et al.
+    2019). A point that is not finite lies nowhere.
     """
-    if not (real.isfinite().all() and fake.isfinite().all()):
-        return float("nan"), float("nan")
 
     def share_within(points: Tensor, centres: Tensor) -> float:
-        # A thousand rows at a time: all 10,000 by 10,000 distances would fill 400 MB. A centre is its own nearest
-        # neighbour, so the k-th other one comes at place k + 1.
-        nearest = [torch.cdist(some, centres).topk(k + 1, largest=False).values for some in centres.split(1000)]
-        reach = torch.cat(nearest)[:, k]
+        # A thousand rows at a time: all 10,000 by 10,000 distances would fill 400 MB. A centre's nearest is itself.
+        nearest = [torch.cdist(some, centres).topk(NEIGHBOUR + 1, largest=False)[0] for some in centres.split(1000)]
+        reach = torch.cat(nearest)[:, NEIGHBOUR]
         inside = [(torch.cdist(some, centres) <= reach).any(1) for some in points.split(1000)]
         return torch.cat(inside).double().mean().item()
 
     return share_within(fake, real), share_within(real, fake)
 
 
-@dataclass(frozen=True)
-class Copying:
-    """The memorisation test: whether samples are nearer to training pictures than to others."""
+def copying(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, float]:
+    """The memorisation test: are samples nearer to training than to held-out pictures, in the features (n, F) of
+    `in_features`?
 
-    share: float  # of samples nearer to a training picture than to any held-out one, 0..1, ties by halves
-    chance: float  # standard deviation of the share about 0.5 for a model that copies nothing
-
-
-def copying(sets: Sets) -> Copying:
-    """Finds each sample's nearest neighbours in the sets of `in_features`, which are equally large.
-
-    For a model that learned what pictures are like, and not these pictures, a coin's throw decides to which of the two
-    parts a sample's nearest picture belongs, however good or bad the samples are. `chance` is then 0.5 / sqrt(2n) if no
-    two samples share their nearest picture, up to 0.5 if all do, as those of a collapsed model. Where the training part
-    has N > n pictures, a model that only copies has a share of 0.5 + 0.5 n / N. Not a number if a sample is not finite.
+    share   of samples nearer to a training picture than to any held-out one, 0..1, ties by halves: 0.5 without
+            memorisation, however good samples are; 0.5 + 0.5 n / N for a model that only copies the N training
+            pictures; NaN if a sample is not finite
+    chance  standard deviation of the share without memorisation: 0.5 / sqrt(2n) if no two samples have the same nearest
+            picture, up to 0.5 if all have, as in a collapsed model
     """
-    distance_train, in_train = nearest(sets.samples, sets.train)
-    distance_held_out, in_held_out = nearest(sets.samples, sets.held_out)
+    distance_train, in_train = nearest(samples, train)
+    distance_held_out, in_held_out = nearest(samples, held_out)
     lead = distance_held_out - distance_train
     share = (0.5 + 0.5 * lead.sign().double().mean()).item() if lead.isfinite().all() else float("nan")
-    # The variance if chance had dealt the real pictures out, half of them to each part: one throw for each picture,
-    # which counts for all the samples that it is nearest to.
-    real = len(sets.train) + len(sets.held_out)
-    weight = torch.where(lead >= 0, in_train, len(sets.train) + in_held_out).bincount().double() / len(lead)
-    return Copying(share, ((real * weight.square().sum() - 1) / (4 * (real - 1))).sqrt().item())
+    # The variance if real pictures were dealt out to the two parts by chance: a coin is thrown for each picture, and
+    # counts for all the samples that it is nearest to.
+    real = len(train) + len(held_out)
+    weight = torch.where(lead >= 0, in_train, len(train) + in_held_out).bincount().double() / len(lead)
+    return {"share": share, "chance": ((real * weight.square().sum() - 1) / (4 * (real - 1))).sqrt().item()}
 
 
 def nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of a (N, F) the Euclidean distance to the nearest of b (M, F), (N,), and which it is, (N,)."""
+    """For each of a (N, F) the Euclidean distance to the nearest of b (M, F), (N,), and its index, (N,)."""
     index = torch.cat([torch.cdist(some, b).argmin(1) for some in a.split(1000)])
-    # By matrix products cdist is quick, and off by what matters for copies: so the distance itself is taken again.
+    # cdist uses matrix products: quick, and too inexact for copies. So the distance is computed again.
     return (a - b[index]).norm(dim=1), index

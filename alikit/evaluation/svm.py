@@ -23,16 +23,17 @@ from .probes import Features, applied, component_features
 COSTS = np.exp(np.linspace(-20, 20, 50))  # values of C that are tried, as published
 ITERATIONS = 1_000  # of one fit at most
 FOR_RANDOM = 2_000  # unlabelled examples that set batch norm, at most
+LAYERS = 3  # hidden layers whose outputs are features
 
 
 @dataclass(frozen=True)
 class Classification:
-    """How often a model that knows classes is wrong."""
+    """How often a model that knows classes is wrong on n examples, 0..1, and the 95 % interval over such examples."""
 
-    error: float  # share of examples whose class is not the guessed one, 0..1
-    low: float  # its 95 % interval over examples like these (Wilson's)
+    error: float
+    low: float
     high: float
-    n: int  # examples
+    n: int
 
 
 def classification(model: Game, held_out: Dataset) -> Classification:
@@ -43,8 +44,8 @@ def classification(model: Game, held_out: Dataset) -> Classification:
 
 
 def interval(wrong: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of n examples, of which so many are wrong."""
-    from scipy.stats import binomtest  # comes with scikit-learn; half a second to import: only where it is used
+    """Wilson's 95 % interval of the share of wrong examples among n."""
+    from scipy.stats import binomtest  # takes half a second to import; comes with scikit-learn
 
     return tuple(map(float, binomtest(wrong, n).proportion_ci(method="wilson")))
 
@@ -54,101 +55,84 @@ class Draws:
     """Test errors of one kind of features over draws of the labelled examples."""
 
     errors: tuple[float, ...]  # share of held-out examples that each draw's SVM gets wrong, 0..1
+    error: float  # their mean
+    std: float  # their standard deviation over draws, NaN for a single one
     cost: float  # C, chosen on the first draw
     validation: float  # the error on the validation examples with which it was chosen
     unconverged: int  # draws whose fit was stopped after 1,000 iterations
     dims: int  # F
     n: int  # held-out examples
 
-    @property
-    def error(self) -> float:
-        """The mean over draws."""
-        return float(np.mean(self.errors))
 
-    @property
-    def std(self) -> float:
-        """The standard deviation over draws, not a number for a single one."""
-        return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 else math.nan
-
-
-def svm(features: Features, train: Dataset, held_out: Dataset, labels: int, draws: int | Iterable[int] = 100) -> Draws:
+def svm(features: Features, train: Dataset, held_out: Dataset, labels: int, draws: int = 100) -> Draws:
     """Draws `labels` training examples, as many of each class, fits an L2-SVM to their features, and counts its errors
-    on the held-out examples; again for every draw.
+    on the held-out examples; for the seeds 0 to draws - 1, whose examples are the same for all features.
 
-    draws  how many, or their seeds: a seed's draw is the same for all features, and for recipes with labels
-
-    C is chosen once, on the first draw, by the error on a fifth of the training examples, at most 10,000, that are in
-    no draw; of equally good ones the middle. AlikitError where `labels` cannot be drawn, see `Dataset.labelled`.
+    C is chosen on the first draw by the error on the examples of `for_settings`, of equally good ones the middle.
+    AlikitError where `labels` cannot be drawn, see `Dataset.labelled`.
     """
-    chosen = [few_labels(train, labels, seed) for seed in (range(draws) if isinstance(draws, int) else draws)]
-    validation = for_settings(train)
-    errors, _ = zip(*_fits(features, chosen[0], COSTS, applied(features, validation), validation.labels), strict=True)
-    best = np.flatnonzero(np.array(errors) == min(errors))
-    cost, test = float(COSTS[best[len(best) // 2]]), applied(features, held_out)
+    chosen, validation = [few_labels(train, labels, seed) for seed in range(draws)], for_settings(train)
+    fits = _fits(features, chosen[0], COSTS, applied(features, validation), validation.labels)
+    lowest = min(error for error, _ in fits)
+    best = [cost for cost, (error, _) in zip(COSTS.tolist(), fits, strict=True) if error == lowest]
+    cost, test = best[len(best) // 2], applied(features, held_out)
     fits = [fit for few in chosen for fit in _fits(features, few, [cost], test, held_out.labels)]
-    test_errors, stopped = zip(*fits, strict=True)
-    return Draws(test_errors, cost, min(errors), sum(stopped), test.shape[1], len(test))
+    errors, stopped = zip(*fits, strict=True)
+    std = float(np.std(errors, ddof=1)) if draws > 1 else math.nan
+    return Draws(errors, float(np.mean(errors)), std, cost, lowest, sum(stopped), test.shape[1], len(test))
 
 
 def _fits(features: Features, few: Dataset, costs: Iterable[float], v: np.ndarray, labels: Tensor) -> list[tuple]:
     """Fits an L2-SVM to the features of a few examples at each cost: its error on v (N, F) with these labels (N,), and
     whether the fit was stopped before its end."""
-    from sklearn.svm import LinearSVC  # a second to import: only where it is used
+    from sklearn.svm import LinearSVC  # takes a second to import
 
     own, found = applied(features, few).astype(np.float64), []
     if not np.isfinite(own).all():
-        raise AlikitError("an SVM needs features that are numbers, and this network gives others: train it again")
-    turned, back = own, None
-    if own.shape[0] < own.shape[1]:
-        # An SVM only knows inner products. These are kept when (M, F) features are turned so that all but the first M
-        # numbers are 0: M = 1,000 examples cost the same with 17,000 features as with 1,000. Weights are turned back.
-        variances, directions = np.linalg.eigh(own @ own.T)
-        kept = variances > 1e-12 * variances[-1]
-        scale = np.sqrt(variances[kept])
-        turned, back = directions[:, kept] * scale, directions[:, kept] / scale
+        raise AlikitError("an SVM needs finite features, and this network gives others: train it again")
+    # An SVM knows only inner products, so M examples can be described in an orthonormal basis of the space that they
+    # span: M = 1,000 examples then cost the same with 17,000 features as with 1,000.
+    basis, _ = np.linalg.qr(own.T)  # (F, M), or (F, F) where there are fewer features
     for cost in costs:
         machine = LinearSVC(C=cost, dual=True, max_iter=ITERATIONS, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it did not converge is counted
-            machine.fit(turned, few.labels.numpy())
-        weight, bias = machine.coef_, machine.intercept_
-        if len(machine.classes_) == 2:  # one row tells the second class from the first
-            weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
-        weight = weight if back is None else weight @ back.T @ own
-        guess = (v @ weight.astype(np.float32).T + bias.astype(np.float32)).argmax(1)
+            warnings.simplefilter("ignore")  # fits that do not converge are counted
+            machine.fit(own @ basis, few.labels.numpy())
+        scores = v @ (machine.coef_ @ basis.T).T.astype(np.float32) + machine.intercept_.astype(np.float32)
+        guess = scores.argmax(1) if scores.shape[1] > 1 else scores[:, 0] > 0
         found.append((float((guess != labels.numpy()).mean()), bool(np.max(machine.n_iter_) >= ITERATIONS)))
     return found
 
 
-def network_features(model: Game, layers: int = 3) -> Features:
-    """The last hidden layers of the encoder and its means; of a GAN, which has none, the last hidden layers of D(x).
+def network_features(model: Game) -> Features:
+    """The last three hidden layers of the encoder and its means; of a GAN, which has none, those of D(x).
 
-    As published, a hidden layer is taken as batch norm hands it to the activation; where there is no batch norm, as it
-    is before LeakyReLU, or after maxout. With three layers of the SVHN network and its 256 means that makes
+    As published, a hidden layer is taken as batch norm passes it to the activation; where there is no batch norm,
+    before LeakyReLU, or after maxout. For the SVHN network and its 256 means that makes
     256*4*4 + 512 + 512 + 256 = 5,376 numbers; the paper says 8,960. AlikitError for models without such layers.
     """
     if model.attributes:
-        raise AlikitError("a conditional model is told what an SVM is to find out: leave svm out")
-    discriminator = getattr(model, "discriminator", None)
-    if model.encoder is not None:
-        network, heard_in = model.encoder, hidden_layers(model.encoder)[:-1]
-    elif discriminator is None:
+        raise AlikitError("a conditional model is given what an SVM is to find out: leave svm out")
+    network = model.encoder or getattr(model, "discriminator", None)
+    if network is None:
         raise AlikitError("no encoder and no discriminator, which records leave out: name a run that has one of them")
-    elif heard_in := hidden_layers(discriminator.towers[0]):
-        network = discriminator.towers[0]
-    else:
-        network, heard_in = discriminator, hidden_layers(discriminator)[:-1]
+    hooked = hidden_layers(network)[:-1]  # the last layer gives the means, or the logits
+    if model.encoder is None and (in_tower := hidden_layers(network.towers[0])):
+        network, hooked = network.towers[0], in_tower
 
     def features(x: Tensor) -> Tensor:
-        heard: list[Tensor] = []  # no activation of alikit's is in place, which would change it
-        hooks = [layer.register_forward_hook(lambda _, __, said: heard.append(said)) for layer in heard_in[-layers:]]
+        outputs: list[Tensor] = []  # no activation of alikit's is in place, which would change them
+        hooks = [layer.register_forward_hook(lambda _, __, out: outputs.append(out)) for layer in hooked[-LAYERS:]]
         try:
-            with model.inference():
-                out = network(x.to(model.device)) if model.encoder is None else model.encode(x, sample=False)
+            if model.encoder is not None:
+                outputs.append(model.encode(x, sample=False))
+            else:
+                with model.inference():
+                    network(x.to(model.device))
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.cat([v.flatten(1).cpu() for v in (heard if model.encoder is None else [*heard, out])], dim=1)
+        return torch.cat([v.flatten(1).cpu() for v in outputs], dim=1)
 
     return features
 
@@ -169,12 +153,12 @@ def pixel_features(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def random_features(model: Game, train: Dataset, seed: int = 0) -> Features:
-    """`network_features` of an encoder of the same shape that has learned nothing: PyTorch's own first weights, and
-    statistics of batch norm from training examples, without which most of it would be scaled to nothing."""
+def random_features(model: Game, train: Dataset) -> Features:
+    """`network_features` of an untrained encoder of the same shape: PyTorch's own first weights by seed 0, and
+    statistics of batch norm from training examples, without which features would be scaled to nothing."""
     untrained = Game(None, model.z_dim, copy.deepcopy(model.encoder))
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         for module in untrained.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
@@ -182,16 +166,16 @@ def random_features(model: Game, train: Dataset, seed: int = 0) -> Features:
     return network_features(untrained)
 
 
-def compared(model: Game, train: Dataset, held_out: Dataset, labels: int, draws: int | Iterable[int] = 100) -> dict:
+def compared(model: Game, train: Dataset, held_out: Dataset, labels: int, draws: int = 100) -> dict[str, float]:
     """`svm` of the model's features and, on the same draws, of what they have to beat: the pixels, as many principal
-    components as z has numbers, and where there is an encoder one of the same shape that has learned nothing. One flat
-    table of error and std over draws, cost, unconverged and dims, led by "", pixels_, components_ and random_."""
+    components as z has numbers, and an untrained encoder if the model has an encoder. Error and std over draws, cost,
+    unconverged and dims, prefixed by "", pixels_, components_ and random_."""
     kinds = {"": network_features(model), "pixels_": pixel_features}
     kinds["components_"] = component_features(train, model.z_dim)
-    kinds |= {} if model.encoder is None else {"random_": random_features(model, train)}
-    found = {"labels": labels, "n": len(held_out)}
+    if model.encoder is not None:
+        kinds["random_"] = random_features(model, train)
+    found = {"labels": labels, "n": len(held_out), "draws": draws}
     for name, features in kinds.items():
         of = svm(features, train, held_out, labels, draws)
-        found["draws"] = len(of.errors)
         found |= {name + key: getattr(of, key) for key in ("error", "std", "cost", "unconverged", "dims")}
     return found

@@ -41,7 +41,7 @@ from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from ..errors import AlikitError, unwritten
 from ..evaluation import AttributeJudge, attributes, codes, measured, probe, train_judge
 from ..evaluation.factors import scales
-from ..evaluation.inference import told
+from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
 from ..models import Game
 
@@ -97,24 +97,23 @@ def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
     with same_chance():
         q = codes(model, held_out)
     kept = {
-        "q_mean": q.mean,
-        "q_covariance": q.covariance,
-        "codes": model.encode(some.floats().to(model.device), sample=False, y=told(model, some)).cpu(),
+        "q_mean": q["mean"],
+        "q_covariance": q["covariance"],
+        "codes": model.encode(some.floats().to(model.device), sample=False, y=conditions_of(model, some)).cpu(),
     }
     found = {}
     if held_out.labels is not None:
         # One fit, for its numbers and for its weights, with the seed that `measured` gives it.
         with same_chance():
             read = probe(model, train, held_out)
-        found |= named("probe", read.numbers())
-        found |= {"probe_names": list(read.names), "probe_attributes": read.attributes}
-        kept |= {"labels": some.labels, "probe_weight": read.weight, "probe_bias": read.bias}
+        found |= named("probe", read)
+        found |= {"probe_names": list(read["names"]), "probe_attributes": read["attributes"]}
+        kept |= {"labels": some.labels, "probe_weight": read["weight"], "probe_bias": read["bias"]}
     if model.attributes and set(NAMED) <= set(train.classes):
         kept["grid"] = paper_grid(train)
     if held_out.factors:
-        known = scales(model, train, held_out)
-        found |= {"factor_r2": known.r2}
-        kept |= {"factor_weight": known.weight, "factor_bias": known.bias}
+        weight, bias, found["factor_r2"] = scales(model, train, held_out)
+        kept |= {"factor_weight": weight, "factor_bias": bias}
     return Recorded(model, {}, found, [], kept)
 
 
@@ -244,7 +243,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
             judge = train_judge(train, device=model.device)
             with same_chance():
                 each = attributes(model, train, held_out, judge)
-            found |= named("attributes", {name: value for name, value in each.items() if isinstance(value, float)})
+            found |= named("attributes", each)
             found |= {"attributes_of": each["of"], "attributes_drags": each["drags"]}
             _write(stage / "judge.safetensors", storage.to_file(judge, limit=0))
         _draw_switches(model, held_out, kept.codes.get("grid"), stage)
@@ -257,7 +256,7 @@ def _draw(model: Game, held_out: Dataset, out: Path) -> None:
     from ..figures import grid
 
     some = held_out.some(60)
-    y, x = told(model, some), some.floats()[:30]
+    y, x = conditions_of(model, some), some.floats()[:30]
 
     def of(rows: slice) -> Tensor | None:
         return None if y is None else y[rows]

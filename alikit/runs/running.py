@@ -25,7 +25,7 @@ from ..data import Dataset, load
 from ..data.sources import RESIZED, rooted
 from ..errors import AlikitError, Diverged, expanded
 from ..evaluation import QUICK, awake, measured
-from ..evaluation.inference import told
+from ..evaluation.inference import conditions_of
 from ..evaluation.measured import LABELS
 from ..figures import beside, grid, plane_image
 from ..models import Game
@@ -388,7 +388,7 @@ class _Watch:
         """`awake` of the same few examples and codes at every report."""
         model, watched = self.trainer.result, self.watched
         z = torch.randn(len(watched), model.z_dim, generator=torch.Generator().manual_seed(0))
-        found = awake(model, watched.floats().to(model.device), z.to(model.device), told(model, watched))
+        found = awake(model, watched.floats().to(model.device), z.to(model.device), conditions_of(model, watched))
         return {name: round(value, 4) for name, value in found.items()}
 
     def _draw(self, step: int) -> None:
@@ -399,11 +399,11 @@ class _Watch:
         torch.manual_seed(0)
         number = PICTURES if len(self.held_out.shape) == 3 else 2000
         some = self.held_out.some(number)
-        y = told(model, some)
+        y = conditions_of(model, some)
         samples = picture(model.sample(number if y is None else len(some), y))
         if model.encoder is not None:
             some = self.held_out.some(number // 2)
-            x_hat = model.reconstruct(some.floats().to(model.device), y=told(model, some))
+            x_hat = model.reconstruct(some.floats().to(model.device), y=conditions_of(model, some))
             both = picture(beside(some.floats(), x_hat))
             runs.save_picture(both, self.out / f"reconstructions-{step:07d}.png")
         # Last: where it is, a resumed run takes both as done.

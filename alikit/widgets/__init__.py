@@ -1,7 +1,5 @@
 """What people touch: panels for JupyterLab, over recorded runs and models just trained. They need ipywidgets.
 
-from alikit.widgets import Between, Pencil, Sliders, Switches
-
 Sliders("../results")                                                every recorded run, in a drop-down
 Sliders("../results", {"mine": described(model, train, held_out)})   and a model of your own, see `alikit.runs.records`
 Switches(model, train.classes, train.labels[0])                      a switch for each attribute of a conditional model

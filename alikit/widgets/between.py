@@ -12,7 +12,7 @@ STOPS, EVERY = 101, 12  # places of the slider; the strip shows every twelfth
 
 
 class Between(Panel):
-    """The way from one held-out code to another, both chosen by number; straight or `spherical`, see `mix`."""
+    """The path from one held-out code to another, both chosen by number; straight or `spherical`, see `mix`."""
 
     def build(self) -> list[Widget]:
         self.picture, self.strip = frame(BIG), frame(SMALL)
@@ -26,21 +26,19 @@ class Between(Panel):
         return [HBox([self.picture, controls]), self.strip]
 
     def opened(self) -> None:
-        with self.quietly():
-            self.from_.max = self.to.max = len(self.space.codes) - 1
+        self.from_.max = self.to.max = len(self.space.codes) - 1
         self.show()
 
     def show(self) -> None:
-        """Draws the place on the way, and the whole way as a strip."""
+        """Draws the place on the path, and the whole path as a strip."""
         path = self._path(self.way.value)
         x = self.space.model.decode(torch.cat([path[self.place.value][None], path[::EVERY]]))
         draw(self.picture, x[:1], BIG)
         draw(self.strip, x[1:], SMALL)
 
     def sheet(self) -> PIL.Image.Image:
-        """Both ways as one picture. Blank where no run is open."""
-        ways = self.way.options if self._space else ()
-        return sheet({way: self.space.model.decode(self._path(way)[::EVERY]) for way in ways})
+        """Both paths as one picture."""
+        return sheet({way: self.space.model.decode(self._path(way)[::EVERY]) for way in self.way.options})
 
     def _path(self, way: str) -> Tensor:
         """(STOPS, Z)."""

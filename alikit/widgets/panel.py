@@ -23,17 +23,17 @@ BIG, SMALL = 256, 64  # pixels a side, about: of the large picture, and of one i
 
 
 class Answering:
-    """A panel that answers its controls, and says in `message`, in one line, what went wrong."""
+    """A panel that answers its controls, and shows in `message`, in one line, what went wrong."""
 
     message: HTML
-    _quiet = False
+    _acting = False
 
     def answer(self, act: Callable[[], None], *controls: Widget) -> None:
         """Calls act() when a person clicks one of the buttons or changes the value of one of the other controls."""
 
         def answered(_) -> None:
-            if not self._quiet:
-                with self.telling():
+            if not self._acting:
+                with self.acting():
                     act()
 
         for control in controls:
@@ -43,26 +43,24 @@ class Answering:
                 control.observe(answered, "value")
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Turns an error into the panel's message. In the callback of a widget nobody would see it otherwise."""
+    def acting(self) -> Iterator[None]:
+        """For the block, controls that the panel itself moves are not answered, and an error becomes its message: in
+        the callback of a widget nobody would see it."""
+        if self._acting:
+            yield
+            return
+        self._acting = True
         self.say("")
         try:
             yield
         except Exception as error:
             self.say(str(error) if isinstance(error, AlikitError) else f"{type(error).__name__}: {error}")
+        finally:
+            self._acting = False
 
     def say(self, what: str) -> None:
         """Shows a message; "" removes it."""
         self.message.value = f'<span style="color:#b3261e">{html.escape(what)}</span>' if what else ""
-
-    @contextmanager
-    def quietly(self) -> Iterator[None]:
-        """Inside, the panel moves its own controls without answering them."""
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
 
 
 class Panel(Answering, VBox):
@@ -92,8 +90,7 @@ class Panel(Answering, VBox):
             if self._space:
                 break
         if not self._runs:
-            where = f"no recorded run in {results}" if results else "there is nothing to show"
-            self.say(f"{where}: give models by name, or the folder of runs made with alikit train and alikit record")
+            self.say(f"no recorded run in {results}: record one with alikit record, or give models by name")
         elif first not in (None, *self._runs):
             self.say(f"no run called {first}: there are {', '.join(self._runs)}")
 
@@ -112,8 +109,7 @@ class Panel(Answering, VBox):
             if len(space.x_shape) != 3:
                 raise AlikitError("its examples are points, and panels show pictures")
         except Exception as error:
-            with self.quietly():
-                self.run.value = self._name
+            self.run.value = self._name
             raise AlikitError(f"{name}: {error}") from None
         self._space, self._name = space, name
         self.opened()
@@ -122,7 +118,7 @@ class Panel(Answering, VBox):
 def _is_conditional(folder: Path) -> bool:
     try:
         return RECIPES[runs.settings(folder)["recipe"]].is_conditional
-    except AlikitError:  # damaged, which is said when it is chosen
+    except AlikitError:  # damaged, which is shown when it is chosen
         return False
 
 
@@ -135,15 +131,13 @@ def frame(side: int) -> ipywidgets.Image:
 def draw(place: ipywidgets.Image, x: Tensor, side: int) -> None:
     """Shows a row of pictures (N, C, H, W) in [0, 1] in their place, each about `side` pixels wide."""
     data = io.BytesIO()
-    sheet = grid(x, len(x), max(1, side // x.shape[-1]))
-    sheet.save(data, "png", compress_level=1)  # quick, as each move of a slider sends one
+    row = grid(x, len(x), max(1, side // x.shape[-1]))
+    row.save(data, "png", compress_level=1)  # quick, as each move of a slider sends one
     place.value = data.getvalue()
 
 
 def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> PIL.Image.Image:
-    """`strips` with pictures of the size of those in a panel's strip; blank without rows."""
-    if not rows:
-        return PIL.Image.new("RGB", (SMALL, SMALL), "white")
+    """`strips` with pictures of the size of those in a panel's strip."""
     return strips(rows, columns, max(1, SMALL // next(iter(rows.values())).shape[-1]))
 
 

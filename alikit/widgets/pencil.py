@@ -5,15 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from ipycanvas import Canvas, hold_canvas
+from ipycanvas import Canvas
 from ipywidgets import BoundedIntText, Button, ColorPicker, FileUpload, HBox, VBox, Widget
-from PIL import ImageColor
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..data.images import decode, square
 from ..errors import AlikitError
 from .panel import BIG, draw, frame
 from .sliders import Sliders
+
+WIDTH = BIG // 10  # pixels, of a line: like the strokes of digits
 
 
 class Pencil(Sliders):
@@ -31,6 +33,7 @@ class Pencil(Sliders):
 
     def build(self) -> list[Widget]:
         self.canvas = Canvas(width=BIG, height=BIG, layout={"width": f"{BIG}px", "height": f"{BIG}px"})
+        self.canvas.line_width, self.canvas.line_cap = WIDTH, "round"
         self.canvas.on_mouse_down(self._press)
         self.canvas.on_mouse_move(self._drag)
         self.canvas.on_mouse_up(self._lift)
@@ -44,22 +47,24 @@ class Pencil(Sliders):
         self.answer(self._wipe, self.clear, self.paper)
         self.answer(self._pick, self.number)
         self.answer(self._read, self.upload)
+        self._wipe()
         pad = VBox([self.canvas, HBox([self.ink, self.clear]), self.paper])
         return [HBox([pad, VBox([self.given, self.number, self.upload])]), *super().build()]
 
     def opened(self) -> None:
-        self.ink.layout.display = self.paper.layout.display = None if self.space.x_shape[0] == 3 else "none"
-        with self.quietly():
-            self.number.max = len(self.space.codes) - 1
+        grey = self.space.x_shape[0] == 1  # light on black, as digits are
+        self.ink.value, self.paper.value = ("#ffffff", "#000000") if grey else ("#f4f1e8", "#27408b")
+        self.ink.layout.display = self.paper.layout.display = "none" if grey else None
+        self.number.max = len(self.space.codes) - 1
         super().opened()
         self._wipe()
         self._pick()
 
     def encode(self, x: Tensor) -> None:
         """Shows a picture (C, H, W) in [0, 1] and its code. One that does not fit the run leaves a message instead."""
-        with self.telling():
+        with self.acting():
             z = self.space.encode(x)
-            draw(self.given, torch.as_tensor(x).reshape(1, *self.space.x_shape), BIG)
+            draw(self.given, x[None], BIG)
             self.start(z)
 
     def _pick(self) -> None:
@@ -73,55 +78,42 @@ class Pencil(Sliders):
         self.say("The pictures of this run are not kept with it: what stands in its place is made from the code.")
 
     def _read(self) -> None:
-        channels, size, _ = self.space.x_shape
         for file in self.upload.value:
-            pixels = decode(io.BytesIO(file["content"]), square(size))
+            pixels = decode(io.BytesIO(file["content"]), square(self.space.x_shape[1]))
             if pixels is None:
                 raise AlikitError(f"{file['name']} is no readable picture: choose a PNG or JPEG file")
-            x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-            self.encode(x if channels == 3 else x.mean(0, keepdim=True))
+            self._encode_pixels(pixels)
 
-    # The drawing is a picture of the run's own size. The canvas shows it enlarged.
+    def _encode_pixels(self, pixels: np.ndarray) -> None:
+        """Of a picture (H, W, 3) uint8 of the run's size."""
+        x = torch.tensor(pixels).permute(2, 0, 1) / 255
+        self.encode(x if self.space.x_shape[0] == 3 else x.mean(0, keepdim=True))
+
+    # The browser shows the canvas and keeps it, so the drawing is made here a second time.
 
     def _wipe(self) -> None:
-        channels, high, wide = self.space.x_shape
-        self.drawing = self._colour(self.paper)[:, None, None].expand(channels, high, wide).clone()
-        self._paint(torch.ones(high, wide, dtype=torch.bool))
-
-    def _colour(self, picker: ColorPicker) -> Tensor:
-        """(C,), in grey always light on black, as the digits are."""
-        if self.space.x_shape[0] == 1:
-            return torch.tensor([float(picker is self.ink)])
-        return torch.tensor(ImageColor.getrgb(picker.value)[:3]) / 255
-
-    def _paint(self, where: Tensor) -> None:
-        """Shows the pixels of the drawing that `where` (H, W) marks."""
-        cell = BIG / self.space.x_shape[-1]
-        rows, columns = where.nonzero().numpy().T
-        colours = (self.drawing[:, where].expand(3, -1).T.numpy() * 255).round().astype(np.uint8)
-        with hold_canvas():
-            self.canvas.fill_styled_rects(columns * cell, rows * cell, cell, cell, colours)
+        self.drawing = Image.new("RGB", (BIG, BIG), self.paper.value)
+        self.canvas.fill_style = self.paper.value
+        self.canvas.fill_rect(0, 0, BIG)
 
     def _press(self, x: float, y: float) -> None:
-        if self._space:
-            self._at = (x, y)
-            self._drag(x, y)
+        self._at = (x, y)
+        self._drag(x, y)
 
     def _drag(self, x: float, y: float) -> None:
-        """Draws from where the pencil was to (x, y), a line as wide as the strokes of digits, with soft edges."""
+        """Draws a line from where the pencil was to (x, y)."""
         if self._at is None:
             return
-        side = self.space.x_shape[-1]
-        begin, end = (torch.tensor(at) * side / BIG - 0.5 for at in (self._at, (x, y)))
-        self._at, way = (x, y), end - begin
-        pixels = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), dim=2).float()
-        along = ((pixels - begin) @ way / way.square().sum().clamp(min=1e-6)).clamp(0, 1)
-        distance = (pixels - begin - along[..., None] * way).norm(dim=2)
-        cover = (side / 20 + 0.5 - distance).clamp(0, 1)
-        self.drawing = torch.lerp(self.drawing, self._colour(self.ink)[:, None, None], cover)
-        self._paint(cover > 0)
+        pen, ink = ImageDraw.Draw(self.drawing), self.ink.value
+        pen.line([self._at, (x, y)], ink, WIDTH)
+        pen.circle((x, y), WIDTH / 2, ink)
+        self.canvas.stroke_style = ink
+        self.canvas.stroke_line(*self._at, x, y)
+        self._at = (x, y)
 
     def _lift(self, x: float, y: float) -> None:
         if self._at is not None:
             self._at = None
-            self.encode(self.drawing)
+            with self.acting():
+                size = self.space.x_shape[:0:-1]  # width, height
+                self._encode_pixels(np.asarray(self.drawing.resize(size, Image.Resampling.BOX)))

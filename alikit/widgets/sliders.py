@@ -13,8 +13,8 @@ from .panel import BIG, SMALL, Panel, draw, fixed, frame, same_noise, sheet
 AXES, MEANINGS, NEIGHBOURS = 8, 3, 8
 # What can be seen at a glance comes first, where a run has it.
 PREFERRED = ("Smiling", "Eyeglasses", "Male", "ink, brightness", "position, right", "paper, brightness")
-# A browser rounds what it is sent to a whole step and sends that back, as if a person had moved the slider. So it is
-# sent whole steps only, of a size that binary numbers hold exactly.
+# A browser rounds the values it gets to whole steps and sends them back, as if a person had moved the slider. So it
+# gets whole steps only, of a size that binary numbers hold exactly.
 STEP, REACH = 0.125, 4.0  # in standard deviations; how far a slider goes to either side
 NAME, SLIDER = "150px", "220px"  # widths
 
@@ -55,21 +55,20 @@ class Sliders(Panel):
         return [HBox([left, VBox([*self.axes, *self._rows])]), below, self.strip]
 
     def opened(self) -> None:
-        order = {name: number for number, name in enumerate(PREFERRED)}
-        names = sorted(self.space.meanings, key=lambda name: order.get(name, len(order)))
-        with self.quietly():
-            for number, (meaning, row) in enumerate(zip(self.meanings, self._rows, strict=True)):
-                meaning.options = names
-                meaning.value = names[number] if number < len(names) else None
-                row.layout.display = None if meaning.value else "none"
-            self.truncation.value = 1.0
+        first = [name for name in PREFERRED if name in self.space.meanings]
+        names = [*first, *(name for name in self.space.meanings if name not in first)]
+        for number, (meaning, row) in enumerate(zip(self.meanings, self._rows, strict=True)):
+            meaning.options = names
+            meaning.value = names[number] if number < len(names) else None
+            row.layout.display = None if meaning.value else "none"
         for number, slider in enumerate(self.axes):
             slider.layout.display = None if number < len(self.space.axes) else "none"
+        self.truncation.value = 1.0
         self._draw()
 
     def start(self, z: Tensor) -> None:
         """Shows the code z (Z,), to which reset returns. One that does not fit the run leaves a message instead."""
-        with self.telling():
+        with self.acting():
             self._start = self.z = one_code(z, len(self.space.mean))
             self.show()
 
@@ -81,13 +80,12 @@ class Sliders(Panel):
         x = space.model.decode(torch.cat([z[None], nearest]))
         draw(self.picture, x[:1], BIG)
         draw(self.strip, x[1:], SMALL)
-        with self.quietly():
-            for slider, direction in self.directions().items():
-                if slider is not moved:
-                    slider.value = STEP * round(direction.reading(self.z).clamp(-REACH, REACH).item() / STEP)
-            for meaning, quality in zip(self.meanings, self.qualities, strict=True):
-                words = space.meanings[meaning.value].quality if meaning.value else ""
-                quality.value = f'<span style="white-space:nowrap">{words}</span>'
+        for slider, direction in self.directions().items():
+            if slider is not moved:
+                slider.value = STEP * round(direction.reading(self.z).clamp(-REACH, REACH).item() / STEP)
+        for meaning, quality in zip(self.meanings, self.qualities, strict=True):
+            words = space.meanings[meaning.value].quality if meaning.value else ""
+            quality.value = f'<span style="white-space:nowrap">{words}</span>'
 
     def directions(self) -> dict[FloatSlider, Direction]:
         """What each slider turns."""
@@ -96,10 +94,10 @@ class Sliders(Panel):
         return found | {slider: self.space.meanings[meaning.value] for slider, meaning in turns if meaning.value}
 
     def sheet(self, columns: int = 7) -> PIL.Image.Image:
-        """A row for each slider, which turns z from -3 to 3 standard deviations. Blank where no run is open."""
+        """A row for each slider, which turns z from -3 to 3 standard deviations."""
         values, rows = torch.linspace(-3, 3, columns), {}
         names = dict(zip(self.turns, (meaning.value for meaning in self.meanings), strict=True))
-        for slider, direction in self.directions().items() if self._space else ():
+        for slider, direction in self.directions().items():
             name = names.get(slider, slider.description)
             rows[name] = self.space.model.decode(direction.turned(self.z, values))
         return sheet(rows, [f"{value:+g}" for value in values.tolist()])
@@ -113,8 +111,8 @@ class Sliders(Panel):
 
     def _next(self) -> None:
         self.seed.value = (self.seed.value + 1) % (self.seed.max + 1)
+        self._draw()
 
     def _back(self) -> None:
-        with self.quietly():
-            self.truncation.value = 1.0
+        self.truncation.value = 1.0
         self.start(self._start)

@@ -6,7 +6,7 @@ from functools import partial
 
 import PIL.Image
 import torch
-from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox, Widget
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, ToggleButton, VBox
 from torch import Tensor
 from traitlets import Any, validate
 
@@ -28,11 +28,10 @@ class Switches(Answering, HBox):
     y       (A,) of 0 and 1, what is on at first, and again after "back"
     z       (Z,), the code to begin with, for example of an encoded picture; by default the prior's by seed 0
     starts  further y by name, to choose from; one that does not fit is a message in the panel when it is chosen
-    ahead   whether the picture that each switch would lead to stands above it at first. That decodes A more pictures at
-            every move, too many for a large model without a GPU
 
-    Switching a hair colour on switches the others off, see `switched`. `y` and `z` are what is shown, and can be set.
-    AlikitError for a model that is not conditional, and for names, y and z that do not fit it.
+    Above each switch is the picture that it would lead to, unless a box is unticked: these are A more pictures at every
+    move, too many for a large model without a GPU. Switching a hair colour on switches the others off, see `switched`.
+    `y` and `z` are what is shown, and can be set. AlikitError for a model and names, y and z that do not go together.
     """
 
     y = Any()  # (A,) uint8
@@ -45,34 +44,25 @@ class Switches(Answering, HBox):
         y: Tensor,
         z: Tensor | None = None,
         starts: Mapping[str, Tensor] | None = None,
-        ahead: bool = True,
     ):
-        if not model.attributes:
-            raise AlikitError("this model is not conditional, so there is nothing to switch: train one that is")
-        if len(names) != model.attributes:
-            raise AlikitError(f"give the {model.attributes} names of this model's attributes, here are {len(names)}")
+        if not model.attributes or len(names) != model.attributes:
+            wanted = f"this panel needs a model that is conditional on its {len(names)} names"
+            raise AlikitError(f"{wanted}, and this one has {model.attributes} attributes: choose another")
         self.model, self.names, self._given = model, tuple(names), None
+        self._words = [name.replace("_", " ") for name in names]
         self._starts = {GIVEN: y, **(starts or {})}
-        super().__init__(self._build(ahead))
-        self.y = y
-        self._starts[GIVEN] = self.y
-        self.observe(lambda _: self.show(), ["y", "z"])
-        self.z = same_noise(0, model.z_dim) if z is None else z
-
-    def _build(self, ahead: bool) -> list[Widget]:
         narrow, side = {"description_width": "40px"}, f"{BIG}px"
         self.picture, self.words = frame(BIG), HTML(layout={"width": side})
         self.message = HTML(layout={"width": side, "min_height": "32px"})
         self.start = Dropdown(options=list(self._starts), description="start", style=narrow, layout=fixed(side))
-        self.start.layout.display = None if len(self._starts) > 1 else "none"
+        self.start.layout.display = None if starts else "none"
         self.number = BoundedIntText(0, min=0, max=9999, description="seed", layout=fixed("120px"), style=narrow)
         self.another = Button(description="new z", icon="random", layout=fixed("128px"))
         self.back = Button(description="back", icon="undo", layout=fixed("120px"))
         self.given = Button(description="z as given", icon="image", layout=fixed("128px"))
         self.back.tooltip, self.given.tooltip = "the switches as they were at the start", "the code that was given"
-        self.ahead = Checkbox(ahead, description="what each switch would do", indent=False, layout=fixed("auto"))
-        look = fixed(CARD) | {"padding": "0 4px"}
-        self.switches = [ToggleButton(tooltip=name, layout=look) for name in self.names]
+        self.ahead = Checkbox(True, description="what each switch would do", indent=False, layout=fixed("auto"))
+        self.switches = [ToggleButton(tooltip=name, layout=fixed(CARD) | {"padding": "0 4px"}) for name in self.names]
         self.previews = [frame(SMALL) for _ in self.names]
         for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
             preview.layout.align_self = "center"
@@ -85,12 +75,13 @@ class Switches(Answering, HBox):
         buttons = [HBox([self.number, self.another]), HBox([self.back, self.given])]
         left = [self.picture, self.start, *buttons, self.words, self.message]
         pairs, air = zip(self.previews, self.switches, strict=True), {"margin": "0 4px 8px 0"}
-        cards = [VBox(pair, layout=air) for pair in pairs]
-        right = [self.ahead, HBox(cards, layout={"flex_flow": "row wrap"})]
-        return [
-            VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"}),
-            VBox(right, layout={"flex": "1 1 0", "min_width": CARD}),
-        ]
+        cards = HBox([VBox(pair, layout=air) for pair in pairs], layout={"flex_flow": "row wrap"})
+        left = VBox(left, layout={"flex": "0 0 auto", "margin": "0 16px 0 0"})
+        super().__init__([left, VBox([self.ahead, cards], layout={"flex": "1 1 0", "min_width": CARD})])
+        self.y = y
+        self._starts[GIVEN] = self.y
+        self.observe(lambda _: self.show(), ["y", "z"])
+        self.z = same_noise(0, model.z_dim) if z is None else z
 
     @validate("y")
     def _one_y(self, proposal) -> Tensor:
@@ -118,24 +109,23 @@ class Switches(Answering, HBox):
         draw(self.picture, x[:1], BIG)
         for preview, picture in zip(self.previews, x[1:, None], strict=False):
             draw(preview, picture, SMALL)
-        on = ", ".join(_in_words(name) for name, value in zip(self.names, self.y, strict=True) if value)
+        on = ", ".join(word for word, value in zip(self._words, self.y, strict=True) if value)
         if self.seed is None:
             self._given = self.z
         origin = "z as given" if self.seed is None else f"z of seed {self.seed}"
         words = f"<b>on:</b> {html.escape(on) or 'nothing'}<br>{origin}"
         self.words.value = f'<div style="line-height:1.4">{words}</div>'
         self.given.layout.display = None if self._given is not None else "none"
-        with self.quietly():
-            for name, value, switch, preview in zip(self.names, self.y, self.switches, self.previews, strict=True):
-                switch.value = bool(value)
-                switch.description = ("✓ " if value else "") + _in_words(name)  # not everyone sees a colour alone
-                switch.button_style = "primary" if value else ""
-                preview.layout.display = None if self.ahead.value else "none"
+        for word, value, switch, preview in zip(self._words, self.y, self.switches, self.previews, strict=True):
+            switch.value = bool(value)
+            switch.description = ("✓ " if value else "") + word  # not everyone sees a colour alone
+            switch.button_style = "primary" if value else ""
+            preview.layout.display = None if self.ahead.value else "none"
 
     def sheet(self) -> PIL.Image.Image:
         """What the switches do, as one picture: for each attribute z with it off and on, all else as it is shown."""
         x = self._decode([self._with(column, on) for column in range(len(self.names)) for on in (False, True)])
-        return sheet(dict(zip(map(_in_words, self.names), x.split(2), strict=True)), ["off", "on"])
+        return sheet(dict(zip(self._words, x.split(2), strict=True)), ["off", "on"])
 
     def _decode(self, ys: list[Tensor]) -> Tensor:
         return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
@@ -144,7 +134,9 @@ class Switches(Answering, HBox):
         return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
 
     def _switch(self, column: int) -> None:
-        self.y = self._with(column, self.switches[column].value)
+        on = self.switches[column].value
+        if on != self.y[column]:  # else it was `show` that moved it
+            self.y = self._with(column, on)
 
     def _back(self) -> None:
         self.y = self._starts[self.start.value]
@@ -154,13 +146,8 @@ class Switches(Answering, HBox):
 
     def _next(self) -> None:
         if self.seed is not None:  # else the seed in the panel has not been drawn yet
-            with self.quietly():
-                self.number.value = (self.seed + 1) % (self.number.max + 1)
+            self.number.value = (self.seed + 1) % (self.number.max + 1)
         self._draw()
 
     def _take(self) -> None:
         self.z = self._given
-
-
-def _in_words(name: str) -> str:
-    return name.replace("_", " ")

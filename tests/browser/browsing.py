@@ -67,7 +67,7 @@ def run_all(page) -> None:
     page.get_by_text("Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     ran = "() => !not_done().waiting || not_done().errors.length"
-    page.wait_for_function(ran, timeout=400_000, polling=200)
+    page.wait_for_function(ran, timeout=100_000, polling=200)
     page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=60_000)
 
 

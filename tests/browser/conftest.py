@@ -4,6 +4,7 @@ ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody woul
 """
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -17,14 +18,14 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
-from browsing import ROOT, SHOTS, until
+from browsing import ROOT, SHOTS, opened, run_all, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"]
 PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator:
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None or importlib.util.find_spec("playwright") is None:
@@ -39,7 +40,7 @@ def browser() -> Iterator:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def course(tmp_path_factory) -> Path:
     """A folder with a copy of notebooks/ and, beside it, results/: the recorded runs, and one that is damaged."""
     course = tmp_path_factory.mktemp("course")
@@ -52,7 +53,7 @@ def course(tmp_path_factory) -> Path:
     return course
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(browser, course, tmp_path_factory) -> Callable:
     """with lab(*options) as address: `make lab` of a newcomer, without settings of his own, open tabs or proxies."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -94,3 +95,25 @@ def answers(address: str) -> bool:
         return build_opener(ProxyHandler({})).open(f"{address}/api", timeout=5).status == 200
     except (URLError, TimeoutError):
         return False
+
+
+@pytest.fixture(scope="session")
+def address(lab) -> Iterator[str]:
+    """Of a server whose pages let tests ask what the notebook's cells and its kernel do."""
+    with lab("--LabApp.expose_app_in_browser=True") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(request, browser, address, course) -> Iterator:
+    """A notebook of the CELLS of a test file, each of them run."""
+    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cells = [cell | {"id": str(number), "source": source} for number, source in enumerate(request.module.CELLS)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    name = f"{request.module.__name__}.ipynb"
+    (course / "notebooks" / name).write_text(json.dumps(notebook), encoding="utf-8")
+    page = opened(browser, f"{address}/lab/tree/{name}?reset")  # without the tabs of the last one
+    run_all(page)
+    yield page
+    page.close()

@@ -1,42 +1,21 @@
-"""Notebook 04 as a reader meets it: JupyterLab in a real browser, its panels moved by keyboard and mouse."""
+"""The panels of notebook 04 as a reader meets them: JupyterLab in a real browser, moved by keyboard and mouse."""
 
-import json
 import statistics
 
-import pytest
-from browsing import ALIVE, IN_TIME, MOVES, SHOTS, Panel, opened, run_all, until
+from browsing import ALIVE, IN_TIME, MOVES, SHOTS, Panel, opened, until
 
-NOTEBOOK = "04_latent_space.ipynb"
+CELLS = [
+    "import torch\nfrom alikit.widgets import Between, Pencil, Sliders\ntorch.set_num_threads(1)",
+    'Sliders("../results", first="celeba-small")',
+    'Pencil("../results", first="celeba-small")',
+    'Between("../results", first="celeba-small")',
+]
 ARC = [(0.2, 0.3), (0.4, 0.2), (0.6, 0.3), (0.7, 0.5), (0.6, 0.7), (0.4, 0.8)]
 
 
-@pytest.fixture(scope="module")
-def page(browser, lab, course):
-    """The notebook, stored widgets and pictures and all, every cell of it run anew."""
-    path = course / "notebooks" / NOTEBOOK
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    for cell in stored["cells"]:
-        if cell["cell_type"] == "code":
-            cell["execution_count"] = None  # to tell a new run
-    path.write_text(json.dumps(stored), encoding="utf-8")
-    with lab("--LabApp.expose_app_in_browser=True") as address:
-        page = opened(browser, f"{address}/lab/tree/{NOTEBOOK}")
-        run_all(page)
-        yield page
-        page.close()
-
-
-@pytest.fixture
-def sliders(page) -> Panel:
-    return Panel(page, "axis 1", "truncation")
-
-
-def test_every_cell_runs_and_every_panel_is_alive(page):
-    assert page.evaluate("not_done()") == ALIVE
-    assert page.locator(".jp-Dialog").count() == 0
-
-
-def test_a_slider_changes_the_picture_in_its_place_and_in_time(sliders, capsys, record_property):
+def test_a_slider_changes_the_picture_in_its_place_and_in_time(page, capsys, record_property):
+    assert page.evaluate("not_done()") == ALIVE and page.locator(".jp-Dialog").count() == 0
+    sliders = Panel(page, "axis 1", "truncation")
     sliders.shoot("sliders")
     moves = [sliders.move("axis 1") for _ in range(MOVES)]
     record_property("milliseconds", moves)  # for benchmarks/start.py
@@ -46,7 +25,8 @@ def test_a_slider_changes_the_picture_in_its_place_and_in_time(sliders, capsys, 
     assert statistics.median(moves) <= IN_TIME
 
 
-def test_another_run_and_back_again_after_a_move(page, sliders):
+def test_another_run_and_back_again_after_a_move(page):
+    sliders = Panel(page, "axis 1", "truncation")
     run = sliders.control("run").locator("select")
     begin = sliders.changed(lambda: run.select_option("cifar10-small"))
     page.wait_for_timeout(500)

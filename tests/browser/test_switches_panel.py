@@ -1,15 +1,14 @@
 """The panel of switches in a real browser, in a notebook of its own, with an untrained model."""
 
-import json
 import statistics
 from itertools import combinations
 
 import pytest
-from browsing import ALIVE, IN_TIME, MOVES, Panel, opened, run_all, until
+from browsing import ALIVE, IN_TIME, MOVES, Panel, until
 
-NAME = "switches.ipynb"
 SIDES = (("x", "width"), ("y", "height"))
-SOURCE = """
+CELLS = [
+    """
 import torch
 import alikit
 from alikit.data.conditions import switched
@@ -26,6 +25,7 @@ y = switched(torch.zeros(14), ["Male", "Black_Hair", "Young"], ATTRIBUTES)
 starts = {"female, smiling": switched(y, ["-Male", "Smiling"], ATTRIBUTES)}
 Switches(model, ATTRIBUTES, y, starts=starts)
 """
+]
 
 
 class Switchboard(Panel):
@@ -39,20 +39,6 @@ class Switchboard(Panel):
 
     def pressed(self) -> list[str]:
         return [text.removeprefix("✓ ") for text in self.place.locator(".jupyter-button.mod-active").all_inner_texts()]
-
-
-@pytest.fixture(scope="module")
-def page(browser, lab, course):
-    """The notebook, its cell run."""
-    cell = {"cell_type": "code", "id": "a", "execution_count": None, "metadata": {}, "outputs": [], "source": SOURCE}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    (course / "notebooks" / NAME).write_text(json.dumps(notebook), encoding="utf-8")
-    with lab("--LabApp.expose_app_in_browser=True") as address:
-        page = opened(browser, f"{address}/lab/tree/{NAME}")
-        run_all(page)
-        yield page
-        page.close()
 
 
 @pytest.fixture

@@ -10,42 +10,22 @@ from scipy import linalg
 from torch.nn import functional as F
 
 from alikit.data import GridMixture, house_numbers
-from alikit.evaluation import (
-    Sets,
-    copying,
-    coverage,
-    feature_network,
-    fidelity,
-    frechet,
-    in_features,
-    precision_recall,
-)
+from alikit.evaluation import copying, coverage, feature_network, fidelity, frechet, in_features, precision_recall
 from alikit.evaluation.samples import nearest
 
 GRID = GridMixture()
 
 
-# Modes.
-
-
-def at(*counts: int, grid: GridMixture = GRID, offset: float = 0.0) -> torch.Tensor:
+def at(*counts: int, offset: float = 0.0) -> torch.Tensor:
     """counts[m] points beside mean m, `offset` standard deviations to its right."""
-    means = grid.means[: len(counts)].repeat_interleave(torch.tensor(counts), 0)
-    return means + torch.tensor([offset * grid.std, 0.0])
-
-
-def test_real_data_and_a_smear_that_fools_the_lenient_measure_alone():
-    found = coverage(GRID.sample(10_000, seed=3).x)
-    assert (found.modes, found.strict_modes) == (25, 25)
-    assert found.within_3std == pytest.approx(0.989, abs=0.004)  # 1 - exp(-9 / 2) of a plane Gaussian
-    assert 0 < found.kl_uniform < 0.004  # (25 - 1) / (2 * 10,000) expected
-    smear = coverage(3 * torch.randn(10_000, 2))
-    assert smear.modes == 25 and smear.within_3std < 0.05 and smear.strict_modes < 5
+    means = GRID.means[: len(counts)].repeat_interleave(torch.tensor(counts), 0)
+    return means + torch.tensor([offset * GRID.std, 0.0])
 
 
 @pytest.mark.parametrize(
     ("x", "modes", "within", "strict", "kl"),
     [
+        (GRID.sample(10_000, seed=3).x, 25, pytest.approx(0.989, abs=0.004), 25, 0.0012),
         (at(0, 0, 500), 1, 1, 1, log(25)),
         (at(19, 20, 21, 1), 4, 1, 2, None),  # a mode counts strictly from 20 samples
         (at(*[20] * 25, offset=2.9), 25, 1, 25, 0),
@@ -57,94 +37,54 @@ def test_real_data_and_a_smear_that_fools_the_lenient_measure_alone():
 def test_coverage_by_hand(x, modes, within, strict, kl):
     found = coverage(x)
     assert (found.modes, found.within_3std, found.strict_modes) == (modes, within, strict)
-    assert kl is None or found.kl_uniform == pytest.approx(kl)
+    assert kl is None or found.kl_uniform == pytest.approx(kl, abs=1e-3)
 
 
-def test_coverage_of_another_mixture():
-    grid = GridMixture(side=2)
-    found = coverage(torch.cat([at(60, 20, grid=grid), at(0, 0, 20, grid=grid, offset=5)]), grid)
-    assert (found.modes, found.strict_modes, found.within_3std) == (3, 2, pytest.approx(0.8))
-    assert found.kl_uniform == pytest.approx(0.6 * log(0.6 * 4) + 2 * 0.2 * log(0.2 * 4))
-
-
-# Samples beside real pictures.
-
-
-def whitened(n: int, dims: int) -> torch.Tensor:
-    """(n, dims) with mean 0 and covariance I to the last bit but a few."""
-    v = torch.randn(n, dims, dtype=torch.float64)
-    v -= v.mean(0)
-    return v @ torch.linalg.inv(torch.linalg.cholesky(v.T.cov())).T
+def test_a_smear_fools_the_lenient_measure_alone():
+    smear = coverage(3 * torch.randn(10_000, 2))
+    assert smear.modes == 25 and smear.within_3std < 0.05 and smear.strict_modes < 5
 
 
 def test_frechet_of_two_gaussians():
-    """With commuting covariances it is |shift|^2 + sum (s - 1)^2; with others by the matrix root."""
-    scale, shift = torch.tensor([0.5, 1.0, 3.0]).double(), torch.tensor([1.0, 0.0, -2.0]).double()
-    a, b = whitened(500, 3), whitened(400, 3)
-    assert frechet(a + 100, scale * b + shift + 100) == pytest.approx(5 + 0.25 + 4)
-    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
-    a, b = torch.randn(300, 6) @ torch.randn(6, 6), torch.rand(200, 6) @ torch.randn(6, 6)
+    """By the matrix root."""
+    a, b = torch.randn(300, 6) @ torch.randn(6, 6) + 100, torch.rand(200, 6) @ torch.randn(6, 6) + 100
     cov_a, cov_b = np.cov(a.double().numpy(), rowvar=False), np.cov(b.double().numpy(), rowvar=False)
     between = ((a.double().mean(0) - b.double().mean(0)) ** 2).sum().item()
     expected = between + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
     assert frechet(a, b) == pytest.approx(expected, rel=1e-6) == frechet(b, a)
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_broken_samples_leave_what_is_known_of_real_pictures(value):
     train, held_out, samples = torch.randn(3, 100, 4)
+    whole = fidelity(samples, train, held_out)
     samples[3, 1] = value
-    found = fidelity(Sets(samples, train, held_out))
-    assert found.frechet == float("inf") and isnan(found.precision) and isnan(found.recall)
-    assert found.frechet_floor < 1 and found.precision_ceiling > 0.5
-    assert isnan(copying(Sets(samples, train, held_out)).share)
+    found = fidelity(samples, train, held_out)
+    assert found["frechet"] == float("inf") and found["precision"] == pytest.approx(whole["precision"], abs=0.011)
+    assert found["frechet_floor"] == whole["frechet_floor"] and isnan(copying(samples, train, held_out)["share"])
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize(("n", "m"), [(12, 17), (40, 31)])
-def test_precision_and_recall_by_hand(k, n, m):
+def test_precision_and_recall_by_hand():
     def share(points, centres):
-        reach = (centres[:, None] - centres).norm(dim=2).sort(1).values[:, k]
+        reach = (centres[:, None] - centres).norm(dim=2).sort(1).values[:, 3]
         return ((points[:, None] - centres).norm(dim=2) <= reach).any(1).double().mean().item()
 
-    real, fake = torch.randn(n, 2).double(), 0.7 * torch.randn(m, 2).double() + 0.8
-    assert precision_recall(real, fake, k) == (share(fake, real), share(real, fake))
+    real, fake = torch.randn(40, 2).double(), 0.7 * torch.randn(31, 2).double() + 0.8
+    assert precision_recall(real, fake) == (share(fake, real), share(real, fake))
 
 
-def test_a_perfect_model_stands_at_floor_and_ceiling():
-    """1,500 pictures are more than a block of rows. A narrow set is inside the wide one and fills little of it."""
-    found = fidelity(Sets(*torch.randn(3, 1500, 6)))
-    assert found.frechet == pytest.approx(found.frechet_floor, abs=0.02) and found.frechet_floor < 0.05
-    assert found.precision == pytest.approx(found.precision_ceiling, abs=0.03) and found.n == 1500
-    assert found.recall == pytest.approx(found.recall_ceiling, abs=0.03)
-    precision, recall = precision_recall(torch.randn(1500, 8), 0.3 * torch.randn(1500, 8))
-    assert precision > 0.99 and recall < 0.2
-
-
-def test_a_model_that_draws_one_mode_is_precise_and_no_more():
-    train, held_out, samples = torch.randn(3, 1000, 4)
-    centre = 6 * torch.tensor([1.0, 0, 0, 0])
-    side = torch.where(torch.arange(1000)[:, None] % 2 == 0, centre, -centre)
-    found = fidelity(Sets(samples + centre, train + side, held_out + side))
-    assert found.precision == pytest.approx(found.precision_ceiling, abs=0.05)
-    assert found.recall == pytest.approx(found.recall_ceiling / 2, abs=0.05)
-    # The one mode against two: 6 between the means, and 6 of standard deviation between the modes that are missing.
-    assert found.frechet == pytest.approx(36 + (37**0.5 - 1) ** 2, rel=0.02)
-
-
-def test_the_shipped_network_tells_pictures_from_spoiled_ones():
+def test_the_shipped_network_sees_that_pictures_are_spoiled():
     """In its features blurred and noisy house numbers are farther from house numbers than others of these are."""
     train, held_out = house_numbers(300, seed=0), house_numbers(300, seed=1)
     blurred = F.avg_pool2d(held_out.floats(), 5, stride=1, padding=2)
     noisy = held_out.floats() + 0.1 * torch.randn(300, 3, 32, 32)
     models = [game(lambda z, x=x: x[: len(z)]) for x in (held_out.floats(), blurred, noisy)]
-    same, soft, rough = (fidelity(in_features(model, train, held_out, feature_network(), n=200)) for model in models)
-    assert same.frechet < 3 * same.frechet_floor
-    assert soft.frechet > 2 * same.frechet and rough.frechet > 2 * same.frechet
-    assert max(soft.precision, rough.precision) < same.precision
-
-
-# Copies.
+    network = feature_network()
+    same, soft, rough = (fidelity(*in_features(model, train, held_out, network)) for model in models)
+    assert same["frechet"] < 3 * same["frechet_floor"]
+    assert min(soft["frechet"], rough["frechet"]) > 2 * same["frechet"]
+    assert max(soft["precision"], rough["precision"]) < same["precision"]
 
 
 def test_nearest_in_blocks_and_by_brute_force():
@@ -158,26 +98,25 @@ def test_nearest_in_blocks_and_by_brute_force():
     assert torch.equal(index, torch.arange(200, 300)) and (distance == 0).all()
 
 
-@pytest.mark.parametrize("width", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("width", [0.0, 0.1])
 def test_chance_is_what_the_share_varies_by(width):
     """Over many ways to deal the same real pictures out to the two parts, for samples alike and for samples apart."""
     real, samples = torch.randn(200, 3), width * torch.randn(100, 3)
     orders = [torch.randperm(200) for _ in range(400)]
-    found = [copying(Sets(samples, real[order[:100]], real[order[100:]])) for order in orders]
-    share = torch.tensor([one.share for one in found])
-    assert share.mean().item() == pytest.approx(0.5, abs=5 * found[0].chance / 20)
-    assert share.std().item() == pytest.approx(found[0].chance, rel=0.12)
-    assert (found[0].chance > 0.499) == (width == 0)
+    found = [copying(samples, real[order[:100]], real[order[100:]]) for order in orders]
+    share, chance = torch.tensor([one["share"] for one in found]), found[0]["chance"]
+    assert share.mean().item() == pytest.approx(0.5, abs=5 * chance / 20)
+    assert share.std().item() == pytest.approx(chance, rel=0.12)
+    assert (chance > 0.499) == (width == 0)
 
 
 def test_a_share_of_copies():
     """Three samples in ten are training pictures with a little noise: 0.3 + 0.7 / 2 of all are nearer to training."""
     train, held_out, samples = torch.randn(3, 2000, 6)
     samples[:600] = train[700:1300] + 0.01 * torch.randn(600, 6)
-    found = copying(Sets(samples, train, held_out))
-    assert found.share == pytest.approx(0.65, abs=0.05)
-    assert copying(Sets(samples, held_out, train)).share == pytest.approx(1 - found.share)
-    assert copying(Sets(samples, train, train)).share == 0.5, "ties count by halves"
+    share = copying(samples, train, held_out)["share"]
+    assert share == pytest.approx(0.65, abs=0.05)
+    assert copying(samples, held_out, train)["share"] == pytest.approx(1 - share)
+    assert copying(samples, train, train)["share"] == 0.5, "ties count by halves"
     apart = 10.0 * torch.arange(40)[:, None]
-    found = copying(Sets(apart + 4, apart, apart + 5))
-    assert found.chance == pytest.approx(0.5 / 79**0.5) and found.share == 0
+    assert copying(apart + 4, apart, apart + 5) == {"share": 0, "chance": pytest.approx(0.5 / 79**0.5)}

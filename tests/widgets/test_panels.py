@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,9 +32,8 @@ def made(seed: int = 0, x_shape=(1, 8, 8), recipe: str = "digits") -> Recorded:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Recorded]:
-    toy = made(3, (2,), "mixture-ali")
-    mixed = replace(made(2, (3, 32, 32), "house-numbers"), codes=made(0).codes)
-    return {"a": made(0), "b": made(1), "coloured": made(2, (3, 32, 32), "house-numbers"), "toy": toy, "mixed": mixed}
+    coloured = made(2, (3, 32, 32), "house-numbers")
+    return {"a": made(0), "b": made(1), "coloured": coloured, "toy": made(3, (2,), "mixture-ali")}
 
 
 @pytest.fixture
@@ -107,17 +105,13 @@ def test_the_strip_shows_the_nearest_codes_and_the_sheet_every_slider(panel):
     assert sheet.width > 5 * 64 and sheet.height > 11 * 64
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(3), torch.zeros(2, 16), torch.zeros(0), torch.full((16,), torch.nan)])
-def test_a_code_that_does_not_fit_is_a_message_and_leaves_the_panel(panel, wrong):
+def test_an_error_is_a_message_and_leaves_the_panel(panel, monkeypatch):
     before, z = panel.picture.value, panel.z
-    panel.start(wrong)
+    panel.start(torch.zeros(3))
     assert "a code of this model is a tensor of 16 finite numbers" in said(panel)
     assert panel.picture.value == before and panel.z is z
     panel.reset.click()
     assert panel.picture.value == before and not said(panel)
-
-
-def test_what_nobody_foresaw_is_a_message_too(panel, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("alikit.widgets.panel.grid", lambda *_: 1 / 0)
         panel.axes[0].value = 1.0
@@ -133,11 +127,11 @@ def test_a_run_that_cannot_be_opened_is_a_message_and_the_last_one_stays(runs, t
     (tmp_path / "missing" / "decoder.safetensors").unlink()
     (tmp_path / "damaged" / "codes.safetensors").write_bytes(b"no codes")
     (tmp_path / "other" / "settings.json").write_text('{"format": 1, "recipe": "of another version"}')
-    conditional = alikit.recorded(shutil.copytree(RESULTS / "conditional-faces", tmp_path / "conditional"))
+    conditional = alikit.recorded(RESULTS / "conditional-faces")
     panel = kind(tmp_path, {**runs, "conditional": conditional}, first="good")
     shutil.rmtree(tmp_path / "gone")
     before = panel.picture.value
-    cases = {"toy": "points", "mixed": "damaged", "conditional": "alikit.widgets.Switches is the panel"}
+    cases = {"toy": "points", "conditional": "alikit.widgets.Switches is the panel"}
     for name in ("missing", "damaged", "other", "gone", *cases):
         panel.run.value = name
         assert f"{name}: " in said(panel) and cases.get(name, "") in said(panel) and "\n" not in said(panel)
@@ -155,17 +149,11 @@ def test_what_is_offered_and_what_comes_first(runs, tmp_path):
 
 
 @PANELS
-@pytest.mark.parametrize("place", [None, "", "none", RESULTS / "celeba-small"])
-def test_nothing_to_show(tmp_path, kind, place):
-    panel = kind(None if place is None else tmp_path / place)
-    assert ("there is nothing to show: " if place is None else "no recorded run in ") in said(panel)
-    assert panel.sheet().size == (64, 64)
-    controls = [getattr(panel, name) for name in ("another", "reset", "clear") if hasattr(panel, name)]
-    acts = [control.click for control in controls]
-    acts += [lambda: panel.start(torch.zeros(3))] if kind is not Between else []
-    if kind is Pencil:
-        draw(panel, (10.0, 10.0))
-        acts.append(lambda: panel.encode(torch.zeros(1, 8, 8)))
+def test_nothing_to_show(tmp_path, kind):
+    panel = kind(tmp_path)
+    assert f"no recorded run in {tmp_path}" in said(panel)
+    acts = [getattr(panel, name).click for name in ("another", "reset") if hasattr(panel, name)]
+    acts += [lambda: draw(panel, (10.0, 10.0))] if kind is Pencil else []
     for act in acts:
         panel.say("")
         act()
@@ -178,11 +166,9 @@ def test_between(runs):
     for place, z in {0: codes[0], 100: codes[1], 50: codes[:2].mean(0)}.items():
         panel.place.value = place
         assert shows(panel.picture, decoded(panel, z))
-    straight = panel.picture.value, panel.strip.value
     panel.way.value = "spherical"
     path = alikit.mix(codes[:1], codes[1:2], 101, spherical=True)[0]
     assert shows(panel.picture, decoded(panel, path[50])) and shows(panel.strip, decoded(panel, path[0]), zoom=8)
-    assert (panel.picture.value, panel.strip.value) != straight
     assert panel.sheet().width > 9 * 64 and panel.sheet().height > 2 * 64
     panel.to.value, panel.place.value = 30, 100
     assert shows(panel.picture, decoded(panel, codes[30]))
@@ -195,32 +181,35 @@ def test_a_picture_is_encoded(runs):
     panel.number.value = 5
     assert shows(panel.given, x[5]) and shows(panel.picture, model.reconstruct(x[5:6], sample=False)[0])
     before = panel.given.value
-    for wrong in (torch.zeros(3, 32, 32), torch.zeros(8, 8), torch.full((1, 8, 8), 255.0)):
+    for wrong in (torch.zeros(3, 32, 32), torch.full((1, 8, 8), 255.0)):
         panel.encode(wrong)
-        assert said(panel) and panel.given.value == before
+        assert "takes a picture of 1 x 8 x 8" in said(panel) and panel.given.value == before
     panel.run.value = "b"  # without pictures at hand
     assert torch.equal(panel.z, runs["b"].codes["codes"][5]) and "not kept" in said(panel)
 
 
 def draw(panel: Pencil, *places: tuple[float, float]) -> None:
-    """A stroke as the browser tells of it, after a move and before another without a button."""
+    """A stroke as the browser reports it, after a move and before another without a button."""
     kinds = ["mouse_move", "mouse_down", *["mouse_move"] * len(places[1:]), "mouse_up", "mouse_move", "mouse_out"]
     for kind, (x, y) in zip(kinds, [(200.0, 200.0), *places, places[-1], (200.0, 200.0), (0.0, 0.0)], strict=True):
         panel.canvas._handle_frontend_event(None, {"event": kind, "x": x, "y": y}, None)
 
 
 def test_a_drawing_is_encoded(runs):
-    panel = Pencil(models=runs, pictures={"a": torch.zeros(40, 1, 8, 8)})
+    panel, seen = Pencil(models=runs, pictures={"a": torch.zeros(40, 1, 8, 8)}), []
+    encode = panel.encode
+    panel.encode = lambda x: (seen.append(x), encode(x))
     draw(panel, (64.0, 32.0), (64.0, 224.0))
-    column = panel.drawing[0, :, 1:3].mean(1)
-    assert column[1:7].min() > 0.3 and panel.drawing[0, :, 4:].max() == 0
-    assert shows(panel.given, panel.drawing) and torch.equal(panel.z, panel.space.encode(panel.drawing))
+    x = seen[0]
+    assert x[0, 1:7, 1:3].mean(1).min() > 0.3 and x[0, :, 4:].max() < 0.02
+    assert shows(panel.given, x) and torch.equal(panel.z, panel.space.encode(x))
     panel.clear.click()
-    assert panel.drawing.max() == 0
+    draw(panel, (250.0, 250.0))
+    assert seen[1][0, :, :6].max() < 0.02
     panel.run.value = "coloured"
     panel.paper.value, panel.ink.value = "#0000ff", "#ff0000"
     draw(panel, (128.0, 128.0))
-    assert panel.drawing[:, 16, 16].tolist() == [1, 0, 0] and panel.drawing[:, 0, 0].tolist() == [0, 0, 1]
+    assert seen[-1][:, 16, 16].tolist() == [1, 0, 0] and seen[-1][:, 0, 0].tolist() == [0, 0, 1]
 
 
 def test_a_file_of_any_size_is_made_to_fit(runs):
