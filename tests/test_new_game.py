@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alikit import ALI, RECIPES, Config, Recipe, Trainer, load, load_model, register, runs
+from alikit.architectures import SMALL
 from alikit.data import Dataset
 from alikit.runs import records, running
 from alikit.training import CHECKED
@@ -29,12 +31,13 @@ def _own_recipes():
 
 
 @pytest.fixture
-def pictures(tmp_path) -> str:
-    generator = torch.Generator().manual_seed(0)
+def pictures(tmp_path, request) -> str:
+    """A folder of small pictures, in colour of 32x32 or of the shape that the test asks for."""
+    shape, generator = getattr(request, "param", (32, 32, 3)), torch.Generator().manual_seed(0)
     for number in range(60):
         file = tmp_path / "pictures" / ("dark", "light")[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        x = torch.randint(0, 128, (32, 32, 3), dtype=torch.uint8, generator=generator) + 127 * (number % 2)
+        x = torch.randint(0, 128, shape, dtype=torch.uint8, generator=generator) + 127 * (number % 2)
         Image.fromarray(x.numpy()).save(file)
     return f"folder:{tmp_path / 'pictures'}"
 
@@ -58,6 +61,18 @@ def test_a_new_game_is_one_file_of_at_most_25_lines(pictures, tmp_path):
     assert found["reconstruction_mean"] >= 0
     kept = records.record(run, tmp_path / "record", load(pictures, 32), "a test's machine", "noise")
     assert kept.keys() >= found.keys() and runs.settings(tmp_path / "record")["recipe"] == "relativistic"
+
+
+@pytest.mark.parametrize("pictures", [(28, 28)], indirect=True)
+def test_small_grey_pictures_in_a_folder_need_one_recipe(pictures, tmp_path):
+    """MNIST's shape: trained, evaluated and recorded, without what only larger pictures in colour can be measured by."""
+    networks = replace(SMALL, size=28)
+    register("mnist", replace(RECIPES["digits"], summary="ALI on MNIST", data=pictures, networks=networks))
+    run = tmp_path / "run"
+    running.train("mnist", run, steps=4, changes={"batch_size": 8})
+    kept = records.record(run, tmp_path / "record", load(pictures), "a test's machine", "grey noise")
+    assert runs.settings(run)["x_shape"] == [3, 28, 28] and (tmp_path / "record" / "samples.png").is_file()
+    assert "probe_accuracy" in kept and not any(name.startswith(("fidelity", "copying")) for name in kept)
 
 
 def test_the_objective_decides_the_gradient():

@@ -1,7 +1,12 @@
-"""Everything that can be measured of a model, as one flat table: what the command line prints and studies keep."""
+"""Everything that can be measured of a model, as one flat table: what the command line prints and studies keep.
+
+A metric of your own is a function of model, training data and held-out data that returns numbers by name:
+
+    OWN["sharpness"] = lambda model, train, held_out: {"mean": model.sample(100).diff(dim=-1).abs().mean().item()}
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -21,6 +26,7 @@ from .svm import classification, compared
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
 METRICS = (*QUICK, "fidelity", "copying", "probe", "attributes", "svm")
+OWN: dict[str, Callable[[Game, Dataset, Dataset], dict]] = {}
 LABELS = 1_000  # of an SVM's draw, as in the paper
 
 
@@ -45,8 +51,8 @@ def measured(
     `copying`, the memorisation test, use the features of `network`, by default `feature_network`; `svm.compared` has so
     many `labels`.
     """
-    if unknown := set(metrics) - set(METRICS):
-        raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join(METRICS)}")
+    if unknown := set(metrics) - {*METRICS, *OWN}:
+        raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join([*METRICS, *OWN])}")
     is_points, has_labels, encodes = len(held_out.shape) == 1, held_out.labels is not None, model.encoder is not None
 
     @cache
@@ -62,6 +68,7 @@ def measured(
         "svm": (True, lambda: compared(model, train, held_out, labels)),
         "attributes": (True, lambda: attributes(model, train, held_out)),
         "probe": (True, lambda: probe(model, train, held_out)),
+        **{name: (True, lambda own=own: own(model, train, held_out)) for name, own in OWN.items()},
     }
     found = found_modes(model) if is_points else {}
     for metric, (applies, measure) in table.items():
