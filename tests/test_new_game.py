@@ -65,7 +65,7 @@ def test_a_new_game_is_one_file_of_at_most_25_lines(pictures, tmp_path):
 
 @pytest.mark.parametrize("pictures", [(28, 28)], indirect=True)
 def test_small_grey_pictures_in_a_folder_need_one_recipe(pictures, tmp_path):
-    """MNIST's shape: trained, evaluated and recorded, without what only larger pictures in colour can be measured by."""
+    """Of the shape of MNIST; what is measured on larger pictures only is left out."""
     networks = replace(SMALL, size=28)
     register("mnist", replace(RECIPES["digits"], summary="ALI on MNIST", data=pictures, networks=networks))
     run = tmp_path / "run"
