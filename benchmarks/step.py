@@ -3,9 +3,8 @@
 The textbook step is ALI as it is commonly written in PyTorch: the players take turns, each with a forward and a
 backward pass of its own; D sees q's and p's pairs in two passes; all layers are the library's, in float32 and NCHW;
 Adam is not fused.
-It is another algorithm than ours, which takes both players' gradients at the same parameters: there G meets a D that
-has just moved, and batch norm in D sees the two halves separately. Networks, first weights, losses and Adam's settings
-are the same.
+Ours takes both players' gradients at the same parameters; in the textbook's, G meets a D that has just moved, and batch
+norm in D sees the two halves separately. Networks, first weights, losses and Adam's settings are the same.
 """
 
 import copy
@@ -120,16 +119,15 @@ def compare(
 ) -> dict:
     """Our training step beside the textbook's, alternating; prints one JSON line. Of any recipe without labels.
 
-    precision              of our networks: what the recipe's trainer finds to be quicker here, or float32
-    plain                  whether ours has PyTorch's own layers, by `float32`
-    ours, textbook, textbook_with_loader   steps a second; ours always fetches its own batch, from data on the device;
-                                           the textbook gets one that is ready, or a loader's, made on the host
-    ratio, ratio_with_loader               ours over the textbook's, round by round
-    gflop_a_step           of the matrix products and convolutions of our step by their definition, as PyTorch counts
-                           them; gflop_made, of those that the quick layers compute
-    gflops                 gflop_a_step times our rate; share_of_matmul is over matmul_gflops, and above 1 if no product
-                           could be as quick; share_made is of gflop_made
-    matmul_gflops          the rate of a large matrix product in the same rounds and in our precision
+    precision       of our networks: what the recipe's trainer finds to be quicker here, or float32
+    plain           whether ours has PyTorch's own layers, by `float32`
+    ours, textbook, textbook_with_loader    steps a second; ours fetches its own batch, the textbook gets one that is
+                    ready, or a loader's, made on the host
+    ratio, ratio_with_loader                ours over the textbook's, round by round
+    gflop_a_step    of our step's products and convolutions by their definition, as PyTorch counts them; gflop_made, of
+                    those that the quick layers compute; gflops, a second
+    matmul_gflops   of a large matrix product, a second, in the same rounds and in our precision; share_of_matmul and
+                    share_made are ours over it, and the former is above 1 if no product could be as quick
 
     Each measured number is a median with its quartiles over the rounds. A recipe that starts from a finished GAN gets
     an untrained one, and data are stand-ins of the same shape: neither changes the cost of a step.

@@ -33,14 +33,7 @@ from scipy.stats import ttest_1samp
 import alikit
 from alikit.data import Dataset
 from alikit.evaluation import classification
-from alikit.evaluation.svm import (
-    component_features,
-    interval,
-    network_features,
-    pixel_features,
-    random_features,
-    svm,
-)
+from alikit.evaluation.svm import component_features, interval, network_features, pixel_features, random_features, svm
 from alikit.figures import drawn, few_colours
 from alikit.runs import save_picture, trainer, write_whole
 from alikit.runs.report import filled
@@ -97,16 +90,9 @@ def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Gam
 
 
 def games(
-    book: Book,
-    data: str,
-    parts: tuple[Dataset, Dataset],
-    labels: int,
-    draws: int,
-    hardware: str,
-    steps: int = 0,
-    small: bool = False,
+    book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str, small: bool = False
 ) -> None:
-    """Trains every game with labels, once for each draw that is not known yet; `steps` other than the recipe's."""
+    """Trains every game with labels, once for each draw that is not known yet; `small` for our own networks."""
     train, held_out = parts
     for method, name in GAMES.items():
         recipe = f"{data}-{name}-small" if small else f"{data}-{name}"
@@ -116,12 +102,12 @@ def games(
         row, entry = alikit.RECIPES[recipe], book.entry(data, labels, method)
         if len(entry.get("errors", ())) >= draws:
             continue
-        entry |= {"recipe": recipe, "steps": steps or row.steps, "batch_size": row.batch_size, "n": len(held_out)}
+        entry |= {"recipe": recipe, "steps": row.steps, "batch_size": row.batch_size, "n": len(held_out)}
         entry |= {"hardware": hardware, "torch": torch.__version__}
         errors, seconds = entry.setdefault("errors", []), entry.setdefault("seconds", [])
         for seed in range(len(errors), draws):
             begun = time.perf_counter()
-            model = trained(recipe, train, seed, steps=entry["steps"], labels=labels)
+            model = trained(recipe, train, seed, labels=labels)
             errors.append(round(classification(model, held_out).error, 5))
             seconds.append(round(time.perf_counter() - begun))
             book.write()
@@ -214,7 +200,6 @@ def write_page(book: Book) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*LABELS, "page"))
-    parser.add_argument("--steps", type=int, default=0, help="of each game, the recipe's own by default")
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
     parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
@@ -230,7 +215,7 @@ def main() -> None:
             for labels in numbers:
                 machines(book, data, parts, labels, kinds, given.hardware)
             for labels in numbers if draws else ():
-                games(book, data, parts, labels, draws, given.hardware, given.steps, "small" in given.what)
+                games(book, data, parts, labels, draws, given.hardware, "small" in given.what)
         write_page(book)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")

@@ -28,6 +28,14 @@ HEADING = re.compile(r"^(#{2,3} .*)$", re.MULTILINE)
 STATED = re.compile(r"\*Needs (?:no other section|sections? [^*]*)\.\*")
 
 
+def reads(code: CodeType) -> set[str]:
+    """The global names that a function uses when it is called, its inner functions too."""
+    found = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return (
+        found.union(*(reads(inner) for inner in code.co_consts if isinstance(inner, CodeType))) - vars(builtins).keys()
+    )
+
+
 class Names:
     """Of a piece of code, by its bytecode: global names used before they are defined, names defined, and for each
     function or class defined the global names that it uses when it is called."""
@@ -46,13 +54,14 @@ class Names:
                 self.bodies.pop(name, None)
                 if body is not None:
                     self.bodies[name], body = body - {name}, None
-            elif isinstance(name, CodeType):
+            elif isinstance(name, CodeType) and is_class:
                 inner = Names(name)
-                if is_class or name.co_name.startswith("<"):  # a class body, comprehension or lambda is used at once
-                    self.use(inner.used)
-                    body = inner.called() if is_class else body
-                else:
-                    body = inner.used | inner.called()
+                self.use(inner.used)
+                body = inner.called()
+            elif isinstance(name, CodeType) and name.co_name.startswith("<"):  # a comprehension or lambda
+                self.use(reads(name))
+            elif isinstance(name, CodeType):
+                body = reads(name)
             is_class = kind == "LOAD_BUILD_CLASS"
 
     def use(self, names: set[str]) -> None:

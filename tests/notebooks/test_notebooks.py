@@ -99,24 +99,11 @@ def sanitize(text):
     return text
 
 
-@pytest.mark.parametrize(
-    ("stored", "fresh"),
-    [
-        ("took 12.3 s", "took 47.0 s"),
-        ("0.85 ms per step", "1e-3 s per step"),
-        ("5,120 images/s", "312.5 images/s"),
-        ("1.2k samples per second", "900 samples per second"),
-        ("<object at 0x7f3a5c0e9d30>", "<object at 0x7f11223344aa>"),
-    ],
-)
-def test_durations_speeds_and_addresses_may_differ(stored, fresh):
-    assert sanitize(stored) == sanitize(fresh)
-
-
-@pytest.mark.parametrize(
-    "text", ["25 modes", "0.693", "3 sigma", "25 samples", "torch.Size([100, 2])", "13.4 +- 5.8", "sum 2", "#0072b2"]
-)
-def test_other_numbers_may_not(text):
+def test_durations_speeds_and_addresses_may_differ_and_other_numbers_may_not():
+    assert sanitize("took 12.3 s, 0.85 ms per step") == sanitize("took 47.0 s, 1e-3 s per step")
+    assert sanitize("5,120 images/s, 1.2k samples per second") == sanitize("312.5 images/s, 900 samples per second")
+    assert sanitize("<object at 0x7f3a5c0e9d30>") == sanitize("<object at 0x7f11223344aa>")
+    text = "25 modes 0.693 3 sigma 25 samples torch.Size([100, 2]) 13.4 +- 5.8 sum 2 #0072b2"
     assert sanitize(text) == text
 
 
@@ -146,7 +133,7 @@ def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
     command = [sys.executable, "-m", "pytest", "-vv", "--color=no", "-p", "solutions", *options, "."]
     environment = os.environ | {"PYTHONPATH": path}
     output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
-    found = re.findall(r"^a::ipynb::(.*) (PASSED|FAILED)", output, re.MULTILINE)
+    found = re.findall(r"^a(?:::|.)ipynb::(.*) (PASSED|FAILED)", output, re.MULTILINE)
     assert [name for name, outcome in found if outcome == "FAILED"] == ["Cell 1", "Solution 2", "Cell 4"], output
     assert [name for name, outcome in found if outcome == "PASSED"] == [
         "Cell 0",
