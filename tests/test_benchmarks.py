@@ -101,7 +101,12 @@ def test_speed_and_loading_are_measured_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda forward, **how: forward)  # which takes a compiler, and a minute
     small = {
         "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
-        "size": {"seconds": 0.1, "families": {"small": ("digits",), "toy": ("mixture-ali-paper",)}, "batch": 2, "rounds": 2},
+        "size": {
+            "seconds": 0.1,
+            "families": {"small": ("digits",), "toy": ("mixture-ali-paper",)},
+            "batch": 2,
+            "rounds": 2,
+        },
         "compiled": {"seconds": 0.1, "names": ("digits",), "rounds": 2},
         "loading": {"numbers": (20, 40), "rounds": 2},
     }

@@ -1,16 +1,13 @@
 """Nothing but this machine: refuses each attempt of a Python process to reach anything else, and writes it down.
 
 `sitecustomize.py` beside this file imports it, so with this folder on PYTHONPATH it is in every Python process that
-inherits the environment: workers of the tests, commands that they start, kernels of notebooks. It does nothing unless
-ALIKIT_OFFLINE_LOG names the file to write to: a line for each process, each refused attempt, and each path that a
-kernel wrote outside the folders where notebooks may write.
+inherits the environment: workers, commands, kernels of notebooks. It does nothing unless ALIKIT_OFFLINE_LOG names the
+file to write to: a line for each process, each refused attempt, and each path that a kernel wrote where it may not.
 
-An audit hook cannot be taken off again and sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`. It
-does not see sockets and files that a library opens in C, C++ or Rust (ZeroMQ between kernel and notebook, Gloo between
-processes that train together, safetensors), programs that are not Python (Chromium), nor a Python that was started with
--I, -E or -S. A network namespace that has nothing but loopback shows what those do: `unshare -rn sh -c 'ip link set lo
-up; exec make test'`. And if a name is given to `connect` itself, C looks it up before the hook runs; the connection is
-refused all the same.
+An audit hook sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`. It does not see sockets and
+files that a library opens in C, C++ or Rust (ZeroMQ, Gloo, safetensors), programs that are not Python (Chromium), nor a
+Python that was started with -I, -E or -S: see docs/trust.md. If a name is given to `connect` itself, C looks it up
+before the hook runs; the connection is refused all the same.
 """
 
 import contextlib
