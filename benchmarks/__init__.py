@@ -66,7 +66,7 @@ def run(name: str, out: Path | None = None, command: str = "", **options: object
     command   the command line, kept with the numbers so that they can be measured again
     options   of the benchmark, such as threads=1 or seconds=30.0; None and False mean the default
 
-    Raises AlikitError for an unknown name or option, and OSError if `out` cannot be written, before it measures.
+    Raises AlikitError for an unknown name or option, and if `out` cannot be written, before it measures.
     """
     if name not in BENCHMARKS:
         raise AlikitError(f"no benchmark called {name!r}: choose one of {', '.join(BENCHMARKS)}")
@@ -77,8 +77,11 @@ def run(name: str, out: Path | None = None, command: str = "", **options: object
     if name == "report":
         return f"{one.measure(out)} benchmarks in {out / 'README.md'}"
     if out:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+        except OSError as error:
+            raise AlikitError(f"cannot write to {out} ({error.strerror}): choose another --out") from None
     if threads := options.pop("threads", None):
         torch.set_num_threads(threads)
     setting = common.setting(command)  # before the benchmark loads the machine itself

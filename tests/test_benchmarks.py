@@ -233,7 +233,7 @@ def test_the_command_and_what_it_refuses_before_it_measures(tmp_path, monkeypatc
     for line, says in {
         "step digits --batch 1": "'--batch'",
         "step digits --seconds 0": "'--seconds'",
-        f"batch --out {tmp_path / 'batch.json' / 'kept'}": "cannot use ",
+        f"batch --out {tmp_path / 'batch.json' / 'kept'}": "cannot write to ",
         "batch --device cpu": "bench batch takes no --device: leave it out",
         "zebra": "no benchmark called 'zebra': choose one of step, ",
         "step digit": "no recipe called 'digit': did you mean digits?",
