@@ -1,4 +1,4 @@
-# make lab opens the course, make test checks it. Both build .venv first where it is missing or out of date.
+# make lab opens the course, make test checks it. Both build .venv first if it is missing or out of date.
 PYTHON ?= python3
 PORT ?= 8888
 WORKERS ?= 2
@@ -6,7 +6,7 @@ OPTIONS ?=
 
 IN_VENV := .venv/bin/python
 FIRST := $(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
-# Jupyter refuses to run as root unless told that this is meant, as it is in a container.
+# Jupyter refuses to run as root, as in a container, without this option.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help lab test soak tour handout bench audit licences clean
@@ -14,11 +14,11 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 help:
 	@echo 'make lab       open the course in JupyterLab (PORT=8888 OPTIONS=--no-browser)'
 	@echo 'make test      run everything: lint, unit tests, every notebook cell and solution (WORKERS=2 processes)'
-	@echo 'make soak      many more kills, damaged files and learners than make test, into results/faults, in an hour or two'
+	@echo 'make soak      many more kills, damaged files and interrupted cells than make test, to results/faults; an hour or two'
 	@echo 'make tour      run all notebooks and write them as web pages to build/course'
 	@echo 'make handout   write the notebooks without outputs and solutions to build/handout'
-	@echo 'make bench     measure speed, memory and waiting here, into results/benchmarks, in an hour and a half'
-	@echo 'make audit     ask whether an installed package has a known vulnerability; wants a network'
+	@echo 'make bench     measure speed, memory and waiting here, to results/benchmarks; an hour and a half'
+	@echo 'make audit     check whether an installed package has a known vulnerability; needs a network'
 	@echo 'make licences  write the licences of what is installed to docs/licences.md'
 	@echo 'make clean     remove build'
 
@@ -58,7 +58,7 @@ licences: build/audit/.installed
 clean:
 	rm -rf build
 
-# An environment of its own, for what checks the course is no part of it.
+# An environment of its own, because the tools that check the course are not part of it.
 build/audit/.installed: pyproject.toml .venv/.installed
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --disable-pip-version-check --quiet $$($(IN_VENV) -c \
@@ -67,8 +67,8 @@ build/audit/.installed: pyproject.toml .venv/.installed
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is missing or older: name another, as in make PYTHON=python3.12 lab"; exit 1; }
-	@# A bare Debian has no venv module. As root, in a container say, one command is meant to be enough.
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is missing or older: name another one, as in make PYTHON=python3.12 lab"; exit 1; }
+	@# A bare Debian has no venv module. As root, for example in a container, make installs it.
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo 'Installing python3-venv with apt-get.' && \
 	    apt-get update -qq && apt-get install -qq -y python3-venv && $(PYTHON) -c 'import ensurepip, venv'; } || \
@@ -76,7 +76,7 @@ build/audit/.installed: pyproject.toml .venv/.installed
 	@echo 'Installing into .venv: about 6 GB and a few minutes, once.'
 	$(PYTHON) -m venv .venv
 	$(IN_VENV) -m pip install --disable-pip-version-check -e '.[course,test]'
-	@# Otherwise JupyterLab asks each newcomer whether it may fetch its news from the network.
+	@# Otherwise JupyterLab shows a dialog at its first start: may it fetch its news from the network?
 	@$(IN_VENV) -m jupyter labextension disable @jupyterlab/apputils-extension:announcements >/dev/null 2>&1 || \
 	  echo 'JupyterLab may ask about its news at the first start; either answer is fine.'
 	@touch $@

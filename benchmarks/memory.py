@@ -1,7 +1,7 @@
 """Peak memory of training: of each recipe, and on folders of pictures. Each training is a process of its own.
 
-It is private memory, RssAnon of Linux: what the process alone fills. The total, VmHWM, also holds the pages of library
-files that were looked at, which all processes share and which the system may drop.
+It is private memory, RssAnon of Linux: what the process alone fills. The total, VmHWM, also holds pages of library
+files, which all processes share and which the system may drop.
 """
 
 import os
@@ -9,7 +9,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,23 +25,22 @@ from .scaling import SIZE, make_folder
 from .step import trainer
 
 STATUS = Path("/proc/self/status")
-STEPS, ENOUGH = 3, 10.0  # full steps of a recipe, but after the second none once so many seconds are over
+STEPS, ENOUGH = 3, 10.0  # full steps of a recipe, or two if they take longer than so many seconds
 EVERY = 0.002  # seconds between two looks
-AT_ONCE, ROOM = 2, 16 * 2**30  # processes of one thread each, where there are so many bytes for the two largest
 FOLDER_RECIPE, FOLDER_STEPS = "cifar10-small", 20
 
 
 def mib(field: str) -> float:
-    """A field of this process's status, which Linux gives in kB. AlikitError where there is none."""
+    """A field of this process's status, which Linux gives in kB. AlikitError on other systems."""
     for row in STATUS.read_text().splitlines() if STATUS.is_file() else ():
         if row.startswith(f"{field}:"):
             return int(row.split()[1]) / 1024
-    raise AlikitError(f"{STATUS} does not tell {field}: memory is measured on Linux")
+    raise AlikitError(f"{STATUS} has no {field}: memory is measured on Linux")
 
 
 def peak(job: Callable[[], object]) -> dict[str, float]:
-    """The highest RssAnon before and while the job ran, and VmHWM, in MiB. Linux keeps no record of the former, so it
-    is looked at in short intervals."""
+    """The highest RssAnon before and during the job, and VmHWM, in MiB. Linux keeps no record of the highest RssAnon,
+    so a thread looks at it in short intervals."""
     imported, done = mib("RssAnon"), threading.Event()
     seen = [imported]
 
@@ -67,10 +65,10 @@ def train_recipe(name: str) -> dict:
     recipe = RECIPES[name]
 
     def job() -> None:
-        # Twice as many examples as have labels, for a fifth of all are kept for the choice of settings.
+        # Twice as many examples as have labels, because a fifth of all are kept for the choice of settings.
         loop = trainer(recipe, stand_in(recipe, max(2 * recipe.batch_size, 2 * recipe.labels)))
         begin = time.perf_counter()
-        # Adam's averages are made at the end of the first step: the second has them and its own pictures.
+        # Adam makes its averages at the end of the first step: the second has them and pictures of its own.
         for done in range(STEPS):
             if done < 2 or time.perf_counter() - begin <= ENOUGH:
                 loop.one_step()
@@ -82,11 +80,7 @@ def train_recipe(name: str) -> dict:
 
 def memory(names: tuple[str, ...] = tuple(RECIPES)) -> dict:
     """Peak memory of a few steps of each recipe, each in a process of its own. Some minutes; on Linux."""
-    mib("RssAnon")  # or the first process would say that there is none
-    has_room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > ROOM
-    with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count()) if has_room and device() == "cpu" else 1) as pool:
-        found = pool.map(lambda name: apart(train_recipe, name), names)
-        measured = list(tqdm(found, total=len(names), unit=" recipes", disable=None))
+    measured = [apart(train_recipe, name) for name in tqdm(names, unit=" recipes", disable=None)]
     imported = summary([row["imported"] for row in measured])
     return {"seed": 0, "threads": 1, "device": device(), "imported": imported, "measured": measured}
 
@@ -108,7 +102,6 @@ def folder(numbers: tuple[int, ...] = (20_000, 200_000)) -> dict:
 
     Each folder is read without a cache, and then with the one that was made.
     """
-    mib("RssAnon")  # or the first process would say that there is none
     measured = []
     with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, ALIKIT_CACHE=f"{name}/cache"):
         for n in tqdm(numbers, unit=" folders", disable=None):

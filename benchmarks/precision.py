@@ -33,9 +33,8 @@ def _trained(name: str, way: str, steps: int, seed: int) -> tuple[Game, float]:
             process("-m", "alikit", "train", name, *options, failure=f"no run of two processes of {name}")
             losses = [line["generator"] for line in metrics(out) if "generator" in line]
             return load_model(out), statistics.mean(losses[-max(1, len(losses) // 10) :])
-    train, _ = load(RECIPES[name].data)
     torch.manual_seed(seed)
-    loop = trainer(replace(RECIPES[name], bf16=False), train, library=way == LIBRARY, seed=seed)
+    loop = trainer(replace(RECIPES[name], bf16=False), load(RECIPES[name].data)[0], library=way == LIBRARY, seed=seed)
     loop.bf16 = way == BF16
     last = loop.run(steps, every=max(1, steps // 10))[-1]
     return loop.result, last.losses["generator"]
@@ -58,12 +57,12 @@ def precision(runs: tuple = RUNS) -> dict:
     return {"device": device(), "held_out": HELD_OUT, "measured": rows}
 
 
-def _compared(one: list[float], other: list[float]) -> str:
+def compared(one: list[float], other: list[float]) -> str:
     """Mean and standard deviation of `other`, and how many standard errors its mean is above that of `one`."""
     error = (statistics.variance(one) / len(one) + statistics.variance(other) / len(other)) ** 0.5
-    apart = (statistics.mean(other) - statistics.mean(one)) / error if error else 0.0
-    said = f"{few(statistics.mean(other))} ± {few(statistics.stdev(other))}"
-    return said if one is other else f"{said} ({apart:+.1f})"
+    away = (statistics.mean(other) - statistics.mean(one)) / error if error else 0.0
+    text = f"{few(statistics.mean(other))} ± {few(statistics.stdev(other))}"
+    return text if one is other else f"{text} ({away:+.1f})"
 
 
 def tables(found: dict) -> list[str]:
@@ -71,10 +70,14 @@ def tables(found: dict) -> list[str]:
     rows: dict[tuple, dict] = {}
     for run in found["measured"]:
         for metric in METRICS:
-            row = rows.setdefault((run["recipe"], metric), {"steps": run["steps"]})
-            row.setdefault(run["way"], []).append(run[metric])
-    lines = []
-    for (name, metric), row in rows.items():
-        fixed = {"recipe": name, "steps": row.pop("steps"), "measure": metric, "seeds": len(row[LIBRARY])}
-        lines.append(fixed | {way: _compared(row[LIBRARY], values) for way, values in row.items()})
-    return [table(lines)]
+            ways = rows.setdefault((run["recipe"], run["steps"], metric), {})
+            ways.setdefault(run["way"], []).append(run[metric])
+    return [
+        table(
+            [
+                {"recipe": name, "steps": steps, "measure": metric, "seeds": len(ways[LIBRARY])}
+                | {way: compared(ways[LIBRARY], values) for way, values in ways.items()}
+                for (name, steps, metric), ways in rows.items()
+            ]
+        )
+    ]

@@ -18,16 +18,7 @@ from alikit.studies import STUDIES
 from .common import process, summary
 
 STUDY = "mixture"
-SIZE, DIFFERENT = 32, 500  # pixels a side, and pictures of which a folder holds copies: drawing is no part of this
-
-
-def _study(count: int, number: int, steps: int) -> float:
-    """Seconds that the command of a study with `count` workers takes, from nothing to the last line."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["-m", "alikit", "study", STUDY, "--runs", number, "--steps", steps, "--workers", count]
-        begin = time.perf_counter()
-        process(*command, "--threads", 1, "--out", Path(folder) / "study", failure="the study did not run through")
-        return time.perf_counter() - begin
+SIZE, DIFFERENT = 32, 500  # pixels a side, and pictures of which a folder holds copies, because drawing takes long
 
 
 def workers(counts: tuple[int, ...] = (1, 2, 4), number: int = 2, steps: int = 500, rounds: int = 3) -> dict:
@@ -36,9 +27,14 @@ def workers(counts: tuple[int, ...] = (1, 2, 4), number: int = 2, steps: int = 5
     The numbers of workers take turns. Each study is a new one of `number` runs an arm, and thrown away.
     """
     seconds: dict[int, list[float]] = {count: [] for count in counts}
+    command = ["-m", "alikit", "study", STUDY, "--runs", number, "--steps", steps]
     for _ in tqdm(range(rounds), unit=" rounds", disable=None):
         for count in counts:
-            seconds[count].append(_study(count, number, steps))
+            with tempfile.TemporaryDirectory() as folder:
+                begin = time.perf_counter()
+                options = ("--workers", count, "--threads", 1, "--out", Path(folder) / "study")
+                process(*command, *options, failure="the study failed")
+                seconds[count].append(time.perf_counter() - begin)
     measured = [{"workers": count, "seconds": summary(found)} for count, found in seconds.items()]
     runs = number * len(STUDIES[STUDY].arms)
     fixed = {"study": STUDY, "runs": runs, "steps": steps, "rounds": rounds, "threads": 1, "cores": os.cpu_count()}

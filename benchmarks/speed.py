@@ -12,14 +12,13 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
 from alikit.training import Trainer
 
 from .common import device, in_turn, stand_in, summary
-from .step import trainer
+from .step import gflop, trainer
 
 ROUNDS = 9
 FAMILIES = {
@@ -33,7 +32,7 @@ WAYS = {  # name: whether the layers are the library's, as with --float32, and w
     "library layers, compiled": (True, True),
 }
 STEPS = 3  # until everything is compiled, backward too, and Adam has its averages
-VERSIONS = 64  # of a function that is compiled for each of its layers; the default of 8 gives larger networks up
+VERSIONS = 64  # of a function that is compiled for each of its layers; larger networks exceed the default of 8
 
 
 def _trainer(name: str, batch: int | None = None, library: bool = False) -> Trainer:
@@ -41,15 +40,15 @@ def _trainer(name: str, batch: int | None = None, library: bool = False) -> Trai
     return trainer(recipe, stand_in(recipe, 4 * recipe.batch_size), library)
 
 
-def _rates(trainers: dict[tuple, Trainer], seconds: float, rounds: int) -> dict[tuple, list[float]]:
-    """Examples a second of each trainer in each round; a step of ours fetches its own batch."""
-    rates = in_turn({key: one.one_step for key, one in trainers.items()}, seconds, rounds)
-    return {key: [trainers[key].config.batch_size * rate for rate in found] for key, found in rates.items()}
-
-
-def _row(name: str, one: Trainer, rates: list[float]) -> dict:
-    precision = "bfloat16" if one.bf16 else "float32"
-    return {"recipe": name, "batch": one.config.batch_size, "precision": precision, "images_per_second": summary(rates)}
+def _rows(trainers: dict[tuple, Trainer], seconds: float, rounds: int) -> dict[tuple, tuple[dict, list[float]]]:
+    """A row for each trainer, and its examples a second in each round; keys end with the name of a recipe."""
+    rates, found = in_turn({key: one.one_step for key, one in trainers.items()}, seconds, rounds), {}
+    for key, one in trainers.items():
+        size, precision = one.config.batch_size, "bfloat16" if one.bf16 else "float32"
+        examples = [size * rate for rate in rates[key]]
+        row = {"recipe": key[-1], "batch": size, "precision": precision, "images_per_second": summary(examples)}
+        found[key] = row, examples
+    return found
 
 
 def batch(
@@ -59,9 +58,8 @@ def batch(
 ) -> dict:
     """Examples a second against the size of the batch: pictures by the laptop networks, and the toy."""
     torch.manual_seed(0)
-    trainers = {(name, size): _trainer(name, size) for name in names for size in batches}
-    rates = _rates(trainers, seconds, ROUNDS)
-    measured = [_row(key[0], one, rates[key]) for key, one in trainers.items()]
+    trainers = {(size, name): _trainer(name, size) for name in names for size in batches}
+    measured = [row for row, _ in _rows(trainers, seconds, ROUNDS).values()]
     return {"seed": 0, "seconds": seconds, "device": device(), "measured": measured}
 
 
@@ -74,16 +72,11 @@ def size(
     """
     torch.manual_seed(0)
     trainers = {(family, name): _trainer(name, batch) for family, names in families.items() for name in names}
-    gflop = {}
-    for key, one in trainers.items():
-        with FlopCounterMode(display=False) as counter:
-            one.one_step()
-        gflop[key] = round(counter.get_total_flops() / 1e9 / batch, 4)
-    rates, measured = _rates(trainers, seconds, rounds), []
-    for (family, name), one in trainers.items():
-        found = rates[family, name]
-        side = {"networks": family, "size": RECIPES[name].networks.size, "gflop_an_image": gflop[family, name]}
-        measured.append({**side, **_row(name, one, found), "ms_an_image": summary([1000 / rate for rate in found])})
+    cost = {key: round(gflop(one.one_step) / batch, 4) for key, one in trainers.items()}
+    measured = []
+    for (family, name), (row, examples) in _rows(trainers, seconds, rounds).items():
+        side = {"networks": family, "size": RECIPES[name].networks.size, "gflop_an_image": cost[family, name]}
+        measured.append({**side, **row, "ms_an_image": summary([1000 / rate for rate in examples])})
     return {"seed": 0, "seconds": seconds, "batch": batch, "device": device(), "measured": measured}
 
 
@@ -100,7 +93,7 @@ def _begun(name: str, library: bool, compiled: bool) -> tuple[Trainer, float]:
             made.one_step()
     except RuntimeError as error:  # the compiler's errors are kinds of it
         raise AlikitError(f"torch.compile failed on {name}: {str(error).strip().splitlines()[0]}") from None
-    return made, time.perf_counter() - begin
+    return made, float(f"{time.perf_counter() - begin:.4g}")
 
 
 def compiled(
@@ -109,7 +102,7 @@ def compiled(
     rounds: int = ROUNDS,
 ) -> dict:
     """Whether torch.compile pays for our training step. Some minutes, most of them its own; wants a C++ compiler."""
-    torch._logging.set_logs(all=logging.ERROR)  # or it says something of each version
+    torch._logging.set_logs(all=logging.ERROR)  # otherwise it says something of each version
     try:
         with (
             tempfile.TemporaryDirectory() as cache,
@@ -118,14 +111,13 @@ def compiled(
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-            begun = {(name, way): _begun(name, *how) for name in names for way, how in WAYS.items()}
-            rates = _rates({key: one for key, (one, _) in begun.items()}, seconds, rounds)
+            begun = {(way, name): _begun(name, *how) for name in names for way, how in WAYS.items()}
+            found = _rows({key: one for key, (one, _) in begun.items()}, seconds, rounds)
     finally:
         torch._logging.set_logs()
     measured = []
-    for (name, way), (one, first) in begun.items():
-        found = rates[name, way]
-        over = summary([rate / ours for rate, ours in zip(found, rates[name, "ours"], strict=True)])
-        row = {"way": way, **_row(name, one, found), "over_ours": over, "first_seconds": float(f"{first:.4g}")}
-        measured.append(row)
+    for (way, name), (row, examples) in found.items():
+        over = [rate / ours for rate, ours in zip(examples, found["ours", name][1], strict=True)]
+        first = begun[way, name][1]
+        measured.append({"way": way, **row, "over_ours": summary(over), "first_seconds": first})
     return {"seed": 0, "seconds": seconds, "rounds": rounds, "device": device(), "measured": measured}

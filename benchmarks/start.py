@@ -1,20 +1,14 @@
 """How long one waits: for the import, the first cell, a panel. `alikit bench start` writes what it finds."""
 
-import importlib.util
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tqdm import tqdm
-
-from alikit.errors import AlikitError
-from alikit.reading import boundary
 
 from .common import ROOT, process, summary, table
 
@@ -30,10 +24,10 @@ def import_seconds(module: str) -> float:
 
 
 def import_shares(module: str = "alikit") -> dict[str, float]:
-    """Which packages' own code an import spends its time in, shares of it, the largest first."""
+    """Which packages' own code an import spends its time in, as shares of it, the largest first."""
     own: Counter[str] = Counter()
-    said = process("-X", "importtime", "-c", f"import {module}", failure=f"import {module} failed").stderr
-    for line in said.splitlines():  # import time: microseconds of its own | with what it imports | name
+    log = process("-X", "importtime", "-c", f"import {module}", failure=f"import {module} failed").stderr
+    for line in log.splitlines():  # import time: microseconds of its own | with what it imports | name
         itself, _, name = line.removeprefix("import time:").split("|") if line.count("|") == 2 else ("", "", "")
         if itself.strip().isdigit():
             package = name.strip().partition(".")[0]
@@ -48,13 +42,9 @@ def first_cell(path: Path) -> tuple[float, float]:
 
     notebook = nbformat.read(path, as_version=4)
     index, code = next((i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=180,
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else it warns that local sockets are not encrypted
-    )
+    quiet = ["--IPKernelApp.log_level=ERROR"]  # otherwise it warns that local sockets are not encrypted
+    where = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, kernel_name="python3", timeout=180, resources=where, extra_arguments=quiet)
     begin = time.perf_counter()
     with client.setup_kernel():
         kernel = time.perf_counter() - begin
@@ -62,10 +52,8 @@ def first_cell(path: Path) -> tuple[float, float]:
         return kernel, time.perf_counter() - begin
 
 
-def notebooks(folder: Path, rounds: int) -> list[dict] | None:
-    """Every notebook of a folder, in turn; None without what runs them."""
-    if importlib.util.find_spec("nbclient") is None:
-        return None
+def notebooks(folder: Path, rounds: int) -> list[dict]:
+    """Every notebook of a folder, in turn."""
     paths = sorted(folder.glob("*.ipynb"))
     found = [[first_cell(path) for path in paths] for _ in tqdm(range(rounds), unit=" rounds", disable=None)]
     rows = []
@@ -75,35 +63,22 @@ def notebooks(folder: Path, rounds: int) -> list[dict] | None:
     return rows
 
 
-def widgets() -> list[dict] | None:
-    """What the browser tests find when they move a panel; None where there is no browser for them."""
+def widgets() -> list[dict]:
+    """The milliseconds that the browser tests measure when they move a panel; [] without a browser."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tests.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "in_time", "tests/browser"]
-        environment = {name: value for name, value in os.environ.items() if name != "ALIKIT_BROWSER"}
-        subprocess.run([*command, f"--junitxml={file}"], cwd=ROOT, env=environment, capture_output=True)
-        return answers(file) or None
-
-
-def answers(file: Path) -> list[dict]:
-    """Of a file of test results, the milliseconds that tests kept with their name. AlikitError where a test failed."""
-    found = []
-    with boundary(file, "see what python -m pytest tests/browser says"):
+        command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "in_time", "tests/browser")
+        process(*command, f"--junitxml={file}", failure="a panel fails, see python -m pytest tests/browser")
+        found = []
         for case in ElementTree.parse(file).iter("testcase"):
-            if case.find("failure") is not None or case.find("error") is not None:
-                raise AlikitError(f"{case.get('name')} fails: see what python -m pytest tests/browser says")
             panel = case.get("classname").rpartition("test_")[2].replace("_", " ")
             for kept in case.iterfind("properties/property[@name='milliseconds']"):
                 found.append({"panel": panel, "milliseconds": summary(json.loads(kept.get("value")))})
-    return found
+        return found
 
 
 def start(
-    import_rounds: int = 7,
-    shares_rounds: int = 3,
-    notebook_rounds: int = 3,
-    notebook_folder: Path = ROOT / "notebooks",
-    panels: bool = True,
+    import_rounds: int = 7, shares_rounds: int = 3, notebook_rounds: int = 3, notebook_folder: Path = ROOT / "notebooks"
 ) -> dict:
     """How long one waits: for the import, for each notebook's first cell, for a panel. Some minutes.
 
@@ -119,7 +94,7 @@ def start(
         "shares": dict(sorted(mean.items(), key=lambda item: -item[1])),
         "notebook_rounds": notebook_rounds,
         "notebooks": notebooks(notebook_folder, notebook_rounds),
-        "widgets": widgets() if panels else None,
+        "widgets": widgets(),
     }
 
 
@@ -132,6 +107,6 @@ def tables(found: dict) -> list[str]:
         table([{"import": name, "seconds": seconds} for name, seconds in found["imports"].items()]),
         f"The goal, under {found['goal']:g} s for alikit, is {met} here. Its import spends its time in the code of: "
         f"{', '.join(shares)}.",
-        table(found["notebooks"]) if found["notebooks"] else "Notebooks: left out, nbclient is not installed.",
+        table(found["notebooks"]),
         table(found["widgets"]) if found["widgets"] else "Panels: left out, Playwright or Chromium is not installed.",
     ]

@@ -1,15 +1,13 @@
 """How fast our training step is beside the textbook's. `alikit bench step RECIPE` prints what `compare` returns.
 
 The textbook step is ALI as it is commonly written in PyTorch: the players take turns, each with a forward and a
-backward pass of its own; D judges q's and p's pairs in two passes; all layers are the library's, in float32 and NCHW;
+backward pass of its own; D sees q's and p's pairs in two passes; all layers are the library's, in float32 and NCHW;
 Adam is not fused.
-It is another algorithm than ours, which takes both players' gradients at the same parameters: there G meets a D that
-has just moved, and batch norm in D sees the two halves apart. Networks, first weights, losses and Adam's settings are
-the same.
+Ours takes both players' gradients at the same parameters; in the textbook's, G meets a D that has just moved, and batch
+norm in D sees the two halves separately. Networks, first weights, losses and Adam's settings are the same.
 """
 
 import copy
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -24,16 +22,13 @@ from alikit.fast import accelerate
 from alikit.losses import discriminator_loss, gan_generator_loss, generator_loss
 from alikit.models import GAN, AdversarialGame, Game
 from alikit.networks import Maxout
-from alikit.recipes import RECIPES, Recipe
+from alikit.recipes import Recipe, named
 from alikit.training import Trainer
 
 from . import common
 
 ROUNDS, FEWEST = 20, 5
 EPOCH = 20  # steps until the loader shuffles again
-
-
-# The one place that knows which layers are quick ones, and how they are turned on and off.
 
 
 class LibraryMaxout(nn.Module):
@@ -48,7 +43,7 @@ class LibraryMaxout(nn.Module):
 
 
 def with_library_layers(model: Game) -> Game:
-    """A copy of the model with the library's own layers where ours are quicker ones that compute the same; NCHW."""
+    """A copy of the model in NCHW, with the library's own layers in place of our quicker ones."""
     model = accelerate(copy.deepcopy(model), False).to(memory_format=torch.contiguous_format)
     for module in list(model.modules()):
         for name, layer in module.named_children():
@@ -65,11 +60,8 @@ def trainer(recipe: Recipe, data: Dataset, library: bool = False, model: Game | 
     return (replace(recipe, bf16=False, fast=False) if library else recipe).trainer(model, data, seed)
 
 
-# The textbook.
-
-
 class Textbook:
-    """A copy of the model, trained in turns. A game without a discriminator has one player, so its turn is all."""
+    """A copy of the model, trained in turns. A game without a discriminator has one player, and so one turn."""
 
     def __init__(self, model: Game, lr: float, betas: tuple[float, float]):
         self.model = with_library_layers(model)
@@ -89,13 +81,12 @@ class Textbook:
         if not isinstance(self.model, AdversarialGame):
             return self.model.losses(x)[player]
         discriminator = self.model.discriminator
-        if player == "generator":
+        with torch.set_grad_enabled(player == "generator"):
             q_pair, p_pair = self.model.pairs(x)
+        if player == "generator":
             if isinstance(self.model, GAN):
                 return gan_generator_loss(discriminator(*p_pair))
             return generator_loss(discriminator(*q_pair), discriminator(*p_pair))
-        with torch.no_grad():
-            q_pair, p_pair = self.model.pairs(x)
         if not self.model.r1:
             return discriminator_loss(discriminator(*q_pair), discriminator(*p_pair))
         q_pair = [member.detach().requires_grad_() for member in q_pair]
@@ -105,30 +96,19 @@ class Textbook:
         return discriminator_loss(q_logits, discriminator(*p_pair)) + r1_penalty
 
 
-class _Examples(torch.utils.data.Dataset):
-    """One example at a time, as a loader on the host asks for them; no file to read or decode, so a fast one."""
-
-    def __init__(self, data: Dataset):
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.data.floats(i)
-
-
 def batches(data: Dataset, batch_size: int) -> Iterator[Tensor]:
-    """Whole batches from PyTorch's loader, for ever."""
-    loader = DataLoader(_Examples(data), batch_size, shuffle=True, drop_last=True)
+    """Whole batches for ever, made by PyTorch's loader from one example at a time; without a file to read or decode."""
+
+    def collate(chosen: list[int]) -> Tensor:
+        return torch.stack([data.floats(i) for i in chosen])
+
+    loader = DataLoader(range(len(data)), batch_size, shuffle=True, drop_last=True, collate_fn=collate)
     while True:
         yield from loader
 
 
-# The comparison.
-
-
-def _gflop(job: Callable[[], object]) -> float:
+def gflop(job: Callable[[], object]) -> float:
+    """The products that a job computes, in 10^9 operations."""
     with FlopCounterMode(display=False) as counter:
         job()
     return counter.get_total_flops() / 1e9
@@ -139,28 +119,27 @@ def compare(
 ) -> dict:
     """Our training step beside the textbook's, alternating; prints one JSON line. Of any recipe without labels.
 
-    precision              of our networks: what the recipe's trainer finds to be quicker here, or float32
-    plain                  ours with PyTorch's own layers, because `float32` asked for that
-    ours, textbook, textbook_with_loader   steps a second; ours always fetches its own batch, from data on the device;
-                                           the textbook is given one that is ready, or a loader's, made on the host
-    ratio, ratio_with_loader               ours over the textbook's, round by round
-    gflop_a_step           of the matrix products and convolutions of our step, by their definition, as PyTorch's
-                           counter counts them; gflop_made, what is left of that where the quick layers take a
-                           shorter way
-    gflops                 gflop_a_step times our rate; share_of_matmul is beside matmul_gflops, and above 1 where the
-                           shorter way is quicker than products could be; share_made is of gflop_made
-    matmul_gflops          the rate of a large matrix product in the same rounds and in our precision
+    precision       of our networks: what the recipe's trainer finds to be quicker here, or float32
+    plain           whether ours has PyTorch's own layers, by `float32`
+    ours, textbook, textbook_with_loader    steps a second; ours fetches its own batch, the textbook gets one that is
+                    ready, or a loader's, made on the host
+    ratio, ratio_with_loader                ours over the textbook's, round by round
+    gflop_a_step    of our step's products and convolutions by their definition, as PyTorch counts them; gflop_made, of
+                    those that the quick layers compute; gflops, a second
+    matmul_gflops   of a large matrix product, a second, in the same rounds and in our precision; share_of_matmul and
+                    share_made are ours over it, and the former is above 1 if no product could be as quick
 
     Each measured number is a median with its quartiles over the rounds. A recipe that starts from a finished GAN gets
     an untrained one, and data are stand-ins of the same shape: neither changes the cost of a step.
 
     Raises AlikitError for a recipe that the textbook's step cannot train, and for a device that is not there.
     """
-    name, row, device = recipe, _checked(recipe), device or common.device()
-    if device not in ("cpu", "cuda"):
-        raise AlikitError(f"no device called {device!r}: choose cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise AlikitError("PyTorch finds no CUDA device here: say --device cpu")
+    row, device = named(recipe), device or common.device()
+    if row.has_labels or row.is_conditional:
+        what = "needs labels" if row.has_labels else "is conditioned on y"
+        raise AlikitError(f"{recipe} {what}, which the textbook's step does not have: choose a recipe without")
+    if device not in ("cpu", common.device()):
+        raise AlikitError(f"PyTorch finds no device called {device!r} here: say --device {common.device()}")
     torch.manual_seed(0)
     batch = batch or row.batch_size
     row = replace(row, batch_size=batch)
@@ -173,7 +152,7 @@ def compare(
     side = 8192 if device == "cuda" else 1024
     dtype = torch.bfloat16 if ours.bf16 else torch.float32
     factor, product = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    gflop, made = _gflop(by_definition.one_step), _gflop(ours.one_step)
+    defined, made = gflop(by_definition.one_step), gflop(ours.one_step)
 
     jobs = {
         "ours": ours.one_step,
@@ -184,14 +163,11 @@ def compare(
     rates = common.in_turn(jobs, seconds, ROUNDS, FEWEST)
     matmul = [rate * 2 * side**3 / 1e9 for rate in rates.pop("matmul")]
 
-    def summary(numbers: list[float]) -> dict[str, float]:
-        return common.summary(numbers, "exclusive")
-
     def over(other: list[float], scale: float = 1.0) -> dict[str, float]:
-        return summary([scale * a / b for a, b in zip(rates["ours"], other, strict=True)])
+        return common.summary([scale * a / b for a, b in zip(rates["ours"], other, strict=True)])
 
     return {
-        "recipe": name,
+        "recipe": recipe,
         "batch": batch,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -199,24 +175,13 @@ def compare(
         "precision": "bfloat16" if ours.bf16 else "float32",
         "plain": float32,
         "rounds": len(matmul),
-        **{way: summary(numbers) for way, numbers in rates.items()},
+        **{way: common.summary(numbers) for way, numbers in rates.items()},
         "ratio": over(rates["textbook"]),
         "ratio_with_loader": over(rates["textbook_with_loader"]),
-        "gflop_a_step": gflop,
+        "gflop_a_step": defined,
         "gflop_made": made,
-        "gflops": summary([rate * gflop for rate in rates["ours"]]),
-        "matmul_gflops": summary(matmul),
-        "share_of_matmul": over(matmul, gflop),
+        "gflops": common.summary([rate * defined for rate in rates["ours"]]),
+        "matmul_gflops": common.summary(matmul),
+        "share_of_matmul": over(matmul, defined),
         "share_made": over(matmul, made),
     }
-
-
-def _checked(name: str) -> Recipe:
-    """The recipe. AlikitError for one that there is not, and for one that the textbook's step cannot train."""
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        raise AlikitError(f"no recipe called {name!r}: {f'did you mean {near[0]}?' if near else 'see alikit recipes'}")
-    if RECIPES[name].has_labels or RECIPES[name].is_conditional:
-        what = "asks for labels" if RECIPES[name].has_labels else "is conditioned on y"
-        raise AlikitError(f"{name} {what}, which the textbook's step has not: choose a recipe without")
-    return RECIPES[name]

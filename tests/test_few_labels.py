@@ -55,18 +55,12 @@ def test_games_go_on_where_they_stopped(tool, tmp_path, few_steps):
         assert entry["recipe"] in alikit.RECIPES and entry["n"] == 297 and entry["hardware"] == "here"
 
 
-def test_a_draw_is_a_run_of_the_command_line_and_may_be_added_from_it(tool, tmp_path, few_steps):
+def test_a_draw_is_a_run_of_the_command_line(tool, tmp_path, few_steps):
     train, held_out = alikit.load("digits")
-    run, book = tmp_path / "run", tool.Book(tmp_path / "metrics.json")
+    run = tmp_path / "run"
     running.train("digits-semi", run, seed=3, changes={"labels": 20}, command="alikit train")
     error = classification(alikit.load_model(run), held_out).error
     assert classification(tool.trained("digits-semi", train, 3, labels=20), held_out).error == error
-    tool.add(book, run, "here")
-    entry = tool.Book(tmp_path / "metrics.json").entry("digits", 20, "K+1")
-    assert entry["errors"] == [round(error, 5)] and entry["pictures_seen"] == 500
-    alikit.runs.write_settings(run, alikit.runs.settings(run) | {"steps": 6})
-    with pytest.raises(alikit.AlikitError, match="at step 5 of 6"):
-        tool.add(book, run, "here")
 
 
 def test_machines_are_asked_once(tool, tmp_path, monkeypatch):

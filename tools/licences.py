@@ -27,42 +27,33 @@ alikit's own licence is in [LICENSE](../LICENSE), those of data sets and of weig
 | --- | --- | --- | --- |
 {rows}
 
-All but the last two bring {here} more, by licence: {of_here}.
+All but the last two bring {} more, by licence: {}.
 
-Those two, which have an environment of their own, bring {auditing} more: {of_auditing}.
+Those two, which have an environment of their own, bring {} more: {}.
 """
 
 
-def direct() -> dict[str, list[str]]:
-    """Each package that pyproject.toml names, and what wants it: the package itself, or an extra."""
+def page(auditor: Path) -> str:
+    """The page's text. KeyError for a package that pyproject.toml names and that is not installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[str, list[str]] = {}  # by the package itself, or by its extras
     for who, rows in {"alikit": project["dependencies"], **project["optional-dependencies"]}.items():
         for row in rows:
-            wanted.setdefault(Requirement(row).name, []).append(who)
-    return wanted
-
-
-def stated(auditor: Path, python: Path) -> dict[str, dict]:
-    """Name, version and licence of every package that the environment of `python` holds, by canonical name."""
-    command = [auditor, "-m", "piplicenses", "--python", python, "--format", "json", "--with-system"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {name: row for row in found if (name := canonicalize_name(row["Name"])) not in OURS}
-
-
-def page(wanted: dict[str, list[str]], here: dict[str, dict], auditing: dict[str, dict]) -> str:
-    """The page's text. KeyError for a package that is not installed."""
-    lines, known = [], {}
-    for name, by in wanted.items():
-        row = (auditing if by == ["audit"] else here)[canonicalize_name(name)]
-        lines.append(f"| {name} | {row['Version']} | {', '.join(by)} | {row['License']} |")
-    named = set(map(canonicalize_name, wanted))
-    for where, rows in {"here": here, "auditing": auditing}.items():
-        counts = Counter(row["License"] for name, row in rows.items() if name not in named)
+            wanted.setdefault(canonicalize_name(Requirement(row).name), []).append(who)
+    installed, others = [], []
+    for python in (sys.executable, auditor):
+        command = [auditor, "-m", "piplicenses", "--python", python, "--format", "json", "--with-system"]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        installed.append({name: row for row in found if (name := canonicalize_name(row["Name"])) not in OURS})
+        counts = Counter(row["License"] for name, row in installed[-1].items() if name not in wanted)
         most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         by_licence = [f"{number} {'without a statement' if name == 'UNKNOWN' else name}" for name, number in most]
-        known |= {where: counts.total(), f"of_{where}": ", ".join(by_licence)}
-    return PAGE.format(where=sys.platform, rows="\n".join(lines), **known)
+        others += [counts.total(), ", ".join(by_licence)]
+    lines = []
+    for name, by in wanted.items():
+        row = installed[by == ["audit"]][name]
+        lines.append(f"| {name} | {row['Version']} | {', '.join(by)} | {row['License']} |")
+    return PAGE.format(*others, where=sys.platform, rows="\n".join(lines))
 
 
 if __name__ == "__main__":
@@ -70,6 +61,4 @@ if __name__ == "__main__":
     parser.add_argument("--auditor", type=Path, default="build/audit/bin/python", help="a Python that has pip-licenses")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "licences.md", help="page to write")
     given = parser.parse_args()
-    here, auditing = (stated(given.auditor, python) for python in (sys.executable, given.auditor))
-    given.out.write_text(page(direct(), here, auditing), encoding="utf-8")
-    print(f"licences in {given.out}")
+    given.out.write_text(page(given.auditor), encoding="utf-8")

@@ -1,15 +1,12 @@
 """Turn the recorded runs on the mixture into results/mixture: metrics.json, the figures, and the numbers of the page.
 
-    python tools/mixture_report.py --keep-best      first copy the best-covering ALI and GAN out of the study's runs/
     python tools/mixture_report.py
 
-Reads runs.jsonl of each study there and the run folders beside them. README.md is written by hand, except for what
-stands between two marks. The study of ALI against GAN and the encoders must have been run.
+Reads runs.jsonl of each study there, and the run folders of the encoders. README.md is written by hand, except for what
+stands between two marks.
 """
 
-import argparse
 import json
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +17,6 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 import alikit
-from alikit import storage
 from alikit.evaluation import measured
 from alikit.figures import inference_figure
 from alikit.runs.report import filled
@@ -51,20 +47,11 @@ OF_ENCODERS = {
     "prior_distance": "distance of q(z) from the prior",
     "purity": "purity of the latent plane",
 }
-# Runs that are kept whole: study, arm, and whether its best or its worst, by strict modes and then 3 sigma.
-KEPT = {
-    "best-ali": ("", "ali", max),
-    "best-gan": ("", "gan", max),
-    "solved-ali": ("solved", "ali", max),
-    "failed-ali": ("running-bn", "ali", min),
-}
-WITH_DISCRIMINATOR = ("best-ali", "solved-ali")  # notebook 02 measures its slope
 
 
 def lines(study: str = "") -> list[dict]:
-    """The finished runs of a study, [] where it has not been run."""
-    file = HOME / study / "runs.jsonl"
-    return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    """The finished runs of a study."""
+    return [json.loads(text) for text in (HOME / study / "runs.jsonl").read_text().splitlines()]
 
 
 def summary(values) -> dict[str, float]:
@@ -95,39 +82,6 @@ def compare(found: list[dict]) -> dict:
         ranks[setting] = {"rho": round(float(rank.statistic), 4), "p": round(float(rank.pvalue), 4)}
     diverged = {"ali": int(ali["diverged"].sum()), "gan": int(gan["diverged"].sum())}
     return {"pairs": len(pairs), "diverged": diverged, "measures": table, "strict_modes_gap_against": ranks}
-
-
-def keep_best() -> None:
-    """Copies the runs of `KEPT` out of their studies, and lightens all runs that are kept."""
-    for name, (study, arm, which) in KEPT.items():
-        if runs := [line for line in lines(study) if line["arm"] == arm]:
-            run = which(runs, key=lambda line: (line["strict_modes"], line["within_3std"]))["run"]
-            shutil.rmtree(HOME / name, ignore_errors=True)
-            shutil.copytree(HOME / study / "runs" / f"{arm}-{run:03d}", HOME / name)
-    for folder in HOME.glob("*/weights.safetensors"):
-        lighten(folder.parent.name)
-
-
-def lighten(name: str) -> None:
-    """Of a kept run's weights, halves those of its layers (what is measured is measured of these), and leaves out the
-    discriminator, or keeps it in 8 bits where its slope is wanted. A decoder that another kept run has trained is kept
-    there alone."""
-
-    def half(state: dict) -> dict:
-        return {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in state.items()}
-
-    model, settings = alikit.load_model(HOME / name), alikit.runs.settings(HOME / name)
-    kept = {key: tensor for key, tensor in half(model.state_dict()).items() if not key.startswith("discriminator.")}
-    if name in WITH_DISCRIMINATOR:
-        packed = storage.pack(model.discriminator, limit=0)
-        kept |= {f"discriminator.{key}": tensor for key, tensor in packed.items()}
-    if settings["decoder"]:
-        other = HOME / Path(settings["decoder"]).name
-        theirs = half(alikit.load_model(other).decoder.state_dict())
-        if all(tensor.equal(theirs[key]) for key, tensor in half(model.decoder.state_dict()).items()):
-            kept = {key: tensor for key, tensor in kept.items() if not key.startswith("decoder.")}
-            alikit.runs.write_settings(HOME / name, settings | {"decoder_from_run": f"../{other.name}"})
-    alikit.runs.save_weights(HOME / name, kept)
 
 
 def study_figure(found: list[dict]) -> plt.Figure:
@@ -162,15 +116,14 @@ def comparison(report: dict) -> list[str]:
         rows.append([MEASURES[measure], spread(row["ali"]), spread(row["gan"]), difference, *p])
     settled = compared["measures"]["strict_modes"]["wilcoxon_p"] < 0.05
     ranks = compared["strict_modes_gap_against"].items()
+    listed = ", ".join(f"{setting} {found['rho']:+.2f} (p = {found['p']:.2g})" for setting, found in ranks)
     return [
         f"{compared['pairs']} settings, {steps:,} steps each. Diverged, and counted: "
         f"ALI {compared['diverged']['ali']}, GAN {compared['diverged']['gan']}.",
         table(["", "ALI", "GAN", "ALI minus GAN, 95 % interval", "Wilcoxon p", "paired t p"], rows),
-        f"**By the strict measure, {'the runs tell' if settled else 'these runs do not tell'} them apart.**",
-        "Looked at afterwards, so a lead to follow and no test: Spearman's rank correlation of ALI's lead in strict "
-        "modes with each drawn setting: "
-        + ", ".join(f"{setting} {found['rho']:+.2f} (p = {found['p']:.2g})" for setting, found in ranks)
-        + ".",
+        f"**By the strict measure, {'the runs differ' if settled else 'these runs do not show a difference'}.**",
+        "Looked at afterwards, so a lead to follow and not a test: Spearman's rank correlation of ALI's lead in strict "
+        f"modes with each drawn setting: {listed}.",
     ]
 
 
@@ -178,15 +131,13 @@ def of_arms(name: str, found: list[dict]) -> str:
     """A row for each arm of a study: how many runs, how long, how many cover all, each measure's mean and worst."""
     rows = []
     for arm in STUDIES[name].arms:
-        if not (runs := [line for line in found if line["arm"] == arm]):
-            continue
+        runs = [line for line in found if line["arm"] == arm]
         row = [arm, len(runs), f"{runs[0]['steps']:,}", sum(run["strict_modes"] == 25 for run in runs)]
         for measure in ("strict_modes", "within_3std", "identity_drawn"):
             values = [run[measure] for run in runs if run.get(measure) is not None]
             row.append(f"{np.mean(values):.4g} (worst {min(values):.4g})" if values else "no encoder")
         rows.append(row)
-    head = ["", "runs", "steps", "with all modes", "strict modes", "within 3 sigma", "mode kept"]
-    return table(head, rows) if rows else "*Not run yet.*"
+    return table(["", "runs", "steps", "with all modes", "strict modes", "within 3 sigma", "mode kept"], rows)
 
 
 def readme(report: dict) -> str:
@@ -216,23 +167,19 @@ def readme(report: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep-best", action="store_true", help="copy the best runs out of the studies' runs/")
-    if parser.parse_args().keep_best:
-        keep_best()
-    parts = alikit.load("mixture")
-    models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items() if (HOME / name).exists()}
+    parts, studies = alikit.load("mixture"), {name: lines(at) for name, at in FOLDERS.items()}
+    models = {title: alikit.load_model(HOME / name) for title, name in ENCODERS.items()}
     report = {
         "versions": {name: version(name) for name in ("alikit", "torch", "scipy")},
-        "comparison": compare(lines()),
+        "comparison": compare(studies["mixture"]),
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
     }
-    # The lines of the studies lie beside it. A third smaller than with a line a number.
+    # In one line, which is a third smaller than a line for each number.
     (HOME / "metrics.json").write_text(json.dumps(report) + "\n")
-    study_figure(lines()).savefig(HOME / "study.png", dpi=110)
+    study_figure(studies["mixture"]).savefig(HOME / "study.png", dpi=110)
     inference_figure(models, parts[1].x, parts[1].labels).savefig(HOME / "figure.png", dpi=110)
-    (HOME / "README.md").write_text(readme(report | {"studies": {name: lines(at) for name, at in FOLDERS.items()}}))
+    (HOME / "README.md").write_text(readme(report | {"studies": studies}))
 
 
 if __name__ == "__main__":

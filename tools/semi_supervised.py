@@ -1,20 +1,20 @@
 """Measure what a few labels are worth: results/semi-supervised.
 
-    python tools/semi_supervised.py digits             every method at 10 to 200 labels; 3 hours on one core
-    python tools/semi_supervised.py house-numbers      at 1000 labels, with the runs named below; an hour and a half
-    python tools/semi_supervised.py cifar10            at 1000 labels, an SVM on recorded encoders; half an hour
-    python tools/semi_supervised.py cifar10-games      the paper's networks at 1000 to 8000 labels, one run each; a GPU
-    python tools/semi_supervised.py add RUN...         finished runs of recipes with labels, on all held-out data
-    python tools/semi_supervised.py page               figure and tables again, from metrics.json
+    python tools/semi_supervised.py digits                every method at 10 to 200 labels; 3 hours on one core
+    python tools/semi_supervised.py house-numbers         at 1000 labels, with the runs named below; an hour and a half
+    python tools/semi_supervised.py cifar10               at 1000 labels, an SVM on recorded encoders; half an hour
+    python tools/semi_supervised.py cifar10-small-games   our networks at 4000 labels, one run each; 3 hours each
+    python tools/semi_supervised.py cifar10-games         the paper's at 1000 to 8000 labels, one run each; a GPU
+    python tools/semi_supervised.py page                  figure and tables again, from metrics.json
 
-Every draw's error is written to metrics.json as soon as it is known, so a command that was stopped goes on, and what is
-there is not measured again: to repeat it all, name another folder with --out. On another kind of machine sums are added
-in another order, and a network trained on a draw comes out a little different. README.md is written by hand there,
-except for what stands between two marks. cifar10 wants a folder of pictures, see --data; house-numbers wants the runs
+Every draw's error is written to metrics.json as soon as it is known, so the same command goes on if it was stopped, and
+measures nothing again: to repeat everything, name another folder with --out. Another kind of machine adds sums in
+another order, so a network trained on a draw comes out a little different. README.md is written by hand there, except
+for what stands between two marks. cifar10 needs a folder of pictures, see --data; house-numbers needs the runs
 house-numbers, house-numbers-vae and house-numbers-gan of seed 0, as results/what-z-keeps names them.
 
-A draw's labelled examples are the same for every method. Of an SVM there are 100 draws, as in the paper; of a network
-everything comes from the draw's seed: draw 3 is that of `alikit train digits-semi --labels 50 --seed 3`.
+The labelled examples of a draw are the same for every method. An SVM has 100 draws, as in the paper. A network takes
+everything from the draw's seed: draw 3 is that of `alikit train digits-semi --labels 50 --seed 3`.
 """
 
 import argparse
@@ -33,14 +33,7 @@ from scipy.stats import ttest_1samp
 import alikit
 from alikit.data import Dataset
 from alikit.evaluation import classification
-from alikit.evaluation.svm import (
-    component_features,
-    interval,
-    network_features,
-    pixel_features,
-    random_features,
-    svm,
-)
+from alikit.evaluation.svm import component_features, interval, network_features, pixel_features, random_features, svm
 from alikit.figures import drawn, few_colours
 from alikit.runs import save_picture, trainer, write_whole
 from alikit.runs.report import filled
@@ -48,9 +41,14 @@ from alikit.runs.report import filled
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "semi-supervised"
 SECTIONS = ("digits", "house-numbers", "cifar10", "cifar10, short")  # of the page, and keys of metrics.json
-DIGITS = (10, 20, 50, 100, 200)  # labels
-LABELS = {"digits": (DIGITS, 10), "house-numbers": ((1000,), 3), "cifar10": ((1000,), 0)}  # and draws of each game
 SVM_DRAWS = 100
+LABELS = {  # numbers of labels, and draws of each game
+    "digits": ((10, 20, 50, 100, 200), 10),
+    "house-numbers": ((1000,), 3),
+    "cifar10": ((1000,), 0),
+    "cifar10-small-games": ((4000,), 1),
+    "cifar10-games": ((4000, 1000, 2000, 8000), 1),  # first the one that most others report
+}
 # Okabe and Ito's colours without their yellow, which cannot be seen on white; and grey, brown and indigo.
 LINES = ("#009E73", "#0072B2", "#E69F00", "#999999", "#56B4E9", "#000000", "#D55E00", "#CC79A7", "#8C564B", "#332288")
 GAMES = {  # and their recipes; house numbers have none with consistency
@@ -78,7 +76,6 @@ class Book:
         return self.found.setdefault(data, {}).setdefault(str(labels), {}).setdefault(method, {})
 
     def write(self) -> None:
-        """Keeps what is known."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.file, lambda file: file.write_text(json.dumps(self.found, indent=1) + "\n"))
 
@@ -93,23 +90,24 @@ def trained(recipe: str, train: Dataset, seed: int = 0, **changes) -> alikit.Gam
 
 
 def games(
-    book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str, steps: int = 0
+    book: Book, data: str, parts: tuple[Dataset, Dataset], labels: int, draws: int, hardware: str, small: bool = False
 ) -> None:
-    """Trains every game with labels, once for each draw that is not known yet; `steps` other than the recipe's."""
+    """Trains every game with labels, once for each draw that is not known yet; `small` for our own networks."""
     train, held_out = parts
     for method, name in GAMES.items():
-        recipe = f"{data}-{name}"
+        recipe = f"{data}-{name}-small" if small else f"{data}-{name}"
         if recipe not in alikit.RECIPES:
             continue
+        method += ", laptop networks" if small else ""
         row, entry = alikit.RECIPES[recipe], book.entry(data, labels, method)
         if len(entry.get("errors", ())) >= draws:
             continue
-        entry |= {"recipe": recipe, "steps": steps or row.steps, "batch_size": row.batch_size, "n": len(held_out)}
+        entry |= {"recipe": recipe, "steps": row.steps, "batch_size": row.batch_size, "n": len(held_out)}
         entry |= {"hardware": hardware, "torch": torch.__version__}
         errors, seconds = entry.setdefault("errors", []), entry.setdefault("seconds", [])
         for seed in range(len(errors), draws):
             begun = time.perf_counter()
-            model = trained(recipe, train, seed, steps=entry["steps"], labels=labels)
+            model = trained(recipe, train, seed, labels=labels)
             errors.append(round(classification(model, held_out).error, 5))
             seconds.append(round(time.perf_counter() - begun))
             book.write()
@@ -133,51 +131,20 @@ def machines(
         print(f"{data}, {labels} labels, {method}: {found.error:.4f} +- {found.std:.4f}", flush=True)
 
 
-def measure(book: Book, data: str, parts: tuple[Dataset, Dataset], runs: Path, hardware: str) -> None:
-    """All methods at all numbers of labels: an SVM on features of runs, of the first one untrained and of none, and
-    games. Of digits the runs are made here, seed 0 each."""
+def features(data: str, train: Dataset, runs: Path) -> dict[str, Callable]:
+    """What an SVM is tried on: features of runs, of the first one untrained, and of none. Of digits the runs are made
+    here, seed 0 each."""
     models = {}
     for name, run in FEATURES[data].items():
         folder = RESULTS / run if data == "cifar10" else runs / f"{run}-seed0"
-        models[name] = trained(run, parts[0]) if data == "digits" else alikit.load_model(folder)
+        models[name] = trained(run, train) if data == "digits" else alikit.load_model(folder)
     first = next(iter(models.values()))
-    kinds = {
+    return {
         **{f"{name} + SVM": lambda model=model: network_features(model) for name, model in models.items()},
-        "random encoder + SVM": lambda: random_features(first, parts[0]),
-        "components + SVM": lambda: component_features(parts[0], first.z_dim),
+        "random encoder + SVM": lambda: random_features(first, train),
+        "components + SVM": lambda: component_features(train, first.z_dim),
         "pixels + SVM": lambda: pixel_features,
     }
-    labels, draws = LABELS[data]
-    for n in labels:
-        machines(book, data, parts, n, kinds, hardware)
-    for n in labels if draws else ():
-        games(book, data, parts, n, draws, hardware)
-
-
-def add(book: Book, folder: Path, hardware: str) -> None:
-    """The error of a finished run of a recipe with labels, on all held-out data, with what it took."""
-    settings, model = alikit.runs.settings(folder), alikit.load_model(folder)
-    if not model.classes:
-        raise alikit.AlikitError(f"{folder} is no run of a recipe with labels: see alikit recipes")
-    if (step := alikit.runs.checkpoint(folder)["step"]) < settings["steps"]:
-        raise alikit.AlikitError(
-            f"{folder} is at step {step} of {settings['steps']}: finish it: alikit resume {folder}"
-        )
-    parts = alikit.load(alikit.runs.source(folder, settings), settings["size"])
-    alikit.runs.check_same(settings, parts)
-    found = classification(model, parts[1])
-    recipe = settings["recipe"].removesuffix("-small")
-    game = next(method for method, name in GAMES.items() if recipe.endswith(name))
-    data = recipe.removesuffix("-" + GAMES[game])
-    game += ", laptop networks" if recipe != settings["recipe"] else ""
-    seconds = max(line.get("seconds", 0) for line in alikit.runs.metrics(folder))
-    seen = step * settings["labelled_batch" if game.startswith("supervised") else "batch_size"]
-    entry = book.entry(data, settings["labels"], game)
-    entry |= {"errors": [round(found.error, 5)], "n": found.n, "pictures_seen": seen, "hours": round(seconds / 3600, 2)}
-    entry |= {name: settings[name] for name in ("recipe", "command", "seed")}
-    entry |= {"hardware": hardware, "torch": settings["versions"]["torch"]}
-    book.write()
-    print(f"{data}, {settings['labels']} labels, {game}: {found.error:.4f} ({found.low:.4f} to {found.high:.4f})")
 
 
 def draw(digits: dict[str, dict]) -> Figure:
@@ -220,7 +187,7 @@ def table(by_labels: dict[str, dict]) -> str:
 
 
 def write_page(book: Book) -> None:
-    """README.md and the figure, of what metrics.json has."""
+    """README.md and the figure, from metrics.json."""
     text, folder = (OUT / "README.md").read_text(), book.file.parent
     for data in SECTIONS:
         part = table(book.found[data]) if data in book.found else "Not measured here."
@@ -232,26 +199,23 @@ def write_page(book: Book) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*FEATURES, "cifar10-games", "add", "page"))
-    parser.add_argument("--steps", type=int, default=0, help="of each of cifar10-games, by default the recipe's own")
-    parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="of add: finished runs")
+    parser.add_argument("what", choices=(*LABELS, "page"))
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU"
     parser.add_argument("--hardware", default=hardware, help="what it is measured on, in words")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
     parser.add_argument("--data", default="folder:data/cifar10-jpeg", help="CIFAR-10, by default %(default)s")
     parser.add_argument("--out", type=Path, default=OUT, help="by default %(default)s")
     given = parser.parse_args()
-    book, data = Book(given.out / "metrics.json"), given.what.removesuffix("-games")
+    book, data = Book(given.out / "metrics.json"), given.what.removesuffix("-games").removesuffix("-small")
     try:
-        if data in FEATURES:
+        if given.what != "page":
             parts = alikit.load(given.data, size=32) if data == "cifar10" else alikit.load(data)
-        if given.what in FEATURES:
-            measure(book, data, parts, given.runs, given.hardware)
-        elif data in FEATURES:
-            for labels in (4000, 1000, 2000, 8000):  # first the one that most others report
-                games(book, data, parts, labels, 1, given.hardware, given.steps)
-        for folder in given.folders:
-            add(book, folder, given.hardware)
+            numbers, draws = LABELS[given.what]
+            kinds = features(data, parts[0], given.runs) if given.what in FEATURES else {}
+            for labels in numbers:
+                machines(book, data, parts, labels, kinds, given.hardware)
+            for labels in numbers if draws else ():
+                games(book, data, parts, labels, draws, given.hardware, "small" in given.what)
         write_page(book)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")

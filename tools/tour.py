@@ -5,7 +5,7 @@
     python tools/tour.py notebooks/02_toy_mixture.ipynb      that one alone
 
 The notebooks themselves are never written to. Formulas become MathML, which browsers draw without a script; pictures
-become part of the page. Exit status 1 when a cell failed, a formula could not be read or something would have to be
+become part of the page. Exit status 1 if a cell failed, a formula could not be read or something would have to be
 fetched; the pages are written all the same.
 """
 
@@ -19,7 +19,7 @@ from typing import ClassVar
 from xml.etree import ElementTree
 
 import nbformat
-from jinja2 import DictLoader, pass_context
+from jinja2 import DictLoader
 from latex2mathml.converter import convert
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -31,17 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TITLE = "Adversarially Learned Inference"
 CELL_TIMEOUT = 180  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
-VISIBLE = {"image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown"}
-
-# What the converter does not know, said so that it does. JupyterLab numbers no equation, so the pages do not either.
-SPELLING = [
-    (r"\\(begin|end)\{(?:align|aligned|gather|gathered|split)\*?\}", r"\\\1{align*}"),
-    (r"\\(?:begin|end)\{equation\*?\}", ""),
-    (r"\\(mathcal|mathbb|mathbf|mathrm|boldsymbol)\s+([A-Za-z0-9])", r"\\\1{\2}"),
-    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
-]
-# Its MathML where browsers would set it badly: "x ~ p" without room, "log D" run together, a minus sign after "=" with
-# the room of a subtraction, a hat as wide as an operator.
+# The converter's MathML where browsers would set it badly: "x ~ p" without room, "log D" run together, a minus sign
+# after "=" with the room of a subtraction, a hat as wide as an operator.
 SETTING = [
     (r' xmlns="[^"]*"', ""),
     (r"<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
@@ -52,7 +43,6 @@ SETTING = [
         r"(<mo[^>]*>(?!&#x0(?:0029|005D|007D|007C|2016|2032);|[])}|!])[^<]*</mo>)<mo>&#x02212;",
         r'\1<mo form="prefix">&#x02212;',
     ),
-    (r"<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
     (r"<mo>(/|&#x0002F;)</mo>", r'<mo lspace="0" rspace="0">\1</mo>'),
     (r"<mo>&#x0005E;</mo></mover>", '<mo stretchy="false">&#x002C6;</mo></mover>'),
 ]
@@ -63,17 +53,14 @@ TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_css %}<style>body { max-width: 60rem; margin: 0 auto; padding: 1rem; }</style>{% endblock %}"""
 
 
-def mathml(tex: str, display: bool = False) -> str:
-    """One formula as a `<math>` element. ValueError for one with unbalanced braces, or a command that is not known."""
-    spelled = tex.strip()
-    for pattern, replacement in SPELLING:
-        spelled = re.sub(pattern, replacement, spelled)
-    braces = re.sub(r"\\[\\{}]", "", spelled)
+def mathml(tex: str, display: bool) -> str:
+    """One formula as a `<math>` element. ValueError for unbalanced braces or an unknown command."""
+    braces = re.sub(r"\\[\\{}]", "", tex)
     try:
-        element = convert(spelled, display="block" if display else "inline")
+        element = convert(tex.strip(), display="block" if display else "inline")
         ElementTree.fromstring(element)
-        # It copies an unknown command into the page instead of complaining, and forgives a missing brace.
-        if "\\" in element or "<mi>&</mi>" in element or braces.count("{") != braces.count("}"):
+        # The converter copies an unknown command into the page instead of complaining, and forgives a missing brace.
+        if "\\" in element or braces.count("{") != braces.count("}"):
             raise ValueError
     except Exception as error:  # the converter raises whatever its parser stumbles over
         raise ValueError(f"formula not understood: {tex.strip()}") from error
@@ -90,7 +77,7 @@ class MathRenderer(IPythonRenderer):
     problems: list[str]
 
     def _html_embed_images(self, html: str) -> str:
-        return html  # or it would close a `<details>` that goes on in Markdown
+        return html  # it would close a `<details>` that goes on in Markdown
 
     def inline_math(self, body: str, display: bool = False) -> str:
         try:
@@ -116,48 +103,34 @@ class MathAtLineStart(MathBlockParser):
 
 
 def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
-    """The notebook's H1 and the first paragraph below it, which holds its question. Both are Markdown."""
-    text = "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    heading, _, rest = text.strip().partition("\n")
-    paragraphs = (part.strip() for part in re.split(r"\n\s*\n", rest))
-    question = next((part for part in paragraphs if part and not part.startswith("#")), "")
-    return heading.lstrip("# "), re.sub(r"^>\s?", "", question, flags=re.MULTILINE)
+    """The notebook's title and the first paragraph below it, which holds its question. Both are Markdown."""
+    title, question, *_ = (part.strip() for part in re.split(r"\n\s*\n", nb.cells[0].source + "\n\n"))
+    return title.lstrip("# "), re.sub(r"^>\s?", "", question, flags=re.MULTILINE)
 
 
 def keep_static(nb: nbformat.NotebookNode) -> None:
-    """Drops what only a running notebook can show: a widget leaves its picture, or else a note; test marks go too."""
+    """Drops what only a running notebook can show: widgets, which leave a picture beside them; test marks go too."""
     nb.metadata.pop("widgets", None)
     for cell in (cell for cell in nb.cells if cell.cell_type == "code"):
         cell.source = re.sub(r"^#\s*NBVAL_\w+\n?", "", cell.source, flags=re.MULTILINE)
-        has_picture = any(VISIBLE & output.get("data", {}).keys() for output in cell.outputs)
         for output in list(cell.outputs):
             data = output.get("data", {})
-            if "text/latex" in data:
-                data["text/markdown"] = data.pop("text/latex")
-            if data.pop(WIDGET, None) is None or VISIBLE & data.keys():
-                continue
-            if has_picture:
+            if data.pop(WIDGET, None) and "image/png" not in data:
                 cell.outputs.remove(output)
-            else:
-                data["text/markdown"] = "*A control to move by hand: run the notebook to use it.*"
 
 
 def write(nb: nbformat.NotebookNode, folder: Path, page: Path, title: str) -> list[str]:
     """Writes a notebook whose pictures lie in `folder` as a page; a line for each thing that could not be shown."""
     problems: list[str] = []
 
-    @pass_context
-    def markdown2html(context, source: str) -> str:
-        attachments = context.get("cell", {}).get("attachments")
-        renderer = MathRenderer(escape=False, attachments=attachments, embed_images=True, path=str(folder))
+    def markdown2html(source: str) -> str:
+        renderer = MathRenderer(escape=False, embed_images=True, path=str(folder))
         renderer.problems = problems
         return MarkdownWithMath(renderer, block=MathAtLineStart()).render(source)
 
     keep_static(nb)
-    loader = DictLoader({"tour.html.j2": TEMPLATE})
-    exporter = HTMLExporter(
-        extra_loaders=[loader], template_file="tour.html.j2", exclude_input_prompt=True, exclude_output_prompt=True
-    )
+    loaders, bare = [DictLoader({"tour.html.j2": TEMPLATE})], {"exclude_input_prompt": True}
+    exporter = HTMLExporter(extra_loaders=loaders, template_file="tour.html.j2", exclude_output_prompt=True, **bare)
     exporter.register_filter("markdown2html", markdown2html)
     text, _ = exporter.from_notebook_node(nb, {"metadata": {"name": title}})
     page.write_text(re.sub(r'(<a href="[\w.-]+)\.ipynb', r"\1.html", text), encoding="utf-8")
@@ -172,13 +145,9 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> list[str]:
     for cell in nb.cells:
         if cell.cell_type == "code":  # below a failure nothing must look as if it had run
             cell.outputs, cell.execution_count = [], None
-    client = NotebookClient(
-        nb,
-        kernel_name="python3",
-        timeout=CELL_TIMEOUT,
-        resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else it warns that local sockets are not encrypted
-    )
+    quiet = ["--IPKernelApp.log_level=ERROR"]  # otherwise it warns that local sockets are not encrypted
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(nb, kernel_name="python3", timeout=CELL_TIMEOUT, resources=where, extra_arguments=quiet)
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -189,22 +158,22 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> list[str]:
 
 def tour(paths: list[Path], out: Path, stored: bool) -> int:
     """Writes one page for each notebook and the index; returns how many notebooks had something wrong."""
-    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
-    openings = [opening(nb) for nb in notebooks.values()]
-    names = [heading or path.stem for path, (heading, _) in zip(paths, openings, strict=True)]
-    links = ["", *(f"[{name}]({path.stem}.html)" for path, name in zip(paths, names, strict=True)), ""]
+    notebooks = [nbformat.read(path, as_version=4) for path in paths]
+    openings = [opening(nb) for nb in notebooks]
+    links = [f"[{name}]({path.stem}.html)" for path, (name, _) in zip(paths, openings, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
     broken, index = 0, [f"# {TITLE}"]
-    for position, (path, nb) in enumerate(notebooks.items()):
+    for number, (path, nb) in enumerate(zip(paths, notebooks, strict=True)):
         started = time.perf_counter()
         problems = [] if stored else execute(nb, path.parent)
         took = "stored outputs" if stored else f"took {time.perf_counter() - started:.0f} s to run"
-        before, after = links[position], links[position + 2]
-        end = " · ".join(filter(None, [before and f"← {before}", f"[{TITLE}](index.html)", after and f"{after} →"]))
-        nb.cells = [new_markdown_cell(f"[{TITLE}](index.html)"), *nb.cells, new_markdown_cell(end)]
-        problems += write(nb, path.parent, out / f"{path.stem}.html", re.sub(r"[$`*]", "", names[position]))
+        before, after = links[:number][-1:], links[number + 1 :][:1]
+        home = f"[{TITLE}](index.html)"
+        end = " · ".join([*(f"← {link}" for link in before), home, *(f"{link} →" for link in after)])
+        nb.cells = [new_markdown_cell(home), *nb.cells, new_markdown_cell(end)]
+        problems += write(nb, path.parent, out / f"{path.stem}.html", re.sub(r"[$`*]", "", openings[number][0]))
         failed = ", and failed" if problems and not stored else ""
-        index.append(f"## {links[position + 1]}\n\n{openings[position][1]}\n\n*{took}{failed}*")
+        index.append(f"## {links[number]}\n\n{openings[number][1]}\n\n*{took}{failed}*")
         print(f"{path.stem}: {took}", flush=True)
         for problem in problems:
             print(f"{path.name}: {problem}", file=sys.stderr, flush=True)
@@ -214,18 +183,14 @@ def tour(paths: list[Path], out: Path, stored: bool) -> int:
     return broken
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run the notebooks and write them as web pages that need no network.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="which ones (default: all in notebooks/)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "course", help="where to write, by default there")
     parser.add_argument("--stored", action="store_true", help="show the stored outputs, run nothing")
     given = parser.parse_args()
     paths = [path.resolve() for path in given.notebooks] or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing or not paths:
-        parser.error(f"no such notebook: {', '.join(missing)}" if missing else "there is no notebook in notebooks/")
-    sys.exit(1 if tour(paths, given.out, given.stored) else 0)
-
-
-if __name__ == "__main__":
-    main()
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"no such notebook: {path}")
+    sys.exit(bool(tour(paths, given.out, given.stored)))

@@ -3,17 +3,18 @@
     alikit train house-numbers-vae
     alikit train house-numbers-gan
     alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
-    python tools/what_z_keeps.py --judge      train the judge, 7 minutes on one core
+    python tools/what_z_keeps.py --judge      train the factor classifier, 7 minutes on one core
     python tools/what_z_keeps.py              measure these and the recorded ALI run, some minutes
 
-For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the judge
-reads it off the reconstruction, beside what the judge reads off the originals. All have the same encoder and decoder
-and saw as many pictures. Of the runs named here settings and logs are kept, of ALI, in results/house-numbers, all.
+For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the factor
+classifier reads it off the reconstruction, beside the originals. All models have the same encoder and decoder and saw
+as many pictures. Settings and logs of the runs named here are kept; of ALI, in results/house-numbers, everything.
 README.md is written by hand there, except for what stands between two marks.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -35,7 +36,6 @@ from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
-MODELS = ("ALI", "VAE", "post-hoc GAN")
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
 LEAST = -0.3  # where the figure ends
 TRAIN = 20_000
@@ -44,7 +44,7 @@ JUDGE = {"pictures": 60_000, "seed": 3, "epochs": 8, "batch_size": 128, "lr": 4e
 
 
 def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge:
-    """Trains a judge by Adam at a rate that rises once to `lr` and falls to 0."""
+    """Trains a factor classifier by Adam at a rate that rises once to `lr` and falls to 0."""
     judge, truth = Judge(data).to(memory_format=torch.channels_last), targets(data.factors)
     steps = len(data) // batch_size
     optimiser = torch.optim.Adam(judge.parameters())
@@ -63,16 +63,16 @@ def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge
 
 
 def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_out: Dataset) -> dict[str, dict]:
-    """Of each factor: the judge on originals, who knows nothing, a probe of pixels; and by name of each model `read`,
-    by a probe of z, `kept`, by the judge on reconstructions from the mean code, `kept_drawn` from a drawn one."""
+    """For each factor: the classifier on originals, the best constant, a probe of pixels; and of each model `read`, by
+    a probe of z, `kept`, by the classifier on reconstructions from the mean code, `kept_drawn` from a drawn one."""
 
     def numbers(of: Score) -> list[float]:
         """Value and 95 % interval."""
         return [round(number, 4) for number in (of.value, *of.interval())]
 
     def judged(pictures: Iterable[Tensor]) -> dict[str, list[float]]:
-        said = [judge(x) for x in pictures]
-        return {name: numbers(score(torch.cat([part[name] for part in said]), of)) for name, of in truth.items()}
+        answers = [judge(x) for x in pictures]
+        return {name: numbers(score(torch.cat([part[name] for part in answers]), of)) for name, of in truth.items()}
 
     truth, known = targets(held_out.factors), targets(train.factors)
     originals = judged(held_out.batches(500))
@@ -99,18 +99,17 @@ def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_o
 
 
 def draw(factors: dict[str, dict], models: list[str]) -> Figure:
-    """A row a factor, a mark a model: left what is read from z, right what comes back in the reconstruction."""
+    """A row a factor, a mark a model: left what is read from z, right what the reconstruction keeps."""
     figure = Figure(figsize=(10, 0.5 * len(factors) + 1.7), dpi=110, layout="constrained")
     panels, rows, known = figure.subplots(1, 2, sharey=True), np.arange(len(factors)), factors.values()
     for panel, key, limits, title in (
         (panels[0], "read", "pixels", "read from z by a linear probe (black: from pixels)"),
-        (panels[1], "kept", "judge", "kept in the reconstruction, says the judge (black: of originals)"),
+        (panels[1], "kept", "judge", "kept in the reconstruction, by a classifier (black: originals)"),
     ):
         panel.vlines([of["uninformed"] for of in known], rows - 0.35, rows + 0.35, "0.6", label="knowing nothing")
         panel.vlines([of[limits][0] for of in known], rows - 0.35, rows + 0.35, "black")
         for place, name in enumerate(models):
-            values = np.array([of["models"][name][key] for of in known])
-            value, low, high = values.clip(LEAST).T
+            value, low, high = np.array([of["models"][name][key] for of in known]).clip(LEAST).T
             y = rows + 0.22 * (place - (len(models) - 1) / 2)
             panel.hlines(y, low, high, COLOURS[name], linewidth=1)
             seen = value > LEAST
@@ -127,10 +126,11 @@ def draw(factors: dict[str, dict], models: list[str]) -> Figure:
 
 def table(factors: dict[str, dict], models: list[str]) -> str:
     """The numbers behind `draw`, as Markdown."""
-    heads = ["", "knowing nothing", "originals", "pixels", *(f"{m}: {key}" for m in models for key in ("read", "kept"))]
+    both = [(model, key) for model in models for key in ("read", "kept")]
+    heads = ["", "knowing nothing", "originals", "pixels", *(f"{model}: {key}" for model, key in both)]
     lines = [heads, ["---"] * len(heads)]
     for name, known in factors.items():
-        cells = [known["models"][model][key][0] for model in models for key in ("read", "kept")]
+        cells = [known["models"][model][key][0] for model, key in both]
         numbers = (known["uninformed"], known["judge"][0], known["pixels"][0], *cells)
         lines.append([name, *(f"{number:.3f}" for number in numbers)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -141,18 +141,17 @@ def page(report: dict) -> str:
     factors, judge, file = report["factors"], report["judge"], OUT / "README.md"
     intervals = [high - low for f in factors.values() for m in f["models"].values() for _, low, high in m.values()]
     from_drawn = ", ".join(f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in factors["digit"]["models"].items())
-    runs = [
+    setting = [
         f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
         for name, run in report["runs"].items()
-    ]
-    rest = [
+    ] + [
         f"- probe: {TRAIN:,} training pictures of the runs",
-        f"- judge: {judge['pictures']:,} other house numbers, seed {judge['seed']}",
+        f"- factor classifier: {judge['pictures']:,} other house numbers, seed {judge['seed']}",
         f"- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}",
         f"- {report['hardware']}; torch {report['torch']}",
     ]
     parts = {
-        "setting": ["\n".join(runs + rest)],
+        "setting": ["\n".join(setting)],
         "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
         "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
     }
@@ -168,14 +167,13 @@ def keep(run: Path) -> dict:
     if (step := alikit.runs.checkpoint(run)["step"]) < settings["steps"]:
         raise alikit.AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     alikit.runs.write_settings(place, settings)
-    log = "".join(json.dumps(line) + "\n" for line in alikit.runs.metrics(run))
-    write_whole(place / "metrics.jsonl", lambda file: file.write_text(log))
+    shutil.copy(run / "metrics.jsonl", place)
     return settings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judge", action="store_true", help="train the judge, which takes 7 minutes, and keep it")
+    parser.add_argument("--judge", action="store_true", help="train the factor classifier, 7 minutes, and keep it")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
     given = parser.parse_args()
     if given.judge:
@@ -186,14 +184,15 @@ def main() -> None:
         write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
         return
     vae, gan, post_hoc = (given.runs / f"house-numbers-{game}-seed0" for game in ("vae", "gan", "post-hoc"))
-    folders = dict(zip(MODELS, (RESULTS / "house-numbers", vae, post_hoc), strict=True))
+    folders = {"ALI": RESULTS / "house-numbers", "VAE": vae, "post-hoc GAN": post_hoc}
     try:
         models = {name: alikit.load_model(folder) for name, folder in folders.items()}
         judge = trained_judge(OUT / "judge.safetensors")
-        kept = {folder: keep(folder) for folder in (vae, gan, post_hoc)}
+        for folder in (vae, gan, post_hoc):
+            keep(folder)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
-    known = {name: kept.get(folder) or alikit.runs.settings(folder) for name, folder in folders.items()}
+    known = {name: alikit.runs.settings(folder) for name, folder in folders.items()}
     train, held_out = alikit.house_numbers(TRAIN, seed=0), alikit.house_numbers(HELD_OUT, SEED)
     report = {
         "held_out": {"n": HELD_OUT, "seed": SEED},

@@ -3,20 +3,21 @@
 A section `## 3 · Title` holds the code cells below it, up to the next section; an exercise, wherever it stands, the
 code of its folded solution. The first code cell, with the imports, belongs to none, and all need it.
 
-A section needs the sections that its names come from: of each name that it uses and does not define before, the last
-earlier section that defines it; and the sections that those need. A function needs what its body names when it is
-called, so a section that calls one needs these names too. Names in a notebook are global: what is computed here is what
-a run from top to bottom would find. Where a section further down gives such a name another meaning, whoever comes back
-from there has to run the needed sections anew. Changes inside an object, as by training, have no name; what is stated
-here is run by `test_learner.py`.
+A section needs the sections that its names come from: for each name that it uses and does not define before, the last
+earlier section that defines it; and what those sections need. A function needs the names in its body when it is
+called, so a section that calls it needs these names too. Names in a notebook are global: what is computed here is what
+a run from top to bottom would find. If a section further down gives such a name another meaning, a reader who comes
+back from there has to run the needed sections again. Changes inside an object, as by training, have no name;
+`test_learner.py` runs what is stated here.
 """
 
-import ast
 import builtins
+import dis
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import CodeType
 
 import nbformat
 from solutions import code_of_solutions
@@ -27,108 +28,53 @@ HEADING = re.compile(r"^(#{2,3} .*)$", re.MULTILINE)
 STATED = re.compile(r"\*Needs (?:no other section|sections? [^*]*)\.\*")
 
 
-class Names(ast.NodeVisitor):
-    """Of a piece of code, in the order in which it is evaluated: names used before they are defined, names defined,
-    and for each function defined the names that its body uses when it is called."""
+def reads(code: CodeType) -> set[str]:
+    """The global names that a function uses when it is called, its inner functions too."""
+    found = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return (
+        found.union(*(reads(inner) for inner in code.co_consts if isinstance(inner, CodeType))) - vars(builtins).keys()
+    )
 
-    def __init__(self, code: str):
+
+class Names:
+    """Of a piece of code, by its bytecode: global names used before they are defined, names defined, and for each
+    function or class defined the global names that it uses when it is called."""
+
+    def __init__(self, code: str | CodeType):
         self.used: set[str] = set()
         self.defined: set[str] = set()
         self.bodies: dict[str, set[str]] = {}
-        self.visit(ast.parse(code))
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.use({node.id})
-        else:
-            self.define(node.id)
+        body, is_class = None, False  # what a function or class that is being made uses when it is called
+        for instruction in dis.get_instructions(compile(code, "cell", "exec") if isinstance(code, str) else code):
+            kind, name = instruction.opname, instruction.argval
+            if kind in ("LOAD_NAME", "LOAD_GLOBAL"):
+                self.use({name})
+            elif kind in ("STORE_NAME", "STORE_GLOBAL"):
+                self.defined.add(name)
+                self.bodies.pop(name, None)
+                if body is not None:
+                    self.bodies[name], body = body - {name}, None
+            elif isinstance(name, CodeType) and is_class:
+                inner = Names(name)
+                self.use(inner.used)
+                body = inner.called()
+            elif isinstance(name, CodeType) and name.co_name.startswith("<"):  # a comprehension or lambda
+                self.use(reads(name))
+            elif isinstance(name, CodeType):
+                body = reads(name)
+            is_class = kind == "LOAD_BUILD_CLASS"
 
     def use(self, names: set[str]) -> None:
         self.used |= names - self.defined - vars(builtins).keys()
 
-    def define(self, name: str) -> None:
-        self.defined.add(name)
-        self.bodies.pop(name, None)
-
-    def visit_alias(self, node: ast.alias) -> None:
-        self.define((node.asname or node.name).partition(".")[0])
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        if node.name:
-            self.define(node.name)
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        for part in (node.value, *node.targets):
-            self.visit(part)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        if isinstance(node.target, ast.Name):
-            self.use({node.target.id})
-        self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        for part in filter(None, (node.value, node.target)):
-            self.visit(part)
-
-    def visit_For(self, node: ast.For) -> None:
-        for part in (node.iter, node.target, *node.body, *node.orelse):
-            self.visit(part)
-
-    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
-        """Its loop's names are its own, what it uses besides is used at once."""
-        inner = Names("")
-        for loop in node.generators:
-            for part in (loop.iter, loop.target, *loop.ifs):
-                inner.visit(part)
-        for part in (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,):
-            inner.visit(part)
-        self.use(inner.used)
-
-    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        for part in (*node.decorator_list, node.args):  # defaults
-            self.visit(part)
-        body = body_of(node)
-        self.define(node.name)
-        self.bodies[node.name] = body - {node.name}
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        """Called where it stands, or kept under a name: either way what it uses is needed."""
-        self.visit(node.args)
-        self.use(body_of(node))
-
-    def visit_arg(self, node: ast.arg) -> None:
-        pass  # a parameter is no name of the cell
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        for part in (*node.decorator_list, *node.bases, *node.keywords):
-            self.visit(part)
-        inner = Names("")
-        for part in node.body:
-            inner.visit(part)
-        self.use(inner.used)
-        self.define(node.name)
-        self.bodies[node.name] = set().union(*inner.bodies.values()) - {node.name}
-
-
-def body_of(function: ast.FunctionDef | ast.Lambda) -> set[str]:
-    """The names that a function takes from outside when it is called."""
-    inner = Names("")
-    arguments = function.args
-    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
-        if argument:
-            inner.define(argument.arg)
-    for part in function.body if isinstance(function.body, list) else [function.body]:
-        inner.visit(part)
-    local = inner.defined
-    return set().union(inner.used, *inner.bodies.values()) - local - vars(builtins).keys()
+    def called(self) -> set[str]:
+        """What the functions in it use when they are called."""
+        return set().union(*self.bodies.values())
 
 
 @dataclass
 class Part:
-    """A section or an exercise. `needs` are sections; after those in `overwrite` they are to be run anew."""
+    """A section or an exercise. `needs` are sections; after those in `overwrite` they have to run again."""
 
     name: str
     heading: str
@@ -153,7 +99,7 @@ class Part:
 
     @property
     def line(self) -> str | None:
-        """The line that should stand there. Where nothing is run, none."""
+        """The line that should stand there, None if nothing is run."""
         if not self.code:
             return None
         anew = f", run again if {listed(self.overwrite)} ran since" if self.overwrite else ""
@@ -196,11 +142,10 @@ def find_needs(first: str, parts: list[Part]) -> None:
     imported = Names(first).defined
     origin: dict[str, Part] = {}  # of each name, the last section so far that defines it
     bodies: dict[str, set[str]] = {}  # of the functions as they stand so far
-    takers: dict[str, list[Part]] = {}  # of each name, who takes it from that section
+    takers: dict[str, list[Part]] = {}  # of each name, the parts that take it from that section
     for part in parts:
-        names = part.names
-        wanted = set()
-        queue = [*names.used, *(name for body in names.bodies.values() for name in body - names.defined)]
+        names, wanted = part.names, set()
+        queue = [*names.used, *(names.called() - names.defined)]
         while queue:
             name = queue.pop()
             if name not in wanted | imported:

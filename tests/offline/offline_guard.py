@@ -1,30 +1,27 @@
 """Nothing but this machine: refuses each attempt of a Python process to reach anything else, and writes it down.
 
 `sitecustomize.py` beside this file imports it, so with this folder on PYTHONPATH it is in every Python process that
-inherits the environment: workers of the tests, commands that they start, kernels of notebooks. It does nothing where
-ALIKIT_OFFLINE_LOG does not name the file to write to: a line for each process, each refused attempt, and each path that
-a kernel wrote where no notebook has anything to write.
+inherits the environment: workers, commands, kernels of notebooks. It does nothing unless ALIKIT_OFFLINE_LOG names the
+file to write to: a line for each process, each refused attempt, and each path that a kernel wrote where it may not.
 
-An audit hook cannot be taken off again and sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`,
-whoever calls them. It does not see sockets and files that a library opens in C, C++ or Rust (ZeroMQ between kernel and
-notebook, Gloo between processes that train together, safetensors), programs that are not Python (Chromium), nor a
-Python that was started with -I, -E or -S. A network namespace that has nothing but loopback shows what those do:
-`unshare -rn sh -c 'ip link set lo up; exec make test'`. And a name that is given to `connect` itself, not looked up
-before as libraries do, C looks up before the hook is asked; the connection is refused all the same.
+An audit hook sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`. It does not see sockets and
+files that a library opens in C, C++ or Rust (ZeroMQ, Gloo, safetensors), programs that are not Python (Chromium), nor a
+Python that was started with -I, -E or -S: see docs/trust.md. If a name is given to `connect` itself, C looks it up
+before the hook runs; the connection is refused all the same.
 """
 
 import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "build" / "notebooks"  # what a notebook leaves here is its own
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_asking = threading.local()
+_busy = threading.local()
 
 
 def note(kind: str, event: str = "", what: object = "") -> None:
@@ -36,9 +33,6 @@ def note(kind: str, event: str = "", what: object = "") -> None:
             os.write(log, f"{line}\n".encode())
         finally:
             os.close(log)
-
-
-# The network.
 
 
 def is_here(host: object) -> bool:
@@ -57,40 +51,27 @@ def is_here(host: object) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def refuse_unless_here(event: str, host: object) -> None:
+# For each event of the network, where among its arguments the address or the name is. An address is a host and a port,
+# but of a Unix socket a path, and of others numbers.
+NETWORK = {
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+    "socket.gethostbyaddr": 0,
+    "socket.getnameinfo": 0,
+}
+
+
+def refuse_unless_here(event: str, arguments: tuple) -> None:
+    host = arguments[NETWORK[event]]
+    if NETWORK[event] == 1 or event == "socket.getnameinfo":
+        host = host[0] if isinstance(host, tuple) and host and isinstance(host[0], str | bytes) else ""
     if not is_here(host):
         host = os.fsdecode(host) if isinstance(host, bytes) else host
         note("refused", event, host)
         raise OSError(f"offline: {event} to {host} refused, tests and notebooks may reach nothing but this machine")
-
-
-def on_address(event: str, arguments: tuple) -> None:
-    """(socket, address): an address is a host and a port, but of a Unix socket a path, of others numbers."""
-    address = arguments[1]
-    if isinstance(address, tuple) and address and isinstance(address[0], str | bytes):
-        refuse_unless_here(event, address[0])
-
-
-def on_name(event: str, arguments: tuple) -> None:
-    refuse_unless_here(event, arguments[0])
-
-
-def on_address_by_itself(event: str, arguments: tuple) -> None:
-    refuse_unless_here(event, arguments[0][0])
-
-
-NETWORK = {
-    "socket.connect": on_address,
-    "socket.sendto": on_address,
-    "socket.sendmsg": on_address,
-    "socket.getaddrinfo": on_name,
-    "socket.gethostbyname": on_name,
-    "socket.gethostbyaddr": on_name,
-    "socket.getnameinfo": on_address_by_itself,
-}
-
-
-# What a kernel writes.
 
 
 def places() -> Iterable[str]:
@@ -117,46 +98,28 @@ def is_own(path: str) -> bool:
     return any(path.is_relative_to(os.path.realpath(place)) for place in places())
 
 
-def note_unless_own(event: str, path: object) -> None:
-    if isinstance(path, str | bytes | os.PathLike) and not getattr(_asking, "now", False):
-        _asking.now = True  # libraries that are asked for their folders make them
+# For each event that writes, where among its arguments the path is.
+FILES = {
+    **{"open": 0, "os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "sqlite3.connect": 0},
+    **{"os.rename": 1, "os.link": 1, "os.symlink": 1},
+}
+
+
+def note_unless_own(event: str, arguments: tuple) -> None:
+    path = arguments[FILES[event]]
+    if event == "open":
+        _, mode, flags = arguments
+        writes = flags & WRITES or (isinstance(mode, str) and set(mode) & set("wax+"))
+    else:
+        # A folder that is open is the last argument, as where a whole tree is removed; -1 is none.
+        writes = arguments[-1] == -1 if event in ("os.mkdir", "os.remove", "os.rmdir") else path != ":memory:"
+    if writes and isinstance(path, str | bytes | os.PathLike) and not getattr(_busy, "now", False):
+        _busy.now = True  # `places` makes libraries create their folders
         try:
             if not is_own(os.fsdecode(path)):
                 note("wrote", event, os.path.realpath(os.fsdecode(path)))
         finally:
-            _asking.now = False
-
-
-def on_open(event: str, arguments: tuple) -> None:
-    path, mode, flags = arguments
-    if flags & WRITES or (isinstance(mode, str) and set(mode) & set("wax+")):
-        note_unless_own(event, path)
-
-
-def on_path(event: str, arguments: tuple) -> None:
-    if arguments[-1] == -1:  # else it is relative to a folder that is open, as where a whole tree is removed
-        note_unless_own(event, arguments[0])
-
-
-def on_two_paths(event: str, arguments: tuple) -> None:
-    note_unless_own(event, arguments[1])
-
-
-def on_database(event: str, arguments: tuple) -> None:
-    if arguments[0] != ":memory:":
-        note_unless_own(event, arguments[0])
-
-
-FILES = {
-    "open": on_open,
-    "os.mkdir": on_path,
-    "os.remove": on_path,
-    "os.rmdir": on_path,
-    "os.rename": on_two_paths,
-    "os.link": on_two_paths,
-    "os.symlink": on_two_paths,
-    "sqlite3.connect": on_database,
-}
+            _busy.now = False
 
 
 def install() -> None:
@@ -164,13 +127,13 @@ def install() -> None:
     if getattr(install, "done", False):
         return
     install.done = True
-    watched: dict[str, Callable] = dict(NETWORK)
-    if "ipykernel_launcher" in sys.orig_argv:
-        watched |= FILES
+    is_kernel = "ipykernel_launcher" in sys.orig_argv
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in watched:
-            watched[event](event, arguments)
+        if event in NETWORK:
+            refuse_unless_here(event, arguments)
+        elif is_kernel and event in FILES:
+            note_unless_own(event, arguments)
 
     note("guarded")
     sys.addaudithook(hook)

@@ -13,13 +13,12 @@ ROOT = HERE.parents[1]
 
 
 def state_of_repository() -> set[str] | None:
-    """A line for each file that is not as in the last commit, None where there is no git or no repository of it."""
+    """A line for each file that is not as in the last commit, None without git or outside a repository of it."""
     command = ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=all"]
     try:
-        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    except OSError:
+        return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return None if finished.returncode else set(finished.stdout.splitlines())
 
 
 class Session:
@@ -38,7 +37,7 @@ class Session:
         importlib.import_module("offline_guard").install()  # the module that a child has, under the same name
 
     def end(self) -> tuple[str, list[str]]:
-        """What the run says of itself in one line, and a line for each thing that is not as it must be."""
+        """One line about the run, and a line for each thing that is not as it must be."""
         lines = [line.split("\t") for line in self.log.read_text(encoding="utf-8").splitlines()]
         guarded = sum(kind == "guarded" for kind, _, _ in lines)
         attempts = Counter(f"{event} to {host}" for kind, event, host in lines if kind == "refused")
