@@ -8,12 +8,9 @@
 """
 
 import copy
-import functools
-import importlib
 import math
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -72,20 +69,6 @@ class Progress:
     step: int  # steps done
     losses: dict[str, float]  # each player's mean loss since the last report
     images_per_second: float
-
-
-def _import_whole(make: Callable) -> Callable:
-    @functools.wraps(make)
-    def made(self, *args, **kwargs):
-        ThreadPoolExecutor(1).submit(importlib.import_module, "torch._dynamo").result()
-        make(self, *args, **kwargs)
-
-    return made
-
-
-# The first optimiser imports torch's compiler, which takes seconds. Ctrl-C, or a notebook's stop button, would leave
-# half of its modules behind, and every later optimiser would fail. It only reaches the main thread, so another imports.
-torch.optim.Optimizer.__init__ = _import_whole(torch.optim.Optimizer.__init__)
 
 
 def has_bf16(device: torch.device | str) -> bool:
