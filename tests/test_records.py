@@ -37,7 +37,7 @@ def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], **changes) 
     known |= {"steps": 6, "skip_corrupt": False, "decoder": None, "x_shape": shape, "batch_size": 50}
     known |= {"number_of_classes": classes, "number_of_attributes": classes, "versions": {"torch": "2"}}
     runs.create(run, known | {"command": COMMAND, "digest": runs.digest(parts)} | changes)
-    trainer = runs.trainer(runs.settings(run), parts[0])
+    trainer = runs.trainer(runs.read_settings(run), parts[0])
     for report in trainer.run(6, every=2):
         runs.log(run, {"step": report.step, **report.losses})
         runs.save_picture(grid(trainer.model.sample(60, None)), run / f"samples-{report.step:07d}.png")
@@ -78,7 +78,7 @@ def test_what_is_kept(noise):
     files = {"settings.json", "metrics.json", "metrics.jsonl", "samples-epoch-001.png", "samples-epoch-003.png"}
     weights = {"encoder.safetensors", "decoder.safetensors", "codes.safetensors"}
     assert contents(noise).keys() == files | weights | {f"{name}.png" for name in pictures}
-    settings = runs.settings(noise)
+    settings = runs.read_settings(noise)
     assert settings["hardware"] == HARDWARE and settings["images_seen"] == 6 * 50 and settings["hours"] >= 0
     assert settings["command"] == f"{COMMAND} '--out=my run'" and str(noise.parents[1]) not in json.dumps(settings)
     assert settings["data_from_run"] == "folder:../../pictures" and settings["classes"] == ["dark", "light"]
@@ -116,11 +116,8 @@ def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
     accuracy = (guess == held_out.labels).double().mean().item()
     assert accuracy == pytest.approx(found.metrics["probe_accuracy"], abs=1e-4)
     assert found.metrics["probe_names"] == ["dark", "light"] and found.metrics["probe_attributes"] == {}
-    guess, truth = (
-        (z @ found.codes["factor_weight"].T + found.codes["factor_bias"])[:, 0],
-        held_out.factors["brightness"],
-    )
-    r2 = 1 - (guess - truth).square().mean().item() / truth.var(correction=0).item()
+    guess, truth = z @ found.codes["factor_weight"].T + found.codes["factor_bias"], held_out.factors["brightness"]
+    r2 = 1 - (guess[:, 0] - truth).square().mean().item() / truth.var(correction=0).item()
     assert found.metrics["factor_r2"] == {"brightness": pytest.approx(r2, abs=1e-3)}
     for wrong in (torch.zeros(3), torch.full((64,), torch.nan)):
         save_file({**found.codes, "q_mean": wrong}, tmp_path / "noise" / "codes.safetensors")
@@ -128,7 +125,7 @@ def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
             recorded(tmp_path / "noise")
 
 
-@pytest.mark.parametrize("recipe", ["digits", "digits-vae", "digits-semi"])
+@pytest.mark.parametrize("recipe", ["digits-vae", "digits-semi"])
 def test_grey_pictures_of_a_recipe_of_the_reader(tmp_path, monkeypatch, recipe):
     """What the feature network was not made for is left out; and no labels, no probe."""
     mine = replace(RECIPES[recipe], networks=replace(RECIPES[recipe].networks, size=28))
@@ -163,16 +160,14 @@ def test_of_a_path_the_last_name_is_kept(tmp_path, word, kept):
         f"{shlex.join(['alikit', 'train', 'x', '--data', place, f'--out={place}'])}; alikit resume {shlex.quote(place)}"
         for place in (word.format(root=tmp_path), kept)
     )
-    assert records._command_without_folders(command) == expected
-    assert records.without_folders(word.format(root=tmp_path)) == kept
+    assert records._without_folders(command) == expected
 
 
 # Replacing a record.
 
 
 @pytest.mark.parametrize("killed", ["never", "while writing", "after the first rename", "after the second"])
-@pytest.mark.parametrize("then", ["stopped", "full"])
-def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeypatch, killed, then):
+def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeypatch, killed):
     """Whatever an earlier process left that was killed: the next one brings the older record back first, so that it is
     there even if that one fails."""
     out, aside, rename = tmp_path / "kept", tmp_path / ".kept.partial", Path.rename
@@ -188,10 +183,9 @@ def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
         return rename(self, target)
 
-    monkeypatch.setattr(records, "_measure", lambda *_: pytest.fail("stopped") if then == "stopped" else {})
+    monkeypatch.setattr(records, "_measure", lambda *_: {})
     monkeypatch.setattr(Path, "rename", full)
-    says = r"stopped|cannot write .*kept \(No space left on device\): make room, or choose"
-    with pytest.raises((AlikitError, pytest.fail.Exception), match=says):
+    with pytest.raises(AlikitError, match=r"cannot write .*kept \(No space left on device\): make room, or choose"):
         again(made, out)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"] and contents(out) == contents(noise)
 
@@ -208,7 +202,7 @@ def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeyp
 def test_what_is_not_recorded(made, tmp_path, case, message):
     shutil.copytree(made / "run", tmp_path / "run")
     changes = {"unfinished": {"steps": 20}, "points": {"recipe": "mixture-ali", "x_shape": [2]}}.get(case, {})
-    runs.write_settings(tmp_path / "run", runs.settings(tmp_path / "run") | changes)
+    runs.write_settings(tmp_path / "run", runs.read_settings(tmp_path / "run") | changes)
     before, parts = contents(tmp_path / "run"), (PARTS[1] if case == "other data" else PARTS[0], PARTS[1])
     with pytest.raises(AlikitError, match=message):
         again(tmp_path, tmp_path / ("run" if case == "no record" else "kept"), parts=parts)
@@ -275,12 +269,7 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        (
-            "settings.json",
-            HARDWARE,
-            r"\ud800",
-            r"settings\.json is damaged",
-        ),  # JSON can say it, and no page can hold it
+        ("settings.json", HARDWARE, r"\ud800", r"settings\.json is damaged"),  # JSON can hold it, and no page can
         ("metrics.json", "probe_n", "of_an_older_version", r"noise is damaged or .*: record the run again"),
         ("metrics.json", "{", "", r"metrics\.json is damaged or .*: record it anew"),
     ],

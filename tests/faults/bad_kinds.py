@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -83,11 +84,10 @@ def _make_run(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> None:
-    known = runs.settings(folder / "run")
+    known = runs.read_settings(folder / "run")
     x = runs.load_model(folder / "run").sample(2)
     assert x.shape == (2, 1, 8, 8) and x.isfinite().all()
-    trainer = runs.trainer(known, digits())
-    assert trainer.config.batch_size == known["batch_size"]
+    assert runs.trainer(known, digits()).config.batch_size == known["batch_size"]
 
 
 def _read_log(folder: Path) -> None:
@@ -106,16 +106,14 @@ def _bad_log(whole: bytes) -> Some:
 
 
 def _read_checkpoint(folder: Path) -> None:
-    trainer = runs.trainer(runs.settings(folder / "run"), digits())
+    trainer = runs.trainer(runs.read_settings(folder / "run"), digits())
     runs.go_on(folder / "run", trainer, runs.checkpoint(folder / "run"))
     trainer.run(trainer.step + 1)
 
 
 class _Large:
-    """A pickle that asks for a GB of zeros, by a name that PyTorch allows."""
-
     def __reduce__(self):
-        return bytearray, (10**9,)
+        return bytearray, (10**9,)  # a GB of zeros, by a name that PyTorch allows
 
 
 def _bad_states(whole: bytes) -> Some:
@@ -133,18 +131,18 @@ def _bad_states(whole: bytes) -> Some:
         return file.getvalue()
 
     for name in ("step", "model", "optimiser", "random", "average"):
-        yield f"no {name}", changed(lambda s, name=name: s.pop(name))
-    for tensors in ("model", "average"):
+        yield f"no {name}", changed(lambda state, name=name: state.pop(name))
+    for name in ("model", "average"):
         yield (
-            f"{tensors} with NaN",
-            changed(lambda s, t=tensors: [w.fill_(torch.nan) for w in s[t].values() if w.ndim == 2]),
+            f"NaN in {name}",
+            changed(lambda state, name=name: [w.fill_(torch.nan) for w in state[name].values() if w.ndim == 2]),
         )
-    yield "random state of zeros", changed(lambda s: s["random"].zero_())
-    yield "of before the archive", changed(lambda s: None, _use_new_zipfile_serialization=False)
+    yield "random state of zeros", changed(lambda state: state["random"].zero_())
+    yield "of before the archive", changed(lambda state: None, _use_new_zipfile_serialization=False)
     yield "deflated", packed(zipfile.ZIP_DEFLATED)
     yield "deflated bomb", packed(zipfile.ZIP_DEFLATED, **{"0": bytes(2**28)})
     yield "code that runs in it", packed(data=pickle.dumps(Hostile(), protocol=2))
-    yield "a GB asked for in it", packed(data=pickle.dumps(_Large(), protocol=2))
+    yield "a GB of zeros in it", packed(data=pickle.dumps(_Large(), protocol=2))
 
 
 # Records: one of the repository's; and the page that lists them.
@@ -162,11 +160,9 @@ def _read_record(folder: Path) -> None:
 
 
 def _strange_codes(whole: bytes) -> Some:
-    all = load(whole)
-    mean = all["q_mean"]
+    mean = load(whole)["q_mean"]
     for about, tensor in {"NaN": mean * torch.nan, "complex": mean.cfloat(), "another length": torch.zeros(3)}.items():
-        yield about, save({**all, "q_mean": tensor})
-    yield "no mean", save({name: tensor for name, tensor in all.items() if name != "q_mean"})
+        yield about, save({**load(whole), "q_mean": tensor})
 
 
 def _read_report(folder: Path) -> None:
@@ -226,24 +222,13 @@ def _read_study(folder: Path) -> None:
 
 
 def _bad_stores(whole: bytes) -> Some:
-    def after(*statements: str) -> Callable[[Path], None]:
-        def make(file: Path) -> None:
-            file.write_bytes(whole)
-            with closing(sqlite3.connect(file)) as books, books:
-                for statement in statements:
-                    books.execute(statement)
+    def with_line(file: Path, value: str) -> None:
+        file.write_bytes(whole)
+        with closing(sqlite3.connect(file)) as books, books:
+            books.execute(f"UPDATE alikit_runs SET line = {value}")
 
-        return make
-
-    insert = "CREATE TRIGGER t AFTER UPDATE ON alikit_runs BEGIN DELETE FROM alikit_runs; END"
-    hidden = "UPDATE sqlite_master SET type = 'table' WHERE type = 'trigger'"
-    as_view = "ALTER TABLE alikit_runs RENAME TO t", "CREATE VIEW alikit_runs AS SELECT * FROM t"
-    yield "a trigger", after(insert)
-    yield "a hidden trigger", after(insert, "PRAGMA writable_schema = ON", hidden)
-    yield "a view for a table", after(*as_view)
-    yield "a virtual table", after("CREATE VIRTUAL TABLE v USING fts5(x)")
     for value in ("'{'", "'null'", "'[]'", "'{}'", "x'ff'", f"'{'[' * 100_000}'"):
-        yield f"line {value:.10}", after(f"UPDATE alikit_runs SET line = {value}")
+        yield f"line {value:.10}", partial(with_line, value=value)
 
 
 # Benchmarks.
@@ -266,16 +251,16 @@ KINDS = DATA_KINDS | {
     "weights": Kind(
         *(_make_run, "run/weights.safetensors", _read_run, strange_tensors), argv="sample {0}/run --out {0}/x.png"
     ),
-    "recorded decoder": Kind(_make_record, "run/decoder.safetensors", _read_record, strange_tensors, random=4),
-    "recorded judge": Kind(_make_record, "run/judge.safetensors", _read_record, forgiven=("places",), random=4),
-    "recorded codes": Kind(_make_record, "run/codes.safetensors", _read_record, _strange_codes, random=4),
+    "recorded decoder": Kind(_make_record, "run/decoder.safetensors", _read_record, strange_tensors),
+    "recorded judge": Kind(_make_record, "run/judge.safetensors", _read_record, forgiven=("places",)),
+    "recorded codes": Kind(_make_record, "run/codes.safetensors", _read_record, _strange_codes),
     "recorded metrics": Kind(
         *(_make_record, "run/metrics.json", _read_report, not_an_object, WORDS, "report {0}"), written=("README.md",)
     ),
     "page of records": Kind(
         *(_make_record, "README.md", _read_report, _bad_pages), written=("README.md",), forgiven=("places",)
     ),
-    "feature network": Kind(_make_features, "network.safetensors", _read_features, random=4),
+    "feature network": Kind(_make_features, "network.safetensors", _read_features),
     "settings.json": Kind(
         *(_make_run, "run/settings.json", _read_run, not_an_object, changed_values(None, -1, 10**30, "x")),
         argv="sample {0}/run -n 1 --out {0}/x.png",
