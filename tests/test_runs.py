@@ -190,8 +190,8 @@ def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, 
     assert running.evaluate("run") == pytest.approx(found, abs=2e-5)
     running.resume("run", steps=2)
     assert runs.read_settings("run")["game"].endswith(".Other")
-    running.train("mixture-gan-paper", "gan", steps=1)
-    running.train("mixture-inverse", "inverse", steps=1, decoder="gan")
+    monkeypatch.setitem(RECIPES, "post-hoc", replace(RECIPES["digits"], frozen_decoder=True))
+    running.train("post-hoc", "other", steps=1, decoder="run")
     monkeypatch.setitem(RECIPES, "mine", RECIPES["digits"])
     for call in (running.resume, running.evaluate, load_model):
         with pytest.raises(AlikitError, match=r"is of game .*\.Other, and recipe mine is now of .*ALI: register that"):
@@ -203,10 +203,14 @@ def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, 
     [
         ({}, {"steps": 0}, "at least 1 step or epoch"),
         ({}, {"epochs": 0}, "at least 1 step or epoch"),
-        ({"networks": object()}, {}, "mine cannot be trained .*size"),
-        ({"encoder": None}, {}, "mine cannot be trained .*encoder"),
-        ({"game": Broken}, {}, "mine cannot be trained .*no_such_thing"),
-        ({"game": RECIPES["digits-vae"].game, "encoder": "deterministic"}, {}, "mine cannot be trained .*moments"),
+        ({"networks": object()}, {}, "mine: ALI cannot take a step .*size"),
+        ({"encoder": None}, {}, "mine: ALI cannot take a step .* encoder None"),
+        ({"game": Broken}, {}, "mine: Broken cannot take a step .*no_such_thing"),
+        (
+            {"game": RECIPES["digits-vae"].game, "encoder": "deterministic"},
+            {},
+            "mine: VAE cannot take a step .*moments",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, changes, how, message):

@@ -261,7 +261,8 @@ def checkpoint(folder: Path) -> dict:
             formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
         if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
             raise ValueError("no step")
-        return {"average": None, "random_cuda": [], "bf16": False, **state}  # earlier versions lack these
+        # Earlier versions lack these.
+        return {"average": None, "random_cuda": [], **state, "bf16": bool(state.get("bf16"))}
 
 
 def go_on(folder: Path, trainer: Trainer, state: dict) -> None:

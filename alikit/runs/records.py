@@ -245,10 +245,10 @@ def _draw(model: Game, held_out: Dataset, out: Path) -> None:
     from ..figures import grid
 
     some = held_out.some(60)
-    x = some.floats()[:30]
+    x, y = some.floats()[:30], told(model, some)
 
     def of(*rows: int) -> Tensor | None:
-        return told(model, some.select(slice(*rows)))
+        return None if y is None else y[slice(*rows)]
 
     ends = 2 * min(6, len(x) // 2)
     with same_chance():
@@ -258,7 +258,7 @@ def _draw(model: Game, held_out: Dataset, out: Path) -> None:
         cycle = [model.decode(z, y=of(10))]
         for _ in range(3):
             cycle.append(model.reconstruct(cycle[-1], sample=False, y=of(10)))
-        samples = model.sample(len(some), told(model, some))
+        samples = model.sample(len(some), y)
         x_hat = [model.reconstruct(x, sample=sample, y=of(len(x))) for sample in (False, True)]
     sheets = {"samples": samples, "reconstructions": torch.cat(x_hat)}
     sheets |= {"interpolations": paths.flatten(0, 1), "cycle": torch.cat(cycle)}

@@ -285,8 +285,9 @@ def _tried(settings: dict, data: Dataset) -> Trainer:
     except (AlikitError, distributed.Lost):
         raise
     except Exception as error:  # a reader's game may fail in any way
-        why = f"{type(error).__name__}: {error}"
-        raise AlikitError(f"{settings['recipe']} cannot be trained ({why}): mend its game or networks") from error
+        name, recipe = settings["recipe"], named(settings["recipe"])
+        with_these = f"with these networks and encoder {recipe.encoder} ({type(error).__name__}: {error})"
+        raise AlikitError(f"{name}: {recipe.game.__name__} cannot take a step {with_these}: mend the recipe") from error
 
 
 def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float | None) -> dict | None:

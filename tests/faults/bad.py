@@ -238,6 +238,7 @@ def read_cases(name: str, folder: Path, out: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("always")
     os.chdir(place.parent)
+    os.truncate(said, 0)
     whole, seen = (template / kind.file).read_bytes(), watched(place.parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + ROOM,) * 2)
     with open(out, "a", buffering=1) as outcomes:

@@ -83,15 +83,17 @@ def replaced(tree: object, path: tuple, value: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def state() -> dict:
+def trained():
+    """A function, for hypothesis prints its arguments."""
     trainer = runs.trainer(SETTINGS, DATA)
     trainer.run(1)
-    return trainer.state()
+    return trainer.state
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @given(choice=st.data())
-def test_a_checkpoint_is_of_this_run_or_refused(folder, state, choice):
+def test_a_checkpoint_is_of_this_run_or_refused(folder, trained, choice):
+    state = trained()
     bad = replaced(state, choice.draw(st.sampled_from(paths(state)[1:])), choice.draw(JSON | st.sampled_from(TENSORS)))
     trainer = runs.trainer(SETTINGS, DATA)
     torch.save(bad, folder / "checkpoint.pt")
