@@ -45,10 +45,9 @@ def opened(file: str | os.PathLike) -> BinaryIO:
 def content(file: Path, most: int = SETTINGS) -> bytes:
     """The bytes of a regular file. OSError where it has more than `most`."""
     with opened(file) as found:
-        read = found.read(most + 1)
-    if len(read) > most:
-        raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
-    return read
+        if os.fstat(found.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
+        return found.read()
 
 
 def lines(file: Path, most: int = LOG) -> Iterator[bytes]:
