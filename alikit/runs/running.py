@@ -54,7 +54,7 @@ class Stopped(KeyboardInterrupt):
 def changed(name: str, changes: dict) -> Recipe:
     """The recipe of that name with some of its config changed. AlikitError for a setting or value that cannot be."""
     recipe = named(name)
-    for setting in changes.keys() - recipe.config().keys():
+    for setting in sorted(changes.keys() - recipe.config().keys()):
         way = "register a recipe of your own to change that, or choose" if hasattr(recipe, setting) else "there are"
         raise AlikitError(f"{name} has no training setting {setting}: {way} {', '.join(recipe.config())}")
     try:
@@ -183,30 +183,28 @@ def evaluate(
     labels   of each of an SVM's draws; by default the run's, or 1000
     network  the feature network of fidelity and copying, if not our own
 
-    Of points: modes (the paper's measure), strict_modes (20 samples or more within 3 standard deviations), within_3std
-    (share of samples) and kl_uniform (nats), of 10,000 samples; with an encoder the share reconstructed in their own
-    mode (identity_drawn, _mean, _strict), prior_distance, the energy distance of codes from the prior, with
-    prior_floor, that of the prior from itself, and purity, the share of a code's 10 nearest that come from its mode.
+    Points: modes (the paper's measure), strict_modes (20 samples or more within 3 standard deviations), within_3std
+    (share of samples) and kl_uniform (nats), of 10,000 samples. With an encoder, the share of points reconstructed in
+    their own mode (identity_drawn, _mean, _strict); the energy distance of codes from the prior (prior_distance) and of
+    the prior from itself (prior_floor); the share of a code's 10 nearest that come from its mode (purity).
 
-    reconstruction  mean squared error of one value: from a drawn code (_drawn), from the encoder's mean (_mean), and
-                    of the mean example (_baseline)
-    codes           of pictures: distance from the prior (_kl in nats, _energy, each with the _floor of draws of the
-                    prior); _spread of the encoder's means (0 if asleep), _sigma (1), and _cycle, the squared error of
-                    z after z, x, z (1)
-    fidelity        _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near
-                    training pictures, and _recall, the reverse (_ceiling: of held-out pictures); _n pictures each
-    copying         _share of samples nearer to a training picture than to a held-out one: 0.5 if nothing is copied,
-                    with the standard deviation _chance
-    probe           _accuracy of a linear classifier of the encoder's means; _pixels: of as many principal components
-                    of pixels; _baseline: the most frequent class; _balanced: all classes count alike
-    classification  _error of models trained with labels, with a 95 % interval (_low, _high)
-    attributes      of conditional models, in minutes: _accuracy, the share of requested attributes that a classifier of
-                    real pictures finds in drawn ones; _balanced, each one on and off (0.5 if y does nothing); _grid,
-                    those of the paper's grid; _judge, that classifier on held-out pictures; _kept, the share of other
-                    attributes that stay; _reencoded_, the same of encoded held-out pictures
-    svm             _error of an L2-SVM that knows the classes of `labels` examples, on three hidden layers of the
-                    encoder and its means (of a GAN: of D(x)), mean of 100 draws, and _std; _cost, C; _dims, numbers an
-                    example; on the same draws of pixels, their principal components and a random encoder
+    reconstruction: mean squared error of one value from a drawn code (_drawn), from the encoder's mean (_mean), and of
+    the mean example (_baseline). codes, of pictures: distance from the prior (_kl in nats, _energy) with that of draws
+    of the prior (_floor); _spread of the encoder's means (0 if asleep), _sigma (1) and _cycle, the squared error of z
+    after z, x, z (1). classification: _error of models trained with labels, with a 95 % interval (_low, _high).
+
+    fidelity: _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near training
+    pictures, and _recall, the reverse (_ceiling: of held-out pictures). copying: the _share of samples nearer to a
+    training picture than to a held-out one, 0.5 if nothing is copied, and its standard deviation by _chance.
+
+    probe: _accuracy of a linear classifier of the encoder's means, of as many principal components of _pixels, and of
+    the most frequent class (_baseline); _balanced: classes count alike. svm: _error of an L2-SVM that knows the classes
+    of `labels` examples, on three hidden layers of the encoder and its means (of a GAN, of D(x)): mean of 100 draws and
+    _std; the same of pixels, their principal components and a random encoder. _unconverged: fits that were stopped.
+
+    attributes, of conditional models, in minutes: _accuracy, the share of requested attributes that a classifier of real
+    pictures finds; _balanced, each one on and off (0.5 if y does nothing); _grid: of the paper's grid; _judge: that
+    classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded pictures.
 
     A number that cannot be had, as of too few pictures, is null or left out.
     """

@@ -1,23 +1,19 @@
-"""Kinds of files that data comes in: how a good one is made, what reads it, and which ones are hostile."""
+"""Kinds of files that data comes in: how a good one is made, what reads it, and which ones are hostile.
 
-import hashlib
-import io
+Files with a published checksum are in tests/data."""
+
 import os
-import pickle
 import shutil
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from bad import Kind, Some
 from PIL import Image
-from torchvision import datasets
 
-from alikit.data import cifar10, load, tiny_imagenet
+from alikit.data import load, tiny_imagenet
 
 # Pictures.
 
@@ -75,20 +71,7 @@ def _hostile_table(whole: bytes) -> Some:
     yield "UTF-16", whole.decode().encode("utf-16")
 
 
-# Published data sets, with the checksums of small ones.
-
-
-def _make_cifar(folder: Path) -> None:
-    place, listed = folder / "cifar-10-batches-py", []
-    place.mkdir()
-    for name in [f"data_batch_{b}" for b in range(1, 6)] + ["test_batch"]:
-        content = pickle.dumps({"labels": [*range(10)], "data": np.zeros((10, 3072), np.uint8)}, protocol=2)
-        (place / name).write_bytes(content)
-        listed.append([name, hashlib.md5(content).hexdigest()])
-    meta = pickle.dumps({"label_names": [*"abcdefghij"]}, protocol=2)
-    (place / "batches.meta").write_bytes(meta)
-    datasets.CIFAR10.train_list, datasets.CIFAR10.test_list = listed[:5], listed[5:]
-    datasets.CIFAR10.meta = {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(meta).hexdigest()}
+# A published data set without a checksum for its lists.
 
 
 def _make_tiny(folder: Path) -> None:
@@ -114,34 +97,6 @@ def _hostile_annotations(whole: bytes) -> Some:
     yield "large", whole * 5_000_000
 
 
-def _make_archive(folder: Path) -> None:
-    datasets.utils.check_md5 = lambda file, md5: True  # as if the checksum were true
-    _make_tiny(folder)
-    shutil.make_archive(folder / "tiny-imagenet-200", "zip", folder, "tiny-imagenet-200")
-    shutil.rmtree(folder / "tiny-imagenet-200")
-    shutil.rmtree(folder / "secret")
-
-
-def _zip(*names: str, content: bytes = b"x", attributes: int = 0) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as parts:
-        for name in names:
-            about = zipfile.ZipInfo(name)
-            about.external_attr = attributes
-            parts.writestr(about, content)
-    return file.getvalue()
-
-
-def _hostile_archive(whole: bytes) -> Some:
-    for name in ("../../trace", "/trace", "C:/trace", "..\\..\\trace"):
-        yield f"zip with {name}", _zip(name)
-    yield "zip with a link out", _zip("tiny-imagenet-200/link", content=b"../../..", attributes=0o120777 << 16)
-    bomb, place = bytearray(_zip(*(f"tiny-imagenet-200/{number}" for number in range(300)))), -1
-    while (place := bomb.find(b"PK\1\2", place + 1)) >= 0:
-        bomb[place + 24 : place + 28] = struct.pack("<I", 2**32 - 2)
-    yield "zip that says it holds 1.2 TB", bytes(bomb)
-
-
 # The cache: what is damaged there is made anew from the pictures, so nothing is refused.
 
 
@@ -164,7 +119,6 @@ def _read_cache(folder: Path) -> None:
         assert part.floats().shape[1:] == (3, 8, 8) and set(part.labels.tolist()) <= {0, 1}
 
 
-MADE = (".alikit-cache",)  # where caches lie
 TRAIN = "train {} --steps 1 --batch 2 --data {}:{{0}}/{} --out {{0}}/out"
 DATA_KINDS = {
     f"{suffix[1:].upper()} picture": Kind(
@@ -182,14 +136,9 @@ DATA_KINDS |= {
         argv=TRAIN.format("digits-conditional", "table", "faces"),
         written=("faces/.alikit-cache",),
     ),
-    "CIFAR-10 batch": Kind(_make_cifar, "cifar-10-batches-py/data_batch_1", cifar10, written=MADE),
     "Tiny ImageNet list": Kind(
         *(_make_tiny, "tiny-imagenet-200/val/val_annotations.txt", _read_tiny, _hostile_annotations),
         written=("tiny-imagenet-200/train/.alikit-cache", "tiny-imagenet-200/val/.alikit-cache"),
-    ),
-    "archive": Kind(
-        *(_make_archive, "tiny-imagenet-200.zip", partial(tiny_imagenet, size=8), _hostile_archive),
-        written=("tiny-imagenet-200",),
     ),
     "cache": Kind(
         *(_make_cache, "pets.cache", _read_cache),
