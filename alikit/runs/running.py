@@ -193,18 +193,18 @@ def evaluate(
     of the prior (_floor); _spread of the encoder's means (0 if asleep), _sigma (1) and _cycle, the squared error of z
     after z, x, z (1). classification: _error of models trained with labels, with a 95 % interval (_low, _high).
 
-    fidelity: _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near training
-    pictures, and _recall, the reverse (_ceiling: of held-out pictures). copying: the _share of samples nearer to a
-    training picture than to a held-out one, 0.5 if nothing is copied, and its standard deviation by _chance.
+    fidelity: _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near
+    training pictures, and _recall, the reverse (_ceiling: of held-out pictures). copying: the _share of samples nearer
+    to a training picture than to a held-out one, 0.5 if nothing is copied, and its standard deviation by _chance.
 
     probe: _accuracy of a linear classifier of the encoder's means, of as many principal components of _pixels, and of
     the most frequent class (_baseline); _balanced: classes count alike. svm: _error of an L2-SVM that knows the classes
     of `labels` examples, on three hidden layers of the encoder and its means (of a GAN, of D(x)): mean of 100 draws and
     _std; the same of pixels, their principal components and a random encoder. _unconverged: fits that were stopped.
 
-    attributes, of conditional models, in minutes: _accuracy, the share of requested attributes that a classifier of real
-    pictures finds; _balanced, each one on and off (0.5 if y does nothing); _grid: of the paper's grid; _judge: that
-    classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded pictures.
+    attributes, of conditional models, in minutes: _accuracy, the share of requested attributes that a classifier of
+    real pictures finds; _balanced, each one on and off (0.5 if y does nothing); _grid: of the paper's grid; _judge:
+    that classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded ones.
 
     A number that cannot be had, as of too few pictures, is null or left out.
     """

@@ -9,7 +9,6 @@ A case passes when it is read, or refused by an AlikitError of one printable lin
 """
 
 import contextlib
-import io
 import json
 import os
 import pickle
@@ -19,21 +18,18 @@ import shutil
 import socket
 import struct
 import sys
-import time
 import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
 
 from started import SOAK, Started
 
 RANDOM = 100 if SOAK else 6  # cases damaged at random
-HANG = 120  # seconds of one case: many times what the slowest takes on a busy machine
 ROOM, ASKED = 2**30, 2**28  # bytes of memory that a process may map, and that reading one file may take
 HOLE = 2**34  # bytes that a file seems to have, and the disk does not
 EVENTS = (
@@ -55,7 +51,6 @@ class Kind:
     file     the file in it that is damaged
     read     what reads the folder; it may check what it got, and raise AssertionError
     hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
-    argv     the command line that reads it; {} is the folder
     forgiven which of "hostile", "foreign" (another format's) and "places" (no regular file) may be read after all, as
              they are left out or made again
     written  how the files begin that reading may leave; warns, how a line begins that it may print
@@ -66,7 +61,6 @@ class Kind:
     read: Callable[[Path], object]
     hostile: Callable[[bytes], Some] = lambda whole: ()
     odd: Callable[[bytes], Some] = lambda whole: ()
-    argv: str | None = None
     forgiven: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     warns: str = "\n"
@@ -79,10 +73,8 @@ class Hostile:
         return os.mkdir, ("trace",)
 
 
-def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, bool, bool]]:
-    """All cases of a kind, the same every time: name, content, whether it must be refused, and whether it is read by
-    the command line. `whole` is the good file."""
-    numbers = count()
+def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, bool]]:
+    """All cases of a kind, the same every time: name, content, and whether it must be refused. `whole` is good."""
     for group, some in {
         "read": chain(damaged(whole, random.Random(zlib.crc32(name.encode()) + SOAK)), kind.odd(whole)),
         "foreign": (case for case in FOREIGN.items() if case[0] not in kind.file),
@@ -90,10 +82,7 @@ def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, b
         "hostile": kind.hostile(whole),
     }.items():
         for about, content in some:
-            must = group not in ("read", *kind.forgiven)
-            yield about, content, must, False
-            if kind.argv and (next(numbers) % 24 == 0 or about == "pickle that runs code"):
-                yield f"{about}, by command", content, must, True
+            yield about, content, group not in ("read", *kind.forgiven)
 
 
 def damaged(whole: bytes, chance: random.Random) -> Some:
@@ -146,16 +135,16 @@ def outcomes(name: str, folder: Path) -> list[tuple[str, str, str]]:
     """What came of every case: its name, "refused", "read" or "failed", and why. A crash or a hang ends the list."""
     out = folder / "outcomes"
     out.touch()
-    process, size, since = Started(folder, read_cases, name, folder, out), -1, 0.0
-    while process.is_alive() and (out.stat().st_size != size or time.monotonic() - since < HANG):
-        if (now := out.stat().st_size) != size:
-            size, since = now, time.monotonic()
-        time.sleep(0.02)
-    process.kill()
-    status, found = process.wait(), [json.loads(line) for line in out.read_text().splitlines()]
-    if status or len(found) % 2:
-        found.append(["failed", f"it hung, or crashed the interpreter: status {status}; {process.err}"])
-    return [(case, *outcome) for case, outcome in zip(found[::2], found[1::2], strict=False)]
+    process = Started(folder, read_cases, name, folder, out)
+    try:
+        status = process.wait()
+    except AssertionError as hangs:
+        status = hangs
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    if status:
+        name = found.pop() if len(found) % 2 else "between cases"
+        found += [name, ["failed", f"it hung, or crashed the interpreter: {status}; {process.err}"]]
+    return [(case, *outcome) for case, outcome in zip(found[::2], found[1::2], strict=True)]
 
 
 # What follows runs in the watched process.
@@ -189,23 +178,6 @@ def memory(what: str) -> int:
     """Bytes of this process, as Linux counts them: VmSize, VmRSS, or VmHWM, the largest VmRSS since the count began."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
-
-
-def by_command(argv: str, said: Path) -> None:
-    """The command line in this process; its one line becomes the AlikitError that it was."""
-    from alikit.cli import main
-    from alikit.errors import AlikitError
-
-    sys.argv = ["alikit", *argv.split()]
-    with contextlib.redirect_stdout(io.StringIO()):
-        status = main()
-    text = said.read_text(errors="replace")
-    os.truncate(said, 0)
-    if status == 2:
-        one_line = text.startswith("alikit: ") and text.endswith("\n") and text[:-1].isprintable()
-        assert one_line, f"not one line: {text!r}"
-        raise AlikitError(text.removeprefix("alikit: ").removesuffix("\n"))
-    assert status == 0 and "Error" not in text and "Warning" not in text, text  # but a bar of progress
 
 
 def outcome_of(read: Callable[[], object], must: bool) -> list[str]:
@@ -242,7 +214,7 @@ def read_cases(name: str, folder: Path, out: Path) -> None:
     whole, seen = (template / kind.file).read_bytes(), watched(place.parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + ROOM,) * 2)
     with open(out, "a", buffering=1) as outcomes:
-        for about, content, must, as_command in cases(name, kind, whole):
+        for about, content, must in cases(name, kind, whole):
             outcomes.write(json.dumps(about) + "\n")
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(template, place)
@@ -252,8 +224,7 @@ def read_cases(name: str, folder: Path, out: Path) -> None:
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
             begun = memory("VmRSS")
             seen.clear()
-            by_argv = partial(by_command, (kind.argv or "").format(place), said)
-            found, did = outcome_of(by_argv if as_command else partial(kind.read, place), must), [*seen]
+            found, did = outcome_of(lambda: kind.read(place), must), [*seen]
             after, took, text = contents(place), memory("VmHWM") - begun, said.read_text(errors="replace")
             changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
             changed = sorted(file for file in changed if not file.startswith(kind.written))

@@ -119,11 +119,10 @@ def _read_cache(folder: Path) -> None:
         assert part.floats().shape[1:] == (3, 8, 8) and set(part.labels.tolist()) <= {0, 1}
 
 
-TRAIN = "train {} --steps 1 --batch 2 --data {}:{{0}}/{} --out {{0}}/out"
 DATA_KINDS = {
     f"{suffix[1:].upper()} picture": Kind(
         *(_pets(suffix), f"pets/cat/0{suffix}", _read_pets),
-        **({"hostile": _hostile_png, "argv": TRAIN.format("digits", "folder", "pets")} if suffix == ".png" else {}),
+        **({"hostile": _hostile_png} if suffix == ".png" else {}),
         written=("pets/.alikit-cache",),
         forgiven=("places",),
         warns="tempfile.tif: " if suffix == ".tif" else "\n",  # libtiff, in C, calls the file so
@@ -133,7 +132,6 @@ DATA_KINDS = {
 DATA_KINDS |= {
     "attributes.csv": Kind(
         *(_make_table, "faces/attributes.csv", lambda folder: load(f"table:{folder / 'faces'}"), _hostile_table),
-        argv=TRAIN.format("digits-conditional", "table", "faces"),
         written=("faces/.alikit-cache",),
     ),
     "Tiny ImageNet list": Kind(

@@ -122,7 +122,7 @@ def _bad_states(whole: bytes) -> Some:
     for name in ("step", "model", "optimiser", "random", "average"):
         yield f"no {name}", changed(lambda state, name=name: state.pop(name))
     for name in ("model", "average"):
-        yield f"NaN in {name}", changed(lambda state, name=name: next(iter(state[name].values())).fill_(torch.nan))
+        yield f"NaN in {name}", changed(lambda state, name=name: [*state[name].values()][-1].fill_(torch.nan))
     yield "random state of zeros", changed(lambda state: state["random"].zero_())
     yield "of before the archive", changed(lambda state: None, _use_new_zipfile_serialization=False)
     yield "deflated bomb", packed(zipfile.ZIP_DEFLATED, **{"0": bytes(2**28)})
@@ -222,35 +222,19 @@ def _read_benchmarks(folder: Path) -> None:
     assert " nan" not in page and " inf" not in page
 
 
-def _of_run(file: str, *rest: object, **how) -> Kind:
-    return Kind(_make_run, f"run/{file}", *rest, **how)
-
-
-def _of_record(file: str, *rest: object, **how) -> Kind:
-    return Kind(_make_record, file, *rest, **how)
-
-
+OF_RUN, OF_RECORD = partial(Kind, _make_run), partial(Kind, _make_record)
 WORDS, PAGE = changed_values("x", {"a": 1}), {"written": ("README.md",)}
-SAMPLE = "sample {0}/run -n 1 --out {0}/x.png"
 OF_SETTINGS = changed_values(None, -1, 10**30, "x")
 KINDS = DATA_KINDS | {
-    "weights": _of_run("weights.safetensors", _read_run, strange_tensors, argv=SAMPLE),
-    "settings.json": _of_run("settings.json", _read_run, not_an_object, OF_SETTINGS, SAMPLE),
-    "metrics.jsonl": _of_run(
-        "metrics.jsonl", _read_log, _bad_log, argv="resume {0}/run", forgiven=("foreign", "places")
-    ),
-    "checkpoint.pt": _of_run("checkpoint.pt", _read_checkpoint, _bad_states, argv="resume {0}/run"),
-    "recorded decoder": _of_record("run/decoder.safetensors", _read_record, strange_tensors),
-    "recorded codes": _of_record("run/codes.safetensors", _read_record, _strange_codes),
-    "recorded metrics": _of_record("run/metrics.json", _read_report, not_an_object, WORDS, "report {0}", **PAGE),
-    "page of records": _of_record("README.md", _read_report, _bad_pages, forgiven=("places",), **PAGE),
-    "study store": Kind(
-        *(_make_store, "study.db", _read_study, _bad_stores),
-        argv="study mixture --runs 1 --out {0}/study --store sqlite:///{0}/study.db",
-        written=("study.db",),
-    ),
+    "weights": OF_RUN("run/weights.safetensors", _read_run, strange_tensors),
+    "settings.json": OF_RUN("run/settings.json", _read_run, not_an_object, OF_SETTINGS),
+    "metrics.jsonl": OF_RUN("run/metrics.jsonl", _read_log, _bad_log, forgiven=("foreign", "places")),
+    "checkpoint.pt": OF_RUN("run/checkpoint.pt", _read_checkpoint, _bad_states),
+    "recorded decoder": OF_RECORD("run/decoder.safetensors", _read_record, strange_tensors),
+    "recorded codes": OF_RECORD("run/codes.safetensors", _read_record, _strange_codes),
+    "recorded metrics": OF_RECORD("run/metrics.json", _read_report, not_an_object, WORDS, **PAGE),
+    "page of records": OF_RECORD("README.md", _read_report, _bad_pages, forgiven=("places",), **PAGE),
+    "study store": Kind(_make_store, "study.db", _read_study, _bad_stores, written=("study.db",)),
     "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_lines, forgiven=("places",)),
-    "benchmark": Kind(
-        _make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, "bench report --out {0}", **PAGE
-    ),
+    "benchmark": Kind(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, **PAGE),
 }
