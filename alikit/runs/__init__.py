@@ -14,7 +14,6 @@ import errno
 import io
 import json
 import os
-import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,15 +47,13 @@ def trainer(settings: dict, data: Dataset) -> Trainer:
 
 
 def label_sizes(data: Dataset) -> tuple[int | None, int | None]:
-    """The number of classes K, of data whose examples have one class each, and the number of conditions A: K, or that
-    of attributes. None for what the data does not have."""
-    if data.labels is None or data.labels.ndim == 2:
-        return None, None if data.labels is None else data.labels.shape[1]
-    number = len(data.classes) or 1 + int(data.labels.max())
-    return number, number
-
-
-# Its data.
+    """K, of data whose examples have one class each, and A, the numbers of a condition: attributes, or K."""
+    if data.labels is None:
+        return None, None
+    if data.labels.ndim == 2:
+        return None, data.labels.shape[1]
+    classes = len(data.classes) or 1 + int(data.labels.max())
+    return classes, classes
 
 
 def placed(source: str, folder: Path) -> str:
@@ -89,9 +86,6 @@ def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
     """AlikitError where the data is not what the run began with."""
     if settings.get("digest") not in (None, digest(parts)):
         raise AlikitError(f"{parts[0].name} is not what this run began with: name that data, or train anew")
-
-
-# The folder.
 
 
 def check_new(folder: Path) -> None:
@@ -176,22 +170,16 @@ def read_settings(folder: str | Path) -> dict:
 settings = read_settings  # its earlier name
 
 
-# The log.
-
-
 def log(folder: Path, line: dict) -> None:
     """Appends one line to the metrics log."""
     file = folder / "metrics.jsonl"
     try:
-        with open(file, "a", opener=_no_link) as log:
+        if file.is_symlink():  # a stranger's run folder may have one there, to anywhere
+            raise OSError(errno.ELOOP, "a link")
+        with open(file, "a") as log:
             log.write(json.dumps(line) + "\n")
     except OSError as error:
         raise _unwritten(error, file) from None
-
-
-def _no_link(file: str, flags: int) -> int:
-    """Opens no link: a stranger's run folder may have one there, to anywhere."""
-    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # Windows does not have it
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -203,12 +191,10 @@ def metrics(folder: Path) -> list[dict]:
         for number, text in enumerate(reading.lines(file), 1):
             try:
                 line = reading.parsed(text, nan=True)  # as of an encoder that gives NaN
-                if not all(value is None or type(value) in (int, float) for value in line.values()):
-                    raise TypeError("not a number")
-                if type(line["step"]) is not int:
-                    raise TypeError("no step")
-                if not all(0 <= line.get(name, 0) <= MOST_STEPS for name in ("step", "seconds")):
-                    raise ValueError("out of range")
+                are_numbers = all(value is None or type(value) in (int, float) for value in line.values())
+                in_range = all(0 <= line.get(name, 0) <= MOST_STEPS for name in ("step", "seconds"))
+                if type(line["step"]) is not int or not are_numbers or not in_range:
+                    raise ValueError("no report")
             except (ValueError, TypeError, LookupError, AttributeError):
                 if text.endswith(b"\n"):
                     raise AlikitError(f"{file} is damaged in line {number}: mend or remove that line") from None
@@ -223,9 +209,6 @@ def rewind_log(folder: Path, step: int) -> None:
         kept = [line for line in metrics(folder) if line["step"] <= step and "images_per_second" in line]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(folder / "metrics.jsonl", lambda file: file.write_text(text))
-
-
-# Weights and checkpoints.
 
 
 def save(folder: Path, trainer: Trainer) -> None:
@@ -261,8 +244,7 @@ def checkpoint(folder: Path) -> dict:
             formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
         if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
             raise ValueError("no step")
-        # Earlier versions lack these.
-        return {"average": None, "random_cuda": [], **state, "bf16": bool(state.get("bf16"))}
+        return {"average": None, "random_cuda": [], **state, "bf16": bool(state.get("bf16"))}  # earlier ones lack these
 
 
 def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
@@ -313,9 +295,6 @@ def load_model(folder: str | Path) -> Game:
     return model.eval()
 
 
-# Writing.
-
-
 def save_picture(picture: Image.Image, file: Path) -> None:
     """Writes a picture as PNG."""
     if file.suffix.lower() not in ("", ".png"):
@@ -328,8 +307,8 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     AlikitError where it cannot be written; the old file is then as it was."""
     partial = file.parent / f".{file.name}.{os.getpid()}.partial"
     try:
-        if os.path.lexists(file) and stat.S_IFMT(os.lstat(file).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
-            raise OSError(errno.EEXIST, "no regular file")  # a pipe or a device, and as root it could be replaced
+        if file.exists() and not file.is_file():  # a pipe or a device, which root could replace
+            raise OSError(errno.EEXIST, "no regular file")
         write(partial)
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())  # on the disk before the name is: a power cut may come between
