@@ -84,7 +84,7 @@ def test_what_is_in_the_way_is_refused_and_kept(tmp_path, run, out):
     assert (tmp_path / "full" / "file").read_text() == "kept" and names(tmp_path / "full") == {"file"}
 
 
-@pytest.mark.parametrize("changes", [{"steps": 10**13}, {"attributes": ["a\0b"]}, {"lr": -1.0}])
+@pytest.mark.parametrize("changes", [{"steps": 10**13}, {"attributes": ["a\0b"]}, {"lr": -1.0}, {"x_shape": [8, 8]}])
 def test_no_settings_are_written_that_could_not_be_read(tmp_path, changes):
     with pytest.raises(AlikitError, match=f"cannot be kept so, for its {min(changes)}: .*: choose others"):
         runs.create(tmp_path / "new", SETTINGS | changes)

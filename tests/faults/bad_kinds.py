@@ -154,12 +154,6 @@ def _read_report(folder: Path) -> None:
     assert report.write_report(folder) == 1
 
 
-def _bad_pages(whole: bytes) -> Some:
-    yield "marks in another order", b"\n".join(reversed(whole.splitlines()))
-    yield "not UTF-8", whole + b"\xff"
-    yield "of 80 MB", whole + b" " * 80_000_000
-
-
 # Studies: two finished runs of the one in the repository.
 
 STUDY = STUDIES["mixture"]
@@ -233,7 +227,6 @@ KINDS = DATA_KINDS | {
     "recorded decoder": OF_RECORD("run/decoder.safetensors", _read_record, strange_tensors),
     "recorded codes": OF_RECORD("run/codes.safetensors", _read_record, _strange_codes),
     "recorded metrics": OF_RECORD("run/metrics.json", _read_report, not_an_object, WORDS, **PAGE),
-    "page of records": OF_RECORD("README.md", _read_report, _bad_pages, forgiven=("places",), **PAGE),
     "study store": Kind(_make_store, "study.db", _read_study, _bad_stores, written=("study.db",)),
     "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_lines, forgiven=("places",)),
     "benchmark": Kind(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, **PAGE),
