@@ -15,8 +15,7 @@ from torchvision.transforms.functional import to_tensor
 
 from alikit import RECIPES, AlikitError, Dataset, load_model, recorded, runs
 from alikit.evaluation import measured
-from alikit.figures import grid
-from alikit.runs import records
+from alikit.runs import records, running
 from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 
 HARDWARE, COMMAND = "a test's machine", "alikit train house-numbers --data folder:pictures"
@@ -31,18 +30,13 @@ def noise_of(channels: int, size: int, classes: tuple[str, ...]) -> tuple[Datase
     return data.select(slice(100)), data.select(slice(100, 160))
 
 
-def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], **changes) -> None:
+def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], command: str = "", **changes) -> None:
     """A run of 6 steps in batches of 50, an epoch being 2."""
-    classes, shape = len(parts[0].classes) or None, list(parts[0].shape)
-    known = RECIPES[recipe].config() | {"recipe": recipe, "data": "noise", "size": None, "seed": 0}
-    known |= {"steps": 6, "skip_corrupt": False, "decoder": None, "x_shape": shape, "batch_size": 50}
-    known |= {"number_of_classes": classes, "number_of_attributes": classes, "versions": {"torch": "2"}}
-    runs.create(run, known | {"command": COMMAND, "digest": runs.digest(parts)} | changes)
-    trainer = runs.trainer(runs.read_settings(run), parts[0])
-    for report in trainer.run(6, every=2):
-        runs.log(run, {"step": report.step, **report.losses})
-        runs.save_picture(grid(trainer.model.sample(60, None)), run / f"samples-{report.step:07d}.png")
-    runs.save(run, trainer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        patch.setattr(running, "load", lambda *_: parts)
+        changes |= {"batch_size": 50, "bf16": False}
+        running.train(recipe, run, data="folder:pictures", steps=6, changes=changes, command=command)
 
 
 PARTS = noise_of(3, 32, ("dark", "light"))
@@ -52,8 +46,7 @@ PARTS = noise_of(3, 32, ("dark", "light"))
 def made(tmp_path_factory) -> Path:
     """A run on noise and its record, which has taken the place of an older one."""
     root = tmp_path_factory.mktemp("records")
-    changes = {"data_from_run": "folder:../pictures", "command": f"{COMMAND} '--out={root}/my run'"}
-    make_run(root / "run", "house-numbers", PARTS, **changes)
+    make_run(root / "run", "house-numbers", PARTS, f"{COMMAND} '--out={root}/my run'")
     (root / "results" / "noise").mkdir(parents=True)
     for name in ("decoder.safetensors", "metrics.json", "samples-epoch-100.png"):
         (root / "results" / "noise" / name).touch()

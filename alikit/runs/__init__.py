@@ -1,6 +1,6 @@
 """The run folder: what a training run leaves behind, and how it is opened again.
 
-    settings.json                recipe, data, seed, steps, command, versions: enough to do it again
+    settings.json                recipe, game, data, seed, steps, command, versions: enough to do it again
     metrics.jsonl                a line a report: step, losses, images per second, and of pictures what `awake` finds;
                                  the last line the evaluation
     weights.safetensors          the model: `Trainer.result`
