@@ -290,18 +290,16 @@ def _tried(settings: dict, data: Dataset) -> Trainer:
 
 def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float | None) -> dict | None:
     """Trains with a progress bar, logging, saving and drawing. Of several processes the first one does."""
-    every = max(1, min(100, steps // 10))
-    milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES} | {steps}
+    watch = _Watch(trainer, parts[1], out, steps, SAVE_EVERY if save_every is None else save_every)
     if distributed.rank():
         with suppress(KeyboardInterrupt, Diverged), held() as signalled:  # the first process reports the same
-            trainer.run(steps, every, also=milestones, stop=lambda: distributed.any_of_all(signalled()))
+            trainer.run(steps, watch.every, None, watch.milestones, lambda: distributed.any_of_all(signalled()))
         distributed.leave()
         return None
     try:
         try:
-            watch = _Watch(trainer, parts[1], out, steps, every, milestones, save_every)
-            with watch.bar, held() as signalled:  # the bar is closed before any error is reported
-                trainer.run(steps, every, watch, milestones, lambda: distributed.any_of_all(signalled()))
+            with watch.begin(), held() as signalled:  # the bar is closed before any error is reported
+                trainer.run(steps, watch.every, watch, watch.milestones, lambda: distributed.any_of_all(signalled()))
             held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
             found = measured(trainer.result, parts[0], held_out)
         except KeyboardInterrupt:
@@ -319,33 +317,31 @@ def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: f
 class _Watch:
     """Called with each report of a run: writes a line of the log, and now and then a checkpoint and pictures."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        held_out: Dataset,
-        out: Path,
-        steps: int,
-        every: int,
-        milestones: set[int],
-        save_every: float | None,
-    ):
-        """Brings the folder to the trainer's step, so that a run can be resumed, and looked at, from the beginning."""
-        self.trainer, self.held_out, self.out = trainer, held_out, out
-        self.save_every = SAVE_EVERY if save_every is None else save_every
-        interval = every * max(10, steps // every // 20)  # about twenty pictures of a long run
-        self.is_drawn = lambda step: step % interval == 0 or step in milestones
+    def __init__(self, trainer: Trainer, held_out: Dataset, out: Path, steps: int, save_every: float):
+        self.trainer, self.held_out, self.out, self.steps, self.save_every = trainer, held_out, out, steps, save_every
+        self.every = max(1, min(100, steps // 10))
+        self.milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES} | {steps}
         # `awake` takes three passes an example, a step about nine: so it takes a twentieth of the time or less.
-        self.watched = held_out.some(max(8, min(WATCHED, every * trainer.config.batch_size // 10)))
-        step = trainer.step
-        runs.rewind_log(out, step)
-        if step == 0 or not (out / "weights.safetensors").exists():
-            runs.save(out, trainer)
+        self.watched = held_out.some(max(8, min(WATCHED, self.every * trainer.config.batch_size // 10)))
+
+    def begin(self) -> tqdm:
+        """Brings the folder to the trainer's step, so that a run can be resumed, and looked at, from the beginning.
+        Returns the progress bar."""
+        step = self.trainer.step
+        runs.rewind_log(self.out, step)
+        if step == 0 or not (self.out / "weights.safetensors").exists():
+            runs.save(self.out, self.trainer)
         self.saved, self.saved_at = step, time.monotonic()
-        self.begun = time.monotonic() - max((line.get("seconds", 0) for line in runs.metrics(out)), default=0)
-        if step and self.is_drawn(step) and not (out / f"samples-{step:07d}.png").exists():
+        self.begun = time.monotonic() - max((line.get("seconds", 0) for line in runs.metrics(self.out)), default=0)
+        if step and self.is_drawn(step) and not (self.out / f"samples-{step:07d}.png").exists():
             with torch.random.fork_rng():
                 self.draw(step)
-        self.bar = tqdm(total=steps, initial=step, unit=" steps", mininterval=0.5)
+        self.bar = tqdm(total=self.steps, initial=step, unit=" steps", mininterval=0.5)
+        return self.bar
+
+    def is_drawn(self, step: int) -> bool:
+        interval = self.every * max(10, self.steps // self.every // 20)  # about twenty pictures of a long run
+        return step % interval == 0 or step in self.milestones
 
     def __call__(self, progress: Progress) -> None:
         step, pace = progress.step, round(progress.images_per_second)
