@@ -1,9 +1,9 @@
-"""The exceptions for what a person can mend."""
+"""The exceptions for mistakes that a person can mend."""
 
 import errno
 from pathlib import Path
 
-# What to do about what the system says of a file that it does not write.
+# What to do when the system refuses to write a file.
 WAYS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
     errno.ENOENT: "make its folder first",
@@ -20,18 +20,17 @@ class AlikitError(ValueError):
 
 
 class Diverged(AlikitError):
-    """Training that ended in losses that are not numbers."""
+    """Training that ended in losses or weights that are not finite."""
 
 
 def unwritten(error: OSError, place: object, then: str) -> AlikitError:
-    """What is said where the system refuses to write `place`: why, what to do about that, and `then`, as "or choose
-    another --out"."""
+    """The error for a `place` that the system refuses to write; `then` ends the line, as "or name another folder"."""
     way = WAYS.get(error.errno, "make that possible")
     return AlikitError(f"cannot write {place} ({error.strerror or error}): {way}, {then}")
 
 
 def expanded(path: str | Path) -> Path:
-    """The path, with ~ and ~NAME as the home folder that they stand for."""
+    """The path with ~ and ~NAME replaced by the home folder. AlikitError for a user that does not exist."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -39,6 +38,5 @@ def expanded(path: str | Path) -> Path:
 
 
 def one_line(text: str) -> str:
-    """The text with what is not printed, ends of lines and what a terminal obeys, written out: names of files may hold
-    any of it."""
+    """The text with all that is not printable escaped, such as line ends in the name of a file."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

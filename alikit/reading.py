@@ -1,6 +1,7 @@
-"""Files that strangers may have made: only regular ones are opened, and no more is read than one of ours can hold."""
+"""Files that a stranger may have made: only regular ones are opened, and no more is read than one of ours can hold."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -12,19 +13,15 @@ from typing import BinaryIO
 
 from .errors import AlikitError
 
-SETTINGS = 2**20  # bytes of a JSON file; with the names of all classes, ours have some thousand
-LINE = 2**20  # bytes of a line of a log; a study's have some thousand
-LOG = 2**26  # bytes of a log: a line of a few hundred bytes every hundred steps
+SETTINGS, LINE, LOG = 2**20, 2**20, 2**26  # most bytes of a JSON file, of a line of a log, and of a log
 
 
 @contextmanager
 def boundary(file: str | os.PathLike, way: str) -> Iterator[None]:
-    """Turns whatever a decoder raises for a file into one AlikitError line.
+    """Turns whatever the block raises while it opens and decodes `file` into an AlikitError of one line.
 
-    Decoders of damaged files raise nearly anything, so this is the one place that catches Exception. Use it around the
-    code that opens and decodes one file; what follows may then assume good input.
-
-    way  what the person can do about it, as "take the recorded run anew"
+    Decoders of damaged files raise nearly anything, so this is the one place that catches Exception. `way` says what
+    the person can do, as "record it anew".
     """
     try:
         yield
@@ -46,33 +43,25 @@ def opened(file: str | os.PathLike) -> BinaryIO:
 
 
 def content(file: Path, most: int = SETTINGS) -> bytes:
-    """The bytes of a file. OSError where it has more than `most`, besides what `opened` raises."""
-    with opened(file) as found:
-        read = found.read(most + 1)
-    if len(read) > most:
-        raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
-    return read
-
-
-def lines(file: Path, most: int = LOG) -> Iterator[bytes]:
-    """The lines of a file one by one. OSError as for `content`, and for a line of more than `LINE` bytes."""
+    """The bytes of a regular file. OSError where it has more than `most`."""
     with opened(file) as found:
         if os.fstat(found.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
-        for number, line in enumerate(iter(lambda: found.readline(LINE + 1), b""), 1):
-            if len(line) > LINE:
-                raise OSError(errno.EFBIG, f"line {number} is larger than {LINE:,} bytes", str(file))
-            yield line
+        return found.read()
+
+
+def lines(file: Path, most: int = LOG) -> Iterator[bytes]:
+    """The lines of a regular file. OSError for a file of more than `most` bytes or a line of more than `LINE`."""
+    for number, line in enumerate(io.BytesIO(content(file, most)), 1):
+        if len(line) > LINE:
+            raise OSError(errno.EFBIG, f"line {number} is larger than {LINE:,} bytes", str(file))
+        yield line
 
 
 def parsed(text: bytes, nan: bool = False) -> object:
-    """What the text of a JSON file says. ValueError where it is none, and for numbers that are not finite unless `nan`
-    says that there may be some."""
+    """The value of a JSON text. ValueError for anything else, and without `nan` for numbers that are not finite."""
     try:
-        found = json.loads(text) if nan else json.loads(text, parse_float=_finite, parse_constant=_finite)
-        if b"\\u" in text:  # half a character, which could be written so and nowhere else
-            json.dumps(found, ensure_ascii=False).encode()
-        return found
+        return json.loads(text) if nan else json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -1,4 +1,4 @@
-"""Networks as small safetensors files that anyone can open, and checkpoints that cannot harm whoever opens them."""
+"""Networks as small safetensors files that anyone can open, and checkpoints that are safe to open."""
 
 import warnings
 import zipfile
@@ -16,15 +16,14 @@ from . import reading
 # reconstruction error by 0.00001.
 LIMIT = 900_000
 SCALE = ".scale"
-PICKLE = 2**24  # bytes, at most, of the names and shapes in a checkpoint
+PICKLE = 2**24  # most bytes of the names and shapes in a checkpoint
 
 
 def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
     """The network's state for a file: weights as float16, or as int8 where float16 would take more than `limit` bytes.
 
-    An int8 weight NAME holds whole numbers from -127 to 127. They are multiplied by NAME.scale, float32, which has one
-    number for each output channel. Tensors of one dimension (most biases, and what batch norm keeps) stay float32: they
-    are small, and float16 may not hold a small variance.
+    An int8 weight NAME holds -127..127, to be multiplied by NAME.scale, float32, one number for each output channel.
+    Tensors of one dimension (biases, batch norm) stay float32: they are small, and float16 loses a small variance.
     """
     state = {}
     for name, tensor in network.state_dict().items():
@@ -54,15 +53,15 @@ def unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read(file: Path, network: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, if it is no larger than one of this network can be. To be called within
+    """The unpacked state in a safetensors file, which is no larger than one of this network can be. To be called within
     `reading.boundary`."""
     most = sum(tensor.nbytes for tensor in network.state_dict().values()) + 2**20  # names and shapes come besides
-    return load(reading.content(file, most))  # opened by Python, which minds no letter of a file's name
+    return unpack(load(reading.content(file, most)))
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Loads an unpacked state into a network. Raises where a name, shape or type is not the network's, or a number is
-    not finite. To be called within `reading.boundary`."""
+    """Loads an unpacked state. Raises where a name, shape or type is not the network's, or a number is not finite. To
+    be called within `reading.boundary`."""
     own = network.state_dict()
     if not all(tensor.dtype == own[name].dtype and tensor.isfinite().all() for name, tensor in state.items()):
         raise ValueError("another network's, or with numbers that are not finite")
@@ -74,20 +73,19 @@ def to_file(network: nn.Module, limit: int = LIMIT) -> bytes:
     return to_bytes(pack(network, limit))
 
 
-def from_file(network: nn.Module, file: Path, way: str = "take the recorded run anew") -> None:
-    """Loads a packed network. AlikitError where the file is missing, damaged or another network's; `way` says what can
-    be done then."""
+def from_file(network: nn.Module, file: Path, way: str = "record the run again") -> None:
+    """Loads a packed network. AlikitError, which ends in `way`, where the file is missing, damaged or another's."""
     with reading.boundary(file, way):
-        fill(network, unpack(read(file, network)))
+        fill(network, read(file, network))
 
 
 def read_archive(file: Path) -> object:
     """What `torch.save` wrote of tensors and plain values; nothing in the file can run code. To be called within
     `reading.boundary`.
 
-    Torch does not check what is checked here: the checksum of each part, and that loading takes about as much memory as
-    the file takes space. A deflated part can grow a thousandfold, parts can share their bytes, and a pickle can ask for
-    a bytearray of any length.
+    Checks what torch does not: the checksum of each part, and that loading takes about as much memory as the file takes
+    space. A deflated part can grow a thousandfold, parts can share their bytes, and a pickle can hold a bytearray of
+    any length.
     """
     with reading.opened(file) as found, zipfile.ZipFile(found) as archive, warnings.catch_warnings():
         parts, size = archive.infolist(), found.seek(0, 2)
@@ -100,5 +98,5 @@ def read_archive(file: Path) -> object:
         ):
             raise zipfile.BadZipFile("not as torch.save writes it")
         found.seek(0)
-        warnings.simplefilter("ignore")  # of a foreign file, ours is the one line that is said
+        warnings.simplefilter("ignore")  # of a foreign file, the boundary's error is the one line to show
         return torch.load(found, map_location="cpu", weights_only=True)

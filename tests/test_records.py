@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torchvision.transforms.functional import to_tensor
 
 from alikit import RECIPES, AlikitError, Dataset, load_model, recorded, runs
 from alikit.evaluation import measured
-from alikit.figures import grid
-from alikit.runs import records
+from alikit.runs import records, running
 from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 
 HARDWARE, COMMAND = "a test's machine", "alikit train house-numbers --data folder:pictures"
@@ -30,18 +30,13 @@ def noise_of(channels: int, size: int, classes: tuple[str, ...]) -> tuple[Datase
     return data.select(slice(100)), data.select(slice(100, 160))
 
 
-def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], **changes) -> None:
+def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], command: str = "", **changes) -> None:
     """A run of 6 steps in batches of 50, an epoch being 2."""
-    classes, shape = len(parts[0].classes) or None, list(parts[0].shape)
-    known = RECIPES[recipe].config() | {"recipe": recipe, "data": "noise", "size": None, "seed": 0}
-    known |= {"steps": 6, "skip_corrupt": False, "decoder": None, "x_shape": shape, "batch_size": 50}
-    known |= {"number_of_classes": classes, "number_of_attributes": classes, "versions": {"torch": "2"}}
-    runs.create(run, known | {"command": COMMAND, "digest": runs.digest(parts)} | changes)
-    trainer = runs.trainer(runs.settings(run), parts[0])
-    for report in trainer.run(6, every=2):
-        runs.log(run, {"step": report.step, **report.losses})
-        runs.save_picture(grid(trainer.model.sample(60, None)), run / f"samples-{report.step:07d}.png")
-    runs.save(run, trainer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        patch.setattr(running, "load", lambda *_: parts)
+        changes |= {"batch_size": 50, "bf16": False}
+        running.train(recipe, run, data="folder:pictures", steps=6, changes=changes, command=command)
 
 
 PARTS = noise_of(3, 32, ("dark", "light"))
@@ -51,8 +46,7 @@ PARTS = noise_of(3, 32, ("dark", "light"))
 def made(tmp_path_factory) -> Path:
     """A run on noise and its record, which has taken the place of an older one."""
     root = tmp_path_factory.mktemp("records")
-    changes = {"data_from_run": "folder:../pictures", "command": f"{COMMAND} '--out={root}/my run'"}
-    make_run(root / "run", "house-numbers", PARTS, **changes)
+    make_run(root / "run", "house-numbers", PARTS, f"{COMMAND} '--out={root}/my run'")
     (root / "results" / "noise").mkdir(parents=True)
     for name in ("decoder.safetensors", "metrics.json", "samples-epoch-100.png"):
         (root / "results" / "noise" / name).touch()
@@ -78,7 +72,7 @@ def test_what_is_kept(noise):
     files = {"settings.json", "metrics.json", "metrics.jsonl", "samples-epoch-001.png", "samples-epoch-003.png"}
     weights = {"encoder.safetensors", "decoder.safetensors", "codes.safetensors"}
     assert contents(noise).keys() == files | weights | {f"{name}.png" for name in pictures}
-    settings = runs.settings(noise)
+    settings = runs.read_settings(noise)
     assert settings["hardware"] == HARDWARE and settings["images_seen"] == 6 * 50 and settings["hours"] >= 0
     assert settings["command"] == f"{COMMAND} '--out=my run'" and str(noise.parents[1]) not in json.dumps(settings)
     assert settings["data_from_run"] == "folder:../../pictures" and settings["classes"] == ["dark", "light"]
@@ -89,8 +83,7 @@ def test_no_picture_of_the_data_is_kept(noise):
     x = torch.cat([part.floats() for part in PARTS])
     for sheet in ("samples", "reconstructions", "interpolations", "cycle"):
         with Image.open(noise / f"{sheet}.png") as picture:
-            pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
-            pixels = pixels.view(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
+            pixels = to_tensor(picture.convert("RGB"))
         tiles = pixels[:, 2:, 2:].unfold(1, 64, 66).unfold(2, 64, 66)[..., ::2, ::2].permute(1, 2, 0, 3, 4)
         assert torch.cdist(tiles.reshape(-1, 3 * 32 * 32), x.flatten(1)).min() > 5, sheet
 
@@ -103,10 +96,9 @@ def test_metrics_are_of_the_weights_as_they_are_stored(made, noise):
     assert trained["reconstruction_mean"] == pytest.approx(stored["reconstruction_mean"], rel=0.01)
 
 
-def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
+def test_a_recorded_run_is_opened_without_its_data(noise):
     """And its stored probe reads what the metrics say, by hand, from nothing but the folder and held-out pictures."""
-    shutil.copytree(noise, tmp_path / "noise")
-    found, held_out = recorded(tmp_path / "noise"), PARTS[1]
+    found, held_out = recorded(noise), PARTS[1]
     assert found.model.sample(3).shape == (3, 3, 32, 32) and not found.model.training
     z = found.model.encode(held_out.floats(), sample=False)
     torch.testing.assert_close(found.codes["codes"], z)
@@ -116,19 +108,20 @@ def test_a_recorded_run_is_opened_without_its_data(noise, tmp_path):
     accuracy = (guess == held_out.labels).double().mean().item()
     assert accuracy == pytest.approx(found.metrics["probe_accuracy"], abs=1e-4)
     assert found.metrics["probe_names"] == ["dark", "light"] and found.metrics["probe_attributes"] == {}
-    guess, truth = (
-        (z @ found.codes["factor_weight"].T + found.codes["factor_bias"])[:, 0],
-        held_out.factors["brightness"],
-    )
-    r2 = 1 - (guess - truth).square().mean().item() / truth.var(correction=0).item()
+    guess, truth = z @ found.codes["factor_weight"].T + found.codes["factor_bias"], held_out.factors["brightness"]
+    r2 = 1 - (guess[:, 0] - truth).square().mean().item() / truth.var(correction=0).item()
     assert found.metrics["factor_r2"] == {"brightness": pytest.approx(r2, abs=1e-3)}
-    for wrong in (torch.zeros(3), torch.full((64,), torch.nan)):
-        save_file({**found.codes, "q_mean": wrong}, tmp_path / "noise" / "codes.safetensors")
-        with pytest.raises(AlikitError, match=r"codes.safetensors is damaged or .*: record it anew"):
-            recorded(tmp_path / "noise")
 
 
-@pytest.mark.parametrize("recipe", ["digits", "digits-vae", "digits-semi"])
+@pytest.mark.parametrize("wrong", [torch.zeros(3), torch.full((64,), torch.nan)])
+def test_codes_of_another_model_are_refused(noise, tmp_path, wrong):
+    shutil.copytree(noise, tmp_path / "noise")
+    save_file({**recorded(noise).codes, "q_mean": wrong}, tmp_path / "noise" / "codes.safetensors")
+    with pytest.raises(AlikitError, match=r"codes.safetensors is damaged or .*: record it anew"):
+        recorded(tmp_path / "noise")
+
+
+@pytest.mark.parametrize("recipe", ["digits-vae", "digits-semi"])
 def test_grey_pictures_of_a_recipe_of_the_reader(tmp_path, monkeypatch, recipe):
     """What the feature network was not made for is left out; and no labels, no probe."""
     mine = replace(RECIPES[recipe], networks=replace(RECIPES[recipe].networks, size=28))
@@ -163,16 +156,14 @@ def test_of_a_path_the_last_name_is_kept(tmp_path, word, kept):
         f"{shlex.join(['alikit', 'train', 'x', '--data', place, f'--out={place}'])}; alikit resume {shlex.quote(place)}"
         for place in (word.format(root=tmp_path), kept)
     )
-    assert records._command_without_folders(command) == expected
-    assert records.without_folders(word.format(root=tmp_path)) == kept
+    assert records._without_folders(command) == expected
 
 
 # Replacing a record.
 
 
 @pytest.mark.parametrize("killed", ["never", "while writing", "after the first rename", "after the second"])
-@pytest.mark.parametrize("then", ["stopped", "full"])
-def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeypatch, killed, then):
+def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeypatch, killed):
     """Whatever an earlier process left that was killed: the next one brings the older record back first, so that it is
     there even if that one fails."""
     out, aside, rename = tmp_path / "kept", tmp_path / ".kept.partial", Path.rename
@@ -188,10 +179,9 @@ def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
         return rename(self, target)
 
-    monkeypatch.setattr(records, "_measure", lambda *_: pytest.fail("stopped") if then == "stopped" else {})
+    monkeypatch.setattr(records, "_measure", lambda *_: {})
     monkeypatch.setattr(Path, "rename", full)
-    says = r"stopped|cannot write .*kept \(No space left on device\): make room, or choose"
-    with pytest.raises((AlikitError, pytest.fail.Exception), match=says):
+    with pytest.raises(AlikitError, match=r"cannot write .*kept \(No space left on device\): make room, or choose"):
         again(made, out)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"] and contents(out) == contents(noise)
 
@@ -208,7 +198,7 @@ def test_a_record_is_replaced_whole_or_not_at_all(made, noise, tmp_path, monkeyp
 def test_what_is_not_recorded(made, tmp_path, case, message):
     shutil.copytree(made / "run", tmp_path / "run")
     changes = {"unfinished": {"steps": 20}, "points": {"recipe": "mixture-ali", "x_shape": [2]}}.get(case, {})
-    runs.write_settings(tmp_path / "run", runs.settings(tmp_path / "run") | changes)
+    runs.write_settings(tmp_path / "run", runs.read_settings(tmp_path / "run") | changes)
     before, parts = contents(tmp_path / "run"), (PARTS[1] if case == "other data" else PARTS[0], PARTS[1])
     with pytest.raises(AlikitError, match=message):
         again(tmp_path, tmp_path / ("run" if case == "no record" else "kept"), parts=parts)
@@ -273,21 +263,15 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
+    ("old", "new", "message"),
     [
-        (
-            "settings.json",
-            HARDWARE,
-            r"\ud800",
-            r"settings\.json is damaged",
-        ),  # JSON can say it, and no page can hold it
-        ("metrics.json", "probe_n", "of_an_older_version", r"noise is damaged or .*: record the run again"),
-        ("metrics.json", "{", "", r"metrics\.json is damaged or .*: record it anew"),
+        ("probe_n", "of_an_older_version", r"noise is damaged or .*: record the run again"),
+        ("{", "", r"metrics\.json is damaged or .*: record it anew"),
     ],
 )
-def test_what_no_page_can_say(noise, tmp_path, file, old, new, message):
+def test_what_no_page_can_say(noise, tmp_path, old, new, message):
     shutil.copytree(noise, tmp_path / "noise")
-    (tmp_path / "noise" / file).write_text((noise / file).read_text().replace(old, new))
+    (tmp_path / "noise" / "metrics.json").write_text((noise / "metrics.json").read_text().replace(old, new))
     for place, says in ((tmp_path, message), (noise, "is a run, or the record of one"), (noise / "no", "no folder")):
         with pytest.raises(AlikitError, match=says):
             write_report(place)

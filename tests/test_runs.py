@@ -1,20 +1,17 @@
-"""The run folder: written whole or not at all, and opened without trusting what is in it.
-
-Many more damaged files are in `tests/faults`.
-"""
+"""The run folder: written whole or not at all, and opened without trusting what is in it; and the library's own calls
+that train, resume and evaluate. Many more damaged files are in `tests/faults`."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from alikit import runs
-from alikit.data import Dataset, digits
-from alikit.errors import AlikitError
-from alikit.recipes import RECIPES
+from alikit import ALI, RECIPES, AlikitError, Dataset, digits, load_model, runs
+from alikit.runs import running
 from alikit.training import Trainer
 
 SETTINGS = {
@@ -48,9 +45,6 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-# Where its data lies.
-
-
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [
@@ -65,10 +59,10 @@ def test_data_is_kept_as_seen_from_the_run(tmp_path, monkeypatch, typed, kept):
     folder = Path("runs") / "cats"
     assert runs.placed(typed, folder) == kept
     assert runs.source(folder, {"data": "?", "data_from_run": kept}) == typed
-    assert runs.source(folder, {"data": typed}) == typed  # of a run from before
+    assert runs.source(folder, {"data": typed}) == typed  # of an earlier version
 
 
-# Making one.
+# The folder and its log.
 
 
 def test_settings_come_back_and_what_a_killed_process_left_is_no_run(tmp_path):
@@ -76,7 +70,7 @@ def test_settings_come_back_and_what_a_killed_process_left_is_no_run(tmp_path):
         (tmp_path / name).write_text("{")
     for folder in (tmp_path, tmp_path / "deep" / "run"):
         runs.create(folder, SETTINGS)
-        assert json.loads(json.dumps(runs.settings(folder))) == {"format": 2, **SETTINGS}
+        assert json.loads(json.dumps(runs.read_settings(folder))) == {"format": 2, **SETTINGS}
     assert names(tmp_path) == {runs.LOCK, "settings.json", "deep"}
 
 
@@ -85,22 +79,19 @@ def test_what_is_in_the_way_is_refused_and_kept(tmp_path, run, out):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("kept")
     go_on = ", or go on with: alikit resume " if out == "run" else ""
-    with pytest.raises(AlikitError, match=f"choose another --out{go_on}"):
+    with pytest.raises(AlikitError, match=f"(choose|or name) another folder{go_on}"):
         runs.create(tmp_path / out, SETTINGS)
     assert (tmp_path / "full" / "file").read_text() == "kept" and names(tmp_path / "full") == {"file"}
 
 
-@pytest.mark.parametrize("changes", [{"steps": 10**13}, {"attributes": ["a\0b"]}, {"lr": -1.0}])
+@pytest.mark.parametrize("changes", [{"steps": 10**13}, {"attributes": ["a\0b"]}, {"lr": -1.0}, {"x_shape": [8, 8]}])
 def test_no_settings_are_written_that_could_not_be_read(tmp_path, changes):
     with pytest.raises(AlikitError, match=f"cannot be kept so, for its {min(changes)}: .*: choose others"):
         runs.create(tmp_path / "new", SETTINGS | changes)
     assert not (tmp_path / "new").exists()
 
 
-# The log.
-
-
-def test_a_log_is_taken_back_to_a_step(tmp_path):
+def test_a_log_is_rewound_to_a_step_and_not_written_through_a_link(tmp_path):
     lines = [{"step": step, "images_per_second": 1, "generator": step / 7} for step in (10, 20, 30)]
     for line in [*lines, {"step": 30, "reconstruction_mean": 0.1}]:
         runs.log(tmp_path, line)
@@ -109,13 +100,20 @@ def test_a_log_is_taken_back_to_a_step(tmp_path):
     assert runs.metrics(tmp_path)[:3] == lines
     runs.rewind_log(tmp_path, 20)
     assert runs.metrics(tmp_path) == lines[:2]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        AlikitError, match=r"cannot write .*metrics\.jsonl \(.*\): move that elsewhere, or name another"
+    ):
+        runs.log(tmp_path / "run", {"step": 1})
+    assert not (tmp_path / "elsewhere").exists()
 
 
 # Weights and checkpoints.
 
 
 def test_weights_and_checkpoint_come_back(run, trainer):
-    model = runs.load_model(str(run))
+    model = load_model(str(run))
     assert same(model, trainer.model) and not model.training
     again = runs.trainer(SETTINGS, digits())
     for one in (trainer, again):
@@ -131,9 +129,9 @@ def test_the_result_is_saved_and_training_goes_on_from_the_other_weights(tmp_pat
     trainer = runs.trainer(settings, data)
     trainer.run(steps=3)
     runs.save(tmp_path / "run", trainer)
-    saved, trained = runs.load_model(tmp_path / "run"), trainer.model.state_dict()
+    saved, trained = load_model(tmp_path / "run"), trainer.model.state_dict()
     assert same(saved, trainer.result) and not same(saved, trainer.model)
-    if changes == {"ema": 0.0}:  # only what batch norm has counted is another
+    if changes == {"ema": 0.0}:  # only what batch norm has counted differs
         for name, tensor in saved.state_dict().items():
             assert ("running" in name or "tracked" in name) != torch.equal(tensor, trained[name]), name
     again = runs.trainer(settings, data)
@@ -142,9 +140,6 @@ def test_the_result_is_saved_and_training_goes_on_from_the_other_weights(tmp_pat
         torch.manual_seed(1)
         one.run(steps=6)
     assert same(trainer.model, again.model) and same(trainer.result, again.result)
-
-
-# Whole or not at all.
 
 
 def test_a_kill_between_the_two_files(run, trainer, tmp_path, monkeypatch):
@@ -156,13 +151,6 @@ def test_a_kill_between_the_two_files(run, trainer, tmp_path, monkeypatch):
     (tmp_path / "new").mkdir()
     runs.save(tmp_path / "new", trainer)
     assert order == ["weights.safetensors", "checkpoint.pt", "checkpoint.pt", "weights.safetensors"]
-
-
-def test_a_log_is_not_written_through_a_link(run, tmp_path):
-    (run / "metrics.jsonl").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AlikitError, match=r"cannot write .*metrics\.jsonl \(.*\): move that elsewhere, then go on"):
-        runs.log(run, {"step": 1})
-    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(
@@ -181,3 +169,52 @@ def test_a_picture_that_cannot_be_written(tmp_path, monkeypatch, out, way):
     with pytest.raises(AlikitError, match=f"cannot write {out}.*{way}"):
         runs.save_picture(Image.new("RGB", (5, 4)), Path(out))
     assert names(tmp_path) == {"folder", "file", "pipe"} and Path("pipe").is_fifo()
+
+
+# What the command line calls.
+
+
+class Other(ALI):
+    pass
+
+
+class Broken(ALI):
+    def objective(self, q_logits, p_logits):
+        return {"discriminator": q_logits.no_such_thing}
+
+
+def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "mine", replace(RECIPES["digits"], game=Other))
+    found = running.train("mine", "run", steps=1, save_every=None)
+    assert running.evaluate("run") == pytest.approx(found, abs=2e-5)
+    running.resume("run", steps=2)
+    assert runs.read_settings("run")["game"].endswith(".Other")
+    monkeypatch.setitem(RECIPES, "post-hoc", replace(RECIPES["digits"], frozen_decoder=True))
+    running.train("post-hoc", "other", steps=1, decoder="run")
+    monkeypatch.setitem(RECIPES, "mine", RECIPES["digits"])
+    for call in (running.resume, running.evaluate, load_model):
+        with pytest.raises(AlikitError, match=r"is of game .*\.Other, and recipe mine is now of .*ALI: register that"):
+            call("run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "how", "message"),
+    [
+        ({}, {"steps": 0}, "at least 1 step or epoch"),
+        ({}, {"epochs": 0}, "at least 1 step or epoch"),
+        ({"networks": object()}, {}, "mine: ALI cannot take a step .*size"),
+        ({"encoder": None}, {}, "mine: ALI cannot take a step .* encoder None"),
+        ({"game": Broken}, {}, "mine: Broken cannot take a step .*no_such_thing"),
+        (
+            {"game": RECIPES["digits-vae"].game, "encoder": "deterministic"},
+            {},
+            "mine: VAE cannot take a step .*moments",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, changes, how, message):
+    monkeypatch.setitem(RECIPES, "mine", replace(RECIPES["digits"], **changes))
+    with pytest.raises(AlikitError, match=message):
+        running.train("mine", tmp_path / "run", **how)
+    assert not (tmp_path / "run").exists()

@@ -1,8 +1,8 @@
 """Recorded runs: what `results/` keeps of a run on pictures, small enough for a repository and free of its data.
 
-    settings.json                  of the run, with hardware, wall time, pictures seen and the names of classes
-    metrics.json                   measured with the weights as they are stored here; the names of the probe's rows, and
-                                   how well it reads each attribute; of rendered data R^2 of each factor
+    settings.json                  of the run, with hardware, hours, pictures seen and the names of classes
+    metrics.json                   measured with the weights as they are stored here; of the probe the names of its rows
+                                   and how well it reads each attribute; of rendered data R^2 of each factor
     metrics.jsonl                  the run's log
     encoder.safetensors, decoder.safetensors
                                    packed weights, see `storage`
@@ -16,8 +16,8 @@
                                    by one, of codes from the prior and of encoded held-out pictures
     samples-epoch-001.png          some samples from the same codes after 1, 10 and 100 epochs, and after the last
 
-Every picture here is the model's own, and no original is kept: reconstructions stand alone, and `cycle.png` starts from
-codes. The data's licence may forbid more.
+Every picture here is the model's own, for the data's licence may forbid more: reconstructions stand alone, and
+`cycle.png` starts from codes.
 """
 
 import json
@@ -49,13 +49,16 @@ SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
+FOLDERS = re.compile(
+    r"(?:^|(?<=[=:]))[/~](.*/)?(?=[^/])"
+)  # of an absolute path, alone or as in --out=PATH, folder:PATH
 AGAIN = "record it anew"
 
 
 @dataclass(frozen=True)
 class Recorded:
     """A recorded run, opened: the model (it samples, encodes and reconstructs, and has no discriminator), its settings,
-    its metrics, its log, what `codes.safetensors` keeps, by name, and of conditional runs their judge."""
+    metrics and log, what `codes.safetensors` keeps, by name, and of conditional runs their attribute classifier."""
 
     model: Game
     settings: dict
@@ -66,13 +69,11 @@ class Recorded:
 
 
 def recorded(folder: str | Path) -> Recorded:
-    """Opens a folder that `record` made. AlikitError, in one line, where something in it is missing or damaged."""
+    """Opens a folder that `record` made. AlikitError where something in it is missing or damaged."""
     folder = Path(folder)
-    settings, model, judge = runs.settings(folder), runs.load_model(folder), None
-    metrics = metrics_of(folder)
+    settings, model, judge = runs.read_settings(folder), runs.load_model(folder), None
     with reading.boundary(folder / "codes.safetensors", AGAIN):
-        kept = load(reading.content(folder / "codes.safetensors", MOST_CODES))
-        z = model.z_dim
+        kept, z = load(reading.content(folder / "codes.safetensors", MOST_CODES)), model.z_dim
         shapes = {"q_mean": (z,), "q_covariance": (z, z), "codes": (len(kept["codes"]), z)}
         if any(kept[name].shape != shape for name, shape in shapes.items()):
             raise ValueError("codes of another model")
@@ -82,7 +83,7 @@ def recorded(folder: str | Path) -> Recorded:
         with reading.boundary(file, AGAIN):
             judge = AttributeJudge(settings["number_of_attributes"], settings["x_shape"][1]).eval()
             storage.from_file(judge, file)
-    return Recorded(model, settings, metrics, runs.metrics(folder), kept, judge)
+    return Recorded(model, settings, metrics_of(folder), runs.metrics(folder), kept, judge)
 
 
 def metrics_of(folder: Path) -> dict:
@@ -93,18 +94,13 @@ def metrics_of(folder: Path) -> dict:
 
 def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
     """A model just trained as if it were recorded, with codes and probes of its data; without settings or a log."""
-    some = held_out.some(CODES)
+    some, found = held_out.some(CODES), {}
     with same_chance():
         q = codes(model, held_out)
-    kept = {
-        "q_mean": q["mean"],
-        "q_covariance": q["covariance"],
-        "codes": model.encode(some.floats().to(model.device), sample=False, y=conditions_of(model, some)).cpu(),
-    }
-    found = {}
+    kept = {"q_mean": q["mean"], "q_covariance": q["covariance"]}
+    kept["codes"] = model.encode(some.floats().to(model.device), sample=False, y=conditions_of(model, some)).cpu()
     if held_out.labels is not None:
-        # One fit, for its numbers and for its weights, with the seed that `measured` gives it.
-        with same_chance():
+        with same_chance():  # as in `measured`: one fit, for its numbers and its weights
             read = probe(model, train, held_out)
         found |= named("probe", read)
         found |= {"probe_names": list(read["names"]), "probe_attributes": read["attributes"]}
@@ -123,38 +119,38 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
 
     parts      the run's training and held-out data
     hardware   what the run was made on, in words
-    data_name  what the data is to be called beside numbers
+    data_name  what to call the data beside numbers
 
-    The feature network has learned from pictures in colour of 32x32. What is measured in its features, fidelity and
-    copying, is left out for grey and for smaller pictures: there is no telling what these features say of them. The
-    judge of attributes is left out where pictures are not in colour of 32x32 or 64x64.
+    The feature network learned from colour pictures of 32x32: fidelity and copying are left out for grey and for
+    smaller pictures, and the attribute classifier for all but colour pictures of 32x32 or 64x64.
 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
     """
-    from ..figures import learning_figure  # matplotlib takes a while to import: only where pictures are drawn
+    from ..figures import learning_figure  # matplotlib is slow to import: only where pictures are drawn
 
     restore(out)
-    settings = runs.settings(run)
+    settings = runs.read_settings(run)
     if len(settings["x_shape"]) != 3 or (trained := runs.load_model(run)).encoder is None:
         raise AlikitError(f"{run} is no run on pictures with an encoder: keep its folder as it is")
     if (step := runs.checkpoint(run)["step"]) < settings["steps"]:
         raise AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     runs.check_same(settings, parts)
     if out.exists() and not ((out / "decoder.safetensors").is_file() and (out / "metrics.json").is_file()):
-        raise AlikitError(f"{out} is there already and is no record: choose another --out")
+        raise AlikitError(f"{out} is there already and is no record: choose another folder")
     log = [line for line in runs.metrics(run) if line["step"] <= step]
-    source, command = runs.source(run, settings), settings.get("command", "")
-    seconds = max((line.get("seconds", 0) for line in log), default=0)
-    places = {"data": settings["data"], "data_from_run": runs.placed(source, out), "decoder": settings["decoder"]}
-    settings |= {name: place and without_folders(place) for name, place in places.items()}
-    settings |= {"command": _command_without_folders(command), "hardware": hardware, "hours": round(seconds / 3600, 2)}
-    settings |= {"data_name": data_name, "classes": parts[1].classes, "images_seen": step * settings["batch_size"]}
-    epoch = len(parts[0]) // settings["batch_size"]
+    batch_size = settings["batch_size"]
+    settings["data_from_run"] = runs.placed(runs.source(run, settings), out)
+    for name in ("data", "data_from_run", "decoder"):
+        settings[name] = settings[name] and FOLDERS.sub("", settings[name])
+    settings |= {"command": _without_folders(settings.get("command", "")), "hardware": hardware, "data_name": data_name}
+    settings |= {"classes": parts[1].classes, "images_seen": step * batch_size}
+    settings["hours"] = round(max((line.get("seconds", 0) for line in log), default=0) / 3600, 2)
+    epoch = len(parts[0]) // batch_size
     with _in_place_of(out) as stage:
-        runs.write_settings(stage, settings)
         for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):
             _write(stage / f"{name}.safetensors", storage.to_file(network))
+        runs.write_settings(stage, settings)
         found = _measure(trained, stage, parts)
         _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
         _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
@@ -176,42 +172,35 @@ def restore(out: Path) -> None:
 
 @contextmanager
 def _in_place_of(out: Path) -> Iterator[Path]:
-    """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error.
-
-    It lies beside that place, in a folder whose name begins with a dot, so that nothing takes it for a record.
-    """
+    """A new folder, to be filled, that takes the place of the record `out` at the end, or vanishes on an error. It lies
+    beside it, in a folder whose name begins with a dot, so that nothing takes it for a record."""
     aside = out.parent / f".{out.name}.partial"
+    new, before = aside / "new", aside / "before"
+
+    def clear() -> None:
+        restore(out)
+        for folder in (new, before):
+            shutil.rmtree(folder, ignore_errors=True)
+
     with runs.alone(aside, out):
         try:
-            _tidy(aside, out)  # after a process that was killed
-            (aside / "new").mkdir()
-            yield aside / "new"
+            clear()  # after a process that was killed
+            new.mkdir()
+            yield new
             if out.exists():
-                out.rename(aside / "before")
-            (aside / "new").rename(out)
+                out.rename(before)
+            new.rename(out)
         except OSError as error:
-            raise unwritten(error, out, "or choose another --out") from None
+            raise unwritten(error, out, "or choose another folder") from None
         finally:
-            _tidy(aside, out)
+            clear()
 
 
-def _tidy(aside: Path, out: Path) -> None:
-    restore(out)
-    for name in ("new", "before"):
-        shutil.rmtree(aside / name, ignore_errors=True)
-
-
-def without_folders(word: str) -> str:
-    """A word of a command, of its absolute path only the last name: the rest is nobody's business. The path may stand
-    alone, or after a sign as in --out=PATH and folder:PATH."""
-    return re.sub(r"(^|[=:])[/~](.*/)?(?=[^/])", r"\1", word)
-
-
-def _command_without_folders(command: str) -> str:
-    """Word by word; a run that went further has several commands, with a ; between."""
+def _without_folders(command: str) -> str:
+    """The command, or several with a ; between, without the folders of absolute paths, which are private."""
     words = shlex.shlex(command, posix=True, punctuation_chars=";")
     words.whitespace_split, words.commenters = True, ""
-    return " ".join(word if word == ";" else shlex.quote(without_folders(word)) for word in words).replace(" ;", ";")
+    return " ".join(word if word == ";" else shlex.quote(FOLDERS.sub("", word)) for word in words).replace(" ;", ";")
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -219,14 +208,13 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """A record has many pictures, and they are for looking at: they are kept in few colours."""
     from ..figures import few_colours
 
-    runs.save_picture(few_colours(picture), file)
+    runs.save_picture(few_colours(picture), file)  # a record has many pictures, only to look at
 
 
 def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict:
-    """Measures and draws the model as it is stored in `stage`, and adds its codes, judge and pictures there."""
+    """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
     train, held_out = parts
     model = runs.load_model(stage).to("cuda" if torch.cuda.is_available() else "cpu")
     colours, high, wide = held_out.shape
@@ -256,21 +244,21 @@ def _draw(model: Game, held_out: Dataset, out: Path) -> None:
     from ..figures import grid
 
     some = held_out.some(60)
-    y, x = conditions_of(model, some), some.floats()[:30]
+    x, y = some.floats()[:30], conditions_of(model, some)
 
-    def of(rows: slice) -> Tensor | None:
-        return None if y is None else y[rows]
+    def of(*rows: int) -> Tensor | None:
+        return None if y is None else y[slice(*rows)]
 
     ends = 2 * min(6, len(x) // 2)
-    left, right, ten, these = slice(0, ends, 2), slice(1, ends, 2), slice(10), slice(len(x))
     with same_chance():
         z = model.prior(10)
-        paths = model.interpolate(x[left], x[right], steps=10, y_from=of(left), y_to=of(right))
-        cycle = [model.decode(z, y=of(ten))]
+        left, right = of(0, ends, 2), of(1, ends, 2)
+        paths = model.interpolate(x[:ends:2], x[1:ends:2], steps=10, y_from=left, y_to=right)
+        cycle = [model.decode(z, y=of(10))]
         for _ in range(3):
-            cycle.append(model.reconstruct(cycle[-1], sample=False, y=of(ten)))
+            cycle.append(model.reconstruct(cycle[-1], sample=False, y=of(10)))
         samples = model.sample(len(some), y)
-        x_hat = [model.reconstruct(x, sample=sample, y=of(these)) for sample in (False, True)]
+        x_hat = [model.reconstruct(x, sample=sample, y=of(len(x))) for sample in (False, True)]
     sheets = {"samples": samples, "reconstructions": torch.cat(x_hat)}
     sheets |= {"interpolations": paths.flatten(0, 1), "cycle": torch.cat(cycle)}
     for name, pictures in sheets.items():
@@ -278,8 +266,8 @@ def _draw(model: Game, held_out: Dataset, out: Path) -> None:
 
 
 def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out: Path) -> None:
-    """One attribute after the other switched, of codes from the prior and of held-out pictures; and the paper's grid of
-    one z. The codes are the first that the seed gives, none is chosen."""
+    """Attributes switched one by one, of codes from the prior and of held-out pictures; and the paper's grid of one z.
+    The codes are the first that the seed gives, none is chosen."""
     from ..figures import strips
 
     some, names = held_out.some(SWITCHED), held_out.classes

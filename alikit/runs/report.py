@@ -1,4 +1,4 @@
-"""The table of recorded runs in `results/README.md`, written from what lies beside it by `report.md.jinja`."""
+"""The tables of recorded runs in `results/README.md`, written from what lies beside it by `report.md.jinja`."""
 
 import html
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .. import reading, runs
-from ..errors import AlikitError, one_line, unwritten
+from ..errors import AlikitError, one_line
 from .records import metrics_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
@@ -22,9 +22,9 @@ WANTED = {
 
 
 def write_report(results: Path) -> int:
-    """Writes the table of the records in a folder between the two marks of its README.md, and where the page has those
-    of conditional runs, their tables too; the rest of the page stays. A missing page is made. Returns how many runs it
-    lists, those without weights among them. AlikitError where marks are missing or a record is damaged."""
+    """Writes the tables of the records in a folder between the marks of its README.md, that of conditional runs only
+    where its marks are there. A missing page is made. Returns the number of records. AlikitError where marks are
+    missing or a record is damaged."""
     from jinja2 import Environment, StrictUndefined  # torch brings it; only where a page is written
 
     if not results.is_dir():
@@ -37,34 +37,30 @@ def write_report(results: Path) -> int:
             text = reading.content(page, reading.LOG).decode()
     for before in results.glob(".*.partial/before"):
         restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
-    # A record may have no weights; and a study, which is none, has metrics without settings beside them.
+    # A study has metrics without settings; a record may have no weights, and one that is damaged may have no metrics.
     folders = {file.parent for file in results.glob("*/metrics.json") if (file.parent / "settings.json").is_file()}
     folders |= {file.parent for file in results.glob("*/decoder.safetensors")}
     template = Path(__file__).with_name("report.md.jinja").read_text(encoding="utf-8")
-    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)
-
-    def written(part: str, records: list[dict], wanted: dict[str, str]) -> str:
-        return template.render(part=part, records=records, wanted=wanted).strip()
-
+    render = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template).render
     records = []
     for folder in sorted(folders):
         with reading.boundary(folder, "record the run again, with this version of alikit"):
             records.append(_about(folder))
             for part in ("recorded", "conditional"):  # alone, so that an error names its record
-                written(part, records[-1:], {})
+                render(part=part, records=records[-1:], wanted={})
     here = {record["recipe"] for record in records if not record["data"].startswith("stand-in:")}
     wanted = {recipe: command for recipe, command in WANTED.items() if recipe not in here}
-    new = filled(text, page, (BEGIN, END), [written("recorded", records, wanted)])
-    if ASKED_BEGIN in text or ASKED_END in text:
-        new = filled(new, page, (ASKED_BEGIN, ASKED_END), [written("conditional", records, {})])
-    write_page(page, new)
+    for part, marks in {"recorded": (BEGIN, END), "conditional": (ASKED_BEGIN, ASKED_END)}.items():
+        if part == "recorded" or any(mark in text for mark in marks):
+            text = filled(text, page, marks, [render(part=part, records=records, wanted=wanted).strip()])
+    write_page(page, text)
     return len(records)
 
 
 def _about(folder: Path) -> dict:
     """What the page says of a record: its settings, its numbers and what else lies there."""
-    about = plain(runs.settings(folder))
-    # A number that was not finite, which JSON cannot hold, is one again.
+    about = plain(runs.read_settings(folder))
+    # JSON holds null for a number that was not finite.
     about |= {name: math.nan if value is None else value for name, value in plain(metrics_of(folder)).items()}
     about |= {"name": plain(folder.name), "place": quote(os.fsencode(folder.name))}
     about |= {"has_weights": (folder / "decoder.safetensors").is_file(), "has_grid": (folder / "grid.png").is_file()}
@@ -75,7 +71,7 @@ def _about(folder: Path) -> dict:
 
 
 def plain(value: object) -> object:
-    """The same, with every text in it as a page can hold it: in one line, and with nothing that the page would obey."""
+    """The same, with every text in it as a page can hold it: in one line, without mark-up."""
     if isinstance(value, str):
         return html.escape(one_line(value), quote=False).replace("|", r"\|").replace("`", "'")
     if isinstance(value, dict):
@@ -93,7 +89,4 @@ def filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> s
 
 def write_page(page: Path, text: str) -> None:
     """Writes a page, whole or not at all. AlikitError where it cannot be written."""
-    try:
-        runs.write_whole(page, lambda file: file.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise unwritten(error, page, "or name another folder") from None
+    runs.write_whole(page, lambda file: file.write_text(text, encoding="utf-8"))

@@ -1,10 +1,11 @@
-"""Training into a run folder, going on with one, and measuring what came of it: what the command line calls.
+"""Training into a run folder, resuming it, and measuring its model: what the command line calls.
 
-train("digits", Path("runs/digits"), steps=300)
-resume(Path("runs/digits"), steps=2000)
-evaluate(Path("runs/digits"))
+train("digits", "runs/digits", steps=300)
+resume("runs/digits", steps=2000)
+evaluate("runs/digits")
 """
 
+import copy
 import logging
 import os
 import time
@@ -28,15 +29,14 @@ from ..evaluation import QUICK, awake, measured
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import LABELS
 from ..figures import beside, grid, plane_image
-from ..models import Game
 from ..recipes import Recipe, named
 from ..stopping import held
 from ..training import Progress, Trainer
-from .settings import MOST_TEXT, described
+from .settings import MOST_TEXT, described, game_of
 
 SAVE_EVERY = 60.0  # seconds between checkpoints, about
 PICTURES = 60  # in a grid
-WATCHED = 200  # held-out examples, and codes, that a line of the log is about, at most
+WATCHED = 200  # most held-out examples, and codes, that a line of the log is about
 MEASURED = 500  # held-out examples that are measured at the end of training; `evaluate` takes all
 MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
 
@@ -44,7 +44,7 @@ Parts = tuple[Dataset, Dataset]
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop: it did after `step` of `steps`, and everything is saved."""
+    """A signal stopped the run after `step` of `steps`, and everything is saved."""
 
     def __init__(self, folder: Path, step: int, steps: int):
         super().__init__(f"stopped at step {step} of {steps}, saved in {folder}: resume it")
@@ -52,15 +52,11 @@ class Stopped(KeyboardInterrupt):
 
 
 def changed(name: str, changes: dict) -> Recipe:
-    """The recipe of that name with some of its config changed. AlikitError for what it has not, or cannot have."""
+    """The recipe of that name with some of its config changed. AlikitError for a setting or value that cannot be."""
     recipe = named(name)
-    if unknown := changes.keys() - recipe.config().keys():
-        way = (
-            "register a recipe of your own to change that, or choose from"
-            if hasattr(recipe, min(unknown))
-            else "there are"
-        )
-        raise AlikitError(f"{name} has no training setting {min(unknown)}: {way} {', '.join(recipe.config())}")
+    for setting in sorted(changes.keys() - recipe.config().keys()):
+        way = "register a recipe of your own to change that, or choose" if hasattr(recipe, setting) else "there are"
+        raise AlikitError(f"{name} has no training setting {setting}: {way} {', '.join(recipe.config())}")
     try:
         return replace(recipe, **changes)
     except ValidationError as error:
@@ -69,47 +65,48 @@ def changed(name: str, changes: dict) -> Recipe:
 
 def train(
     name: str,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     data: str | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     changes: dict | None = None,
-    decoder: Path | None = None,
+    decoder: str | Path | None = None,
     size: int | None = None,
     skip_corrupt: bool = False,
     download: bool = False,
-    save_every: float = SAVE_EVERY,
+    save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
     """Trains a recipe into a new run folder; returns what was measured at the end, in the first of several processes.
 
-    out      the folder; runs/NAME-seedN by default
-    data     a source for `alikit.data.load`, with size, skip_corrupt and download; the recipe's own by default
-    steps    or epochs, passes over the data; the recipe's own by default
-    seed     of weights, noise, the order of examples, and which have labels
-    changes  of the recipe's config, by name
-    decoder  for recipes with a frozen decoder, the run folder it comes from
+    out         the folder; runs/NAME-seedN by default
+    data        a source for `alikit.data.load`, with size, skip_corrupt and download; the recipe's own by default
+    steps       or epochs, passes over the data; the recipe's own by default
+    seed        of weights, noise, the order of examples, and which have labels
+    changes     of the recipe's config, by name
+    decoder     for recipes with a frozen decoder, the run folder it comes from
     save_every  seconds between checkpoints, about; 0 for one at every report
-    command  how to do it again, to be kept in the folder
+    command     how to do it again, kept in the folder
 
-    Of several processes (see distributed.py) all call this, and the first one writes. AlikitError for what does not go
-    together; Stopped where the run was interrupted; Diverged, the folder as it was at the last checkpoint.
+    Several processes (see distributed.py) all call this, and the first one writes. AlikitError for what does not go
+    together; Stopped after a signal; Diverged, with the folder as it was at the last checkpoint.
     """
-    recipe = changed(name, changes or {})
-    out = out or Path("runs") / f"{name}-seed{seed}"
+    recipe, out = changed(name, changes or {}), Path(out or f"runs/{name}-seed{seed}")
     runs.check_new(out)
     _check(name, recipe, steps, epochs, decoder, size)
     source = data or recipe.data
-    size = size or (recipe.networks.size if _is_resized(source) else None)
+    size = size or (getattr(recipe.networks, "size", None) if _is_resized(source) else None)
     with runs.alone(out):
         with distributed.in_turn():
             parts = load(source, size, skip_corrupt, download)
+        classes, attributes = runs.label_sizes(parts[0])
         settings = {
             "recipe": name,
+            "game": game_of(recipe),
             "data": source,
-            # A folder named by the environment is the machine's own affair, and found there again.
+            # A folder that the environment names is found there again.
             "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") else rooted(source), out),
             "digest": runs.digest(parts),
             "size": size,
@@ -121,11 +118,11 @@ def train(
             "command": command,
             "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
             "x_shape": list(parts[0].shape),
-            "number_of_classes": runs.number_of_classes(parts[0]),
-            "number_of_attributes": runs.number_of_attributes(parts[0]),
+            "number_of_classes": classes,
+            "number_of_attributes": attributes,
             "attributes": list(parts[0].classes) if recipe.is_conditional else None,
         }
-        trainer = runs.trainer(settings, parts[0])
+        trainer = _tried(settings, parts[0])
         if epochs:
             settings["steps"] = epochs * trainer.epoch_steps
         settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": distributed.world()}
@@ -135,18 +132,17 @@ def train(
 
 
 def resume(
-    folder: Path,
+    folder: str | Path,
     *,
     steps: int | None = None,
     data: str | None = None,
-    save_every: float = SAVE_EVERY,
+    save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
-    """Goes on with a run that was stopped, as if it had not been; or, with more `steps` in all, beyond its end.
-
-    data  where the run's data lies now; where it lay in training by default
-    """
-    settings = runs.settings(folder)
+    """Continues a stopped run as if it had not stopped, or, with more `steps` in all, a finished one. `data` says where
+    the run's data is now; by default where it was in training. Other arguments, and errors, as for `train`."""
+    folder = Path(folder)
+    settings = runs.read_settings(folder)
     with runs.alone(folder):
         state = None if runs.is_untouched(folder) else runs.checkpoint(folder)
         with distributed.in_turn():
@@ -156,17 +152,16 @@ def resume(
         trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
         if state:
             runs.go_on(folder, trainer, state)
-        steps = steps or settings["steps"]
-        more = steps > settings["steps"]
-        # Killed between the last checkpoint and the evaluation, it has all its steps and is not at its end.
+        steps = settings["steps"] if steps is None else steps
+        # Killed between the last checkpoint and the evaluation, a run has all its steps and is not finished.
         evaluated = any("images_per_second" not in line for line in runs.metrics(folder))
-        whole = evaluated and (folder / "weights.safetensors").exists()
-        if trainer.step > steps or (trainer.step == steps and whole):
+        finished = evaluated and (folder / "weights.safetensors").exists()
+        if trainer.step > steps or steps < 1 or (trainer.step == steps and finished):
             raise AlikitError(f"{folder} has its {trainer.step} steps: ask for a larger number of steps to go on")
         distributed.barrier()  # all have read what is there
         if distributed.rank() == 0:
             runs.tidy(folder)
-            if more:
+            if steps > settings["steps"]:
                 commands = "; ".join(filter(None, [settings.get("command"), command]))
                 if len(commands) > MOST_TEXT:
                     commands = f"{commands.partition(';')[0]}; ...; {command}"
@@ -175,7 +170,7 @@ def resume(
 
 
 def evaluate(
-    folder: Path,
+    folder: str | Path,
     metrics: tuple[str, ...] = QUICK,
     *,
     data: str | None = None,
@@ -188,51 +183,33 @@ def evaluate(
     labels   of each of an SVM's draws; by default the run's, or 1000
     network  the feature network of fidelity and copying, if not our own
 
-    Of 10,000 points drawn: modes (the paper's measure), strict_modes (with at least 20 samples within 3 standard
-    deviations), within_3std (share of samples, 0..1), kl_uniform (nats; 0 if the modes weigh the same).
+    Points: modes (the paper's measure), strict_modes (20 samples or more within 3 standard deviations), within_3std
+    (share of samples) and kl_uniform (nats), of 10,000 samples. With an encoder, the share of points reconstructed in
+    their own mode (identity_drawn, _mean, _strict); the energy distance of codes from the prior (prior_distance) and of
+    the prior from itself (prior_floor); the share of a code's 10 nearest that come from its mode (purity).
 
-    With an encoder: the mean squared error of one value after reconstruction from a drawn code (reconstruction_drawn),
-    from the encoder's mean (_mean), and of the mean example in its place (_baseline).
+    reconstruction: mean squared error of one value from a drawn code (_drawn), from the encoder's mean (_mean), and of
+    the mean example (_baseline). codes, of pictures: distance from the prior (_kl in nats, _energy) with that of draws
+    of the prior (_floor); _spread of the encoder's means (0 if asleep), _sigma (1) and _cycle, the squared error of z
+    after z, x, z (1). classification: _error of models trained with labels, with a 95 % interval (_low, _high).
 
-    With an encoder of points: the share of held-out points given back in their own mode from a drawn code
-    (identity_drawn), from the mean (_mean), within 3 standard deviations (_strict); prior_distance, the energy
-    distance of the codes from the prior, and prior_floor, that of the prior from itself; purity, the share of a code's
-    10 nearest that come from its mode.
+    fidelity: _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near
+    training pictures, and _recall, the reverse (_ceiling: of held-out pictures). copying: the _share of samples nearer
+    to a training picture than to a held-out one, 0.5 if nothing is copied, and its standard deviation by _chance.
 
-    With an encoder of pictures: how near the codes are to the prior (codes_kl in nats, codes_energy, each with its
-    floor, what draws of the prior get; kl needs more pictures than a code has numbers), and whether the encoder is
-    awake: codes_spread of its means (0 asleep, 1 if codes are certain), codes_sigma (1 asleep, 0 certain), codes_cycle,
-    the squared error of a number of z on its way z, x, z (1 for an encoder that always says 0).
+    probe: _accuracy of a linear classifier of the encoder's means, of as many principal components of _pixels, and of
+    the most frequent class (_baseline); _balanced: classes count alike. svm: _error of an L2-SVM that knows the classes
+    of `labels` examples, on three hidden layers of the encoder and its means (of a GAN, of D(x)): mean of 100 draws and
+    _std; the same of pixels, their principal components and a random encoder. _unconverged: fits that were stopped.
 
-    On request, in the feature network's features, of fidelity_n pictures each: fidelity_frechet, the Frechet distance
-    of samples (_floor: of held-out pictures); fidelity_precision, the share of samples where training pictures lie, and
-    fidelity_recall, that of training pictures where samples lie (_ceiling: with held-out pictures for samples). And
-    copying_share of samples nearer to a training picture than to a held-out one, 0.5 if nothing is copied, with the
-    standard deviation that chance gives it, copying_chance.
+    attributes, of conditional models, in minutes: _accuracy, the share of requested attributes that a classifier of
+    real pictures finds; _balanced, each one on and off (0.5 if y does nothing); _grid: of the paper's grid; _judge:
+    that classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded ones.
 
-    On request: probe_accuracy, what a linear classifier reads off the encoder's means of probe_n held-out examples;
-    probe_pixels, the same of as many principal components of the pixels; probe_baseline, of always saying the most
-    frequent; _balanced: every class counts alike; probe_unconverged, fits that were stopped.
-
-    Of models trained with labels: classification_error, the share of held-out examples whose class is guessed wrong,
-    with a 95 % interval over examples (_low, _high).
-
-    On request, of models conditioned on attributes, in some minutes: attributes_accuracy, the share of attributes that
-    a small classifier, trained on the run's training pictures, finds as requested in pictures drawn for the attributes
-    of held-out ones; _balanced, with and without counting alike, each attribute switched on and off (0.5 if switches do
-    nothing); _grid, _grid_balanced, the same over those of the paper's grid; _judge, the classifier's own balanced
-    accuracy on held-out pictures; _kept, the share of the other attributes that stay as they are;
-    attributes_reencoded_, of held-out pictures, encoded and decoded with another y.
-
-    On request: svm_error, the paper's semi-supervised protocol: the error of an L2-SVM that knows the classes of
-    `labels` training examples, on the last three hidden layers of the encoder and its means (of a GAN: of D(x)); mean
-    over 100 draws of the labelled examples, and _std; _cost, C, chosen on the first draw with examples that are in no
-    draw; _unconverged, fits that were stopped; _dims, numbers an example. On the same draws: svm_pixels, of the pixels
-    alone; svm_components, of as many principal components as z has numbers; svm_random, of an untrained encoder.
-
-    A number that cannot be had, of too few pictures for example, is null or left out.
+    A number that cannot be had, as of too few pictures, is null or left out.
     """
-    settings, model = runs.settings(folder), runs.load_model(folder)
+    folder = Path(folder)
+    settings, model = runs.read_settings(folder), runs.load_model(folder)
     parts = judged(folder, settings, data)
     return measured(model, *parts, metrics, network, labels or settings.get("labels") or LABELS)
 
@@ -253,13 +230,13 @@ def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts
             + ", ".join(known)
         )
     if list(parts[0].shape) != list(settings["x_shape"]):
-        shapes = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
-        raise AlikitError("{} holds examples of {}, this run is of {}: name other data".format(source, *shapes))
+        theirs, ours = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
+        raise AlikitError(f"{source} holds examples of {theirs}, this run is of {ours}: name other data")
     return parts
 
 
 def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
-    """Data to judge a trained model on: any will do, with a warning if it is not the run's own."""
+    """Data to measure a trained model on: any will do, with a warning if it is not the run's own."""
     parts = data_of(folder, settings, elsewhere)
     try:
         runs.check_same(settings, parts)
@@ -275,27 +252,20 @@ def picture(x: Tensor):
     return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
 
 
-def _check(
-    name: str, recipe: Recipe, steps: int | None, epochs: int | None, decoder: Path | None, size: int | None
-) -> None:
-    for wrong, message in (
-        (steps and epochs, "steps and epochs say the same thing: leave one out"),
-        (
-            recipe.frozen_decoder and decoder is None,
-            f"{name} starts from a finished GAN: name its run folder as decoder",
-        ),
-        (decoder and not recipe.frozen_decoder, f"{name} trains its own decoder: leave decoder out"),
-        (
-            recipe.labels and not recipe.has_labels,
-            f"{name} uses no labels: leave labels out, or choose a recipe with labels",
-        ),
-        (
-            None not in (size, recipe.networks.size) and size != recipe.networks.size,
-            f"{name} is of pictures of {recipe.networks.size} pixels: leave size out",
-        ),
-    ):
-        if wrong:
-            raise AlikitError(message)
+def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, decoder: object, size: int | None) -> None:
+    if None not in (steps, epochs):
+        raise AlikitError("steps and epochs say the same thing: leave one out")
+    if any(number is not None and number < 1 for number in (steps, epochs)):
+        raise AlikitError("a run has at least 1 step or epoch: choose a larger number")
+    if recipe.frozen_decoder and decoder is None:
+        raise AlikitError(f"{name} starts from a finished GAN: name its run folder as decoder")
+    if decoder and not recipe.frozen_decoder:
+        raise AlikitError(f"{name} trains its own decoder: leave decoder out")
+    if recipe.labels and not recipe.has_labels:
+        raise AlikitError(f"{name} uses no labels: leave labels out, or choose a recipe with labels")
+    own = getattr(recipe.networks, "size", None)
+    if None not in (size, own) and size != own:
+        raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
 
 
 def _is_resized(source: str) -> bool:
@@ -303,97 +273,97 @@ def _is_resized(source: str) -> bool:
     return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
 
 
-def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float) -> dict | None:
-    """Trains with a progress bar, logging, saving and drawing as it goes. Of several processes the first one does."""
-    every = max(1, min(100, steps // 10))
-    watch = _Watch(trainer, parts[1], out, steps, every, save_every)
+def _tried(settings: dict, data: Dataset) -> Trainer:
+    """The trainer of the settings. AlikitError where its game and networks fail on the first batch, tried on a copy."""
+    try:
+        trainer = runs.trainer(settings, data)
+        with torch.random.fork_rng():
+            trainer.gradients(copy.deepcopy(trainer.model).train(), *trainer._batch())
+        return trainer
+    except (AlikitError, distributed.Lost):
+        raise
+    except Exception as error:  # a reader's game may fail in any way
+        name, recipe = settings["recipe"], named(settings["recipe"])
+        with_these = f"with these networks and encoder {recipe.encoder} ({type(error).__name__}: {error})"
+        raise AlikitError(f"{name}: {recipe.game.__name__} cannot take a step {with_these}: mend the recipe") from error
+
+
+def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float | None) -> dict | None:
+    """Trains with a progress bar, logging, saving and drawing. Of several processes the first one does."""
+    watch = _Watch(trainer, parts[1], out, steps, SAVE_EVERY if save_every is None else save_every)
     if distributed.rank():
-        with suppress(KeyboardInterrupt, Diverged), held() as asked:  # the first process gets the same, and says so
-            trainer.run(steps, every, also=watch.milestones, stop=lambda: distributed.any_of_all(asked()))
+        with suppress(KeyboardInterrupt, Diverged), held() as signalled:  # the first process reports the same
+            trainer.run(steps, watch.every, None, watch.milestones, lambda: distributed.any_of_all(signalled()))
         distributed.leave()
         return None
     try:
-        with watch.bar:  # it is closed before anything is said of what went wrong
-            watch.begin()
-            with held() as asked:
-                trainer.run(steps, every, watch, watch.milestones, lambda: distributed.any_of_all(asked()))
-        held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
-        found = measured(trainer.result, parts[0], held_out)
-    except KeyboardInterrupt:
-        with held(again=False):
-            watch.check_finite()
-            runs.save(out, trainer)
-        raise Stopped(out, trainer.step, steps) from None
+        try:
+            with watch.begin(), held() as signalled:  # the bar is closed before any error is reported
+                trainer.run(steps, watch.every, watch, watch.milestones, lambda: distributed.any_of_all(signalled()))
+            held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
+            found = measured(trainer.result, parts[0], held_out)
+        except KeyboardInterrupt:
+            with held(again=False):
+                trainer.check_finite()
+                runs.save(out, trainer)
+            raise Stopped(out, trainer.step, steps) from None
     except Diverged as error:
-        raise watch.kept(error) from None
+        raise Diverged(f"{error}; {out} keeps the weights and checkpoint of step {watch.saved}") from None
     runs.log(out, {"step": steps, **found})
     distributed.leave()
     return found
 
 
 class _Watch:
-    """What happens at each report of a run: a line in the log, now and then a checkpoint and pictures."""
+    """Called with each report of a run: writes a line of the log, and now and then a checkpoint and pictures."""
 
-    def __init__(self, trainer: Trainer, held_out: Dataset, out: Path, steps: int, every: int, save_every: float):
-        self.trainer, self.held_out, self.out, self.save_every = trainer, held_out, out, save_every
+    def __init__(self, trainer: Trainer, held_out: Dataset, out: Path, steps: int, save_every: float):
+        self.trainer, self.held_out, self.out, self.steps, self.save_every = trainer, held_out, out, steps, save_every
+        self.every = max(1, min(100, steps // 10))
         self.milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES} | {steps}
-        self.drawn = every * max(10, steps // every // 20)  # how often; more than twenty of a long run no one looks at
-        # Looking costs three passes an example, a step about nine: so a twentieth or less of the time goes to looking.
-        self.watched = held_out.some(max(8, min(WATCHED, every * trainer.config.batch_size // 10)))
-        silent = bool(distributed.rank())
-        self.bar = tqdm(total=steps, initial=trainer.step, unit=" steps", mininterval=0.5, disable=silent)
+        # `awake` takes three passes an example, a step about nine: so it takes a twentieth of the time or less.
+        self.watched = held_out.some(max(8, min(WATCHED, self.every * trainer.config.batch_size // 10)))
 
-    def begin(self) -> None:
-        """Brings the folder to the trainer's step, so that there is always something to go on from, and to look at."""
-        out, step = self.out, self.trainer.step
-        runs.rewind_log(out, step)
-        if step == 0 or not (out / "weights.safetensors").exists():
-            runs.save(out, self.trainer)
+    def begin(self) -> tqdm:
+        """Brings the folder to the trainer's step, so that a run can be resumed, and looked at, from the beginning.
+        Returns the progress bar."""
+        step = self.trainer.step
+        runs.rewind_log(self.out, step)
+        if step == 0 or not (self.out / "weights.safetensors").exists():
+            runs.save(self.out, self.trainer)
         self.saved, self.saved_at = step, time.monotonic()
-        self.before = max((line.get("seconds", 0) for line in runs.metrics(out)), default=0)
-        self.begun = time.monotonic()
-        if step and self._is_drawn(step) and not (out / f"samples-{step:07d}.png").exists():
+        self.begun = time.monotonic() - max((line.get("seconds", 0) for line in runs.metrics(self.out)), default=0)
+        if step and self.is_drawn(step) and not (self.out / f"samples-{step:07d}.png").exists():
             with torch.random.fork_rng():
-                self._draw(step)
+                self.draw(step)
+        self.bar = tqdm(total=self.steps, initial=step, unit=" steps", mininterval=0.5)
+        return self.bar
+
+    def is_drawn(self, step: int) -> bool:
+        interval = self.every * max(10, self.steps // self.every // 20)  # about twenty pictures of a long run
+        return step % interval == 0 or step in self.milestones
 
     def __call__(self, progress: Progress) -> None:
-        pace = round(progress.images_per_second)
-        seconds = round(self.before + time.monotonic() - self.begun)
-        line = {"step": progress.step, "images_per_second": pace, "seconds": seconds, **progress.losses}
-        if len(self.held_out.shape) == 3 and self.trainer.model.encoder is not None:
-            line |= self._vital_signs()
+        step, pace = progress.step, round(progress.images_per_second)
+        line = {"step": step, "images_per_second": pace, "seconds": round(time.monotonic() - self.begun)}
+        line |= progress.losses
+        model, x = self.trainer.result, self.watched
+        if len(x.shape) == 3 and model.encoder is not None:
+            z = torch.randn(len(x), model.z_dim, generator=torch.Generator().manual_seed(0)).to(model.device)
+            found = awake(model, x.floats().to(model.device), z, conditions_of(model, x))
+            line |= {name: round(value, 4) for name, value in found.items()}
         runs.log(self.out, line)
-        self.bar.update(progress.step - self.bar.n)
+        self.bar.update(step - self.bar.n)
         self.bar.set_postfix({p: f"{loss:.3f}" for p, loss in progress.losses.items()} | {"images/s": pace})
-        if self._is_drawn(progress.step) or time.monotonic() - self.saved_at >= self.save_every:
-            runs.save(self.out, self.trainer)  # first, for drawing sets the random state
-            self.saved, self.saved_at = progress.step, time.monotonic()
-        if self._is_drawn(progress.step):
-            self._draw(progress.step)
+        if self.is_drawn(step) or time.monotonic() - self.saved_at >= self.save_every:
+            runs.save(self.out, self.trainer)  # before drawing, which sets the random state
+            self.saved, self.saved_at = step, time.monotonic()
+        if self.is_drawn(step):
+            self.draw(step)
 
-    def check_finite(self) -> None:
-        try:
-            self.trainer.check_finite()
-        except Diverged as error:
-            raise self.kept(error) from None
-
-    def kept(self, error: Diverged) -> AlikitError:
-        """What is said of a run that diverged."""
-        return AlikitError(f"{error}; {self.out} keeps the weights and checkpoint of step {self.saved}")
-
-    def _is_drawn(self, step: int) -> bool:
-        return step % self.drawn == 0 or step in self.milestones
-
-    def _vital_signs(self) -> dict[str, float]:
-        """`awake` of the same few examples and codes at every report."""
-        model, watched = self.trainer.result, self.watched
-        z = torch.randn(len(watched), model.z_dim, generator=torch.Generator().manual_seed(0))
-        found = awake(model, watched.floats().to(model.device), z.to(model.device), conditions_of(model, watched))
-        return {name: round(value, 4) for name, value in found.items()}
-
-    def _draw(self, step: int) -> None:
+    def draw(self, step: int) -> None:
         """Samples from the same codes every time, and reconstructions of the same held-out examples."""
-        model: Game = self.trainer.result
+        model = self.trainer.result
         if model.decoder is None:
             return
         torch.manual_seed(0)
@@ -404,7 +374,5 @@ class _Watch:
         if model.encoder is not None:
             some = self.held_out.some(number // 2)
             x_hat = model.reconstruct(some.floats().to(model.device), y=conditions_of(model, some))
-            both = picture(beside(some.floats(), x_hat))
-            runs.save_picture(both, self.out / f"reconstructions-{step:07d}.png")
-        # Last: where it is, a resumed run takes both as done.
-        runs.save_picture(samples, self.out / f"samples-{step:07d}.png")
+            runs.save_picture(picture(beside(some.floats(), x_hat)), self.out / f"reconstructions-{step:07d}.png")
+        runs.save_picture(samples, self.out / f"samples-{step:07d}.png")  # last: it marks both as done

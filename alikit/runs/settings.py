@@ -1,7 +1,5 @@
-"""What the settings of a run folder may hold. They may be a stranger's, so all of them are checked as they are read.
-
-Settings are the fields of the run's `Config`, and the facts below: flat, in one JSON object, in any order.
-"""
+"""What settings.json of a run folder holds, checked as it is read: the fields of the run's `Config`, and the `Facts`
+below, flat in one JSON object, in any order."""
 
 import json
 import math
@@ -17,7 +15,7 @@ from ..recipes import RECIPES, Recipe
 from ..training import Config
 
 FORMAT = 2
-# What format 1 called some settings. `plain` is the opposite of `fast`.
+# What format 1 called some settings. `plain` was the opposite of `fast`.
 RENAMED = {"averaging": "ema", "ramp": "ema_ramp", "flips": "random_flip", "shifts": "random_shift"}
 MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
 MOST_STEPS = 10**12
@@ -36,11 +34,12 @@ Count = Annotated[int, Field(ge=1, le=2**15)]
 
 
 class Facts(BaseModel):
-    """What a run folder keeps besides its config: what the run is of, and how it came to be."""
+    """What a run folder keeps besides its config: what was trained, on what, and how."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
 
     recipe: Text
+    game: Text = ""  # the class of the model, as MODULE.NAME
     data: Text
     x_shape: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_is_shape)]
     seed: int = Field(ge=0, lt=2**32)
@@ -65,44 +64,45 @@ class Facts(BaseModel):
     images_seen: int = Field(0, ge=0, le=10**18)
 
 
-NEEDED = {name for name, field in Facts.model_fields.items() if field.is_required()}
-
-
 def upgraded(settings: dict) -> dict:
-    """Settings of any earlier format, by today's names. What they do not name was not there yet, so it was off."""
+    """Settings of any earlier format by today's names. A setting that they do not name did not exist yet: it is off."""
     off = {field.name: getattr(Config(), field.name) for field in fields(Config)}
     named = {RENAMED.get(name, name): value for name, value in settings.items() if name != "plain"}
     return {**off, "fast": not settings.get("plain", False), **named, "format": FORMAT}
 
 
 def checked(file: Path, found: object) -> dict:
-    """What was read from the file, if it is the settings of a run, by today's names: AlikitError where it is of another
-    format or recipe, lacks what all have, or holds a value that no run has."""
+    """The settings that were read from a file, by today's names. AlikitError where they are of another format, recipe
+    or game, lack what every run has, or hold a value that no run has."""
+    needed = {name for name, field in Facts.model_fields.items() if field.is_required()}
     known = found if isinstance(found, dict) else {}
-    whole = known.keys() >= NEEDED and isinstance(known["recipe"], str)
-    number = known.get("format") if whole else None
+    number = known.get("format") if known.keys() >= needed and isinstance(known["recipe"], str) else None
     if number == 1:
         known, number = upgraded(known), FORMAT
     formats.check(file, number, FORMAT, wrote(known), formats.again(known))
     if known["recipe"] not in RECIPES:
-        raise AlikitError(
-            f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first, use the "
-            f"version of alikit that has it, or train again with one of alikit recipes"
-        )
+        raise AlikitError(f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first")
     try:
-        return {**known, **json.loads(json.dumps(validated(known).config()))}  # lists, as JSON has them
+        known = {**known, **json.loads(json.dumps(recipe_of(known).config()))}  # lists, as JSON has them
+        Facts.model_validate(known)
     except ValidationError as error:
         raise AlikitError(f"{file} is damaged, for its {described(error)}: put that right, or train again") from None
+    theirs, ours = known.get("game", ""), game_of(RECIPES[known["recipe"]])
+    # By the class alone: one file of recipes is another module in a notebook, in a script and by `--recipes`.
+    if theirs and theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+        raise AlikitError(
+            f"{file} is of game {theirs[:80]}, and recipe {known['recipe']} is now of {ours}: register that game"
+        )
+    return known
 
 
-def validated(settings: dict) -> Recipe:
-    """The recipe of a run's settings, with its config. ValidationError where no run can have such settings."""
-    Facts.model_validate(settings)
-    return recipe_of(settings)
+def game_of(recipe: Recipe) -> str:
+    """The class of a recipe's model, as MODULE.NAME."""
+    return f"{recipe.game.__module__}.{recipe.game.__qualname__}"
 
 
 def recipe_of(settings: dict) -> Recipe:
-    """The recipe that settings name, with the config that they have."""
+    """The recipe that settings name, with their config. ValidationError where no run can have such a config."""
     recipe = RECIPES[settings["recipe"]]
     return replace(recipe, **{name: settings[name] for name in recipe.config() if name in settings})
 
@@ -114,6 +114,6 @@ def described(error: ValidationError) -> str:
 
 
 def wrote(settings: dict) -> object:
-    """The version of alikit that wrote the settings, if they say."""
+    """The version of alikit that wrote the settings, if they name it."""
     versions = settings.get("versions")
     return versions.get("alikit") if isinstance(versions, dict) else None

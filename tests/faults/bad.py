@@ -1,19 +1,14 @@
 """Bad files by the hundred, each read in a process that is watched: `outcomes(kind, folder)`.
 
 A `Kind` is one kind of file: how a good one is made, what reads it, and which ones are hostile. `cases` damages it in
-ways that fit every kind besides. A process reads one case after the other and writes down what came of each. There
+ways that fit every kind besides. A process of its own reads one case after the other and writes down what came of each.
+Its memory is limited, and it notes what would run code, use the network, unpickle, or write outside the case's folder.
 
-- a hang, or a crash of the interpreter, costs the case its process, and another one goes on after it;
-- memory is bounded: `ROOM` more than was mapped before, and `ASKED` may be used;
-- what would run code, reach for the network, unpickle, or write outside the case's folder is written down;
-- standard error is a file, so that not even a C library can say something unheard.
-
-A case is well when it is read, or is refused by an AlikitError of one printable line and nothing else is said. One that
+A case passes when it is read, or refused by an AlikitError of one printable line, and nothing else is printed. One that
 `must` be refused is not to be read.
 """
 
 import contextlib
-import io
 import json
 import os
 import pickle
@@ -23,23 +18,19 @@ import shutil
 import socket
 import struct
 import sys
-import time
 import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, count, islice
+from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
 
 from started import SOAK, Started
 
-TIMES = 20 if SOAK else 1  # as many random cases
-HANG = 120  # seconds of one case: many times what the slowest takes on a busy machine
-ROOM = 2**30
-ASKED = 2**28  # bytes of memory that reading one file may take
+RANDOM = 100 if SOAK else 6  # cases damaged at random
+ROOM, ASKED = 2**30, 2**28  # bytes of memory that a process may map, and that reading one file may take
 HOLE = 2**34  # bytes that a file seems to have, and the disk does not
 EVENTS = (
     *("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.kill", "subprocess.Popen"),
@@ -56,15 +47,13 @@ Some = Iterable[tuple[str, Content]]  # bad files by name
 class Kind:
     """One kind of file.
 
-    make     fills a folder with what the reader wants, whole and good
+    make     fills a folder with what the reader needs, whole and good
     file     the file in it that is damaged
-    read     what reads the folder; it may look at what it has got, and raise AssertionError
+    read     what reads the folder; it may check what it got, and raise AssertionError
     hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
-    argv     the command line that reads it; {} is the folder
     forgiven which of "hostile", "foreign" (another format's) and "places" (no regular file) may be read after all, as
              they are left out or made again
-    random   how many cases are damaged at random
-    written  how the files begin that reading may leave; warns, how a line does that it may say
+    written  how the files begin that reading may leave; warns, how a line begins that it may print
     """
 
     make: Callable[[Path], object]
@@ -72,9 +61,7 @@ class Kind:
     read: Callable[[Path], object]
     hostile: Callable[[bytes], Some] = lambda whole: ()
     odd: Callable[[bytes], Some] = lambda whole: ()
-    argv: str | None = None
     forgiven: tuple[str, ...] = ()
-    random: int = 8
     written: tuple[str, ...] = ()
     warns: str = "\n"
 
@@ -86,36 +73,33 @@ class Hostile:
         return os.mkdir, ("trace",)
 
 
-def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, bool, bool]]:
-    """All cases of a kind, the same every time: name, content, whether it must be refused, and whether it is read by
-    the command line. `whole` is the good file."""
-    chance, numbers = random.Random(zlib.crc32(name.encode()) + SOAK), count()
+def cases(name: str, kind: Kind, whole: bytes) -> Iterator[tuple[str, Content, bool]]:
+    """All cases of a kind, the same every time: name, content, and whether it must be refused. `whole` is good."""
     for group, some in {
-        "read": chain(damaged(whole, kind.random * TIMES, chance), kind.odd(whole)),
+        "read": chain(damaged(whole, random.Random(zlib.crc32(name.encode()) + SOAK)), kind.odd(whole)),
         "foreign": (case for case in FOREIGN.items() if case[0] not in kind.file),
         "places": PLACES.items(),
         "hostile": kind.hostile(whole),
     }.items():
         for about, content in some:
-            yield about, content, group not in ("read", *kind.forgiven), False
-            if kind.argv and (next(numbers) % 16 == 0 or about == "pickle that runs code"):
-                yield f"{about}, by command", content, group not in ("read", *kind.forgiven), True
+            yield about, content, group not in ("read", *kind.forgiven)
 
 
-def damaged(whole: bytes, number: int, chance: random.Random) -> Some:
+def damaged(whole: bytes, chance: random.Random) -> Some:
     yield "as it is", whole
-    some = (chance.randrange(len(whole)) for _ in range(number // 4))
-    for length in (0, 1, 8, len(whole) // 2, len(whole) - 1, *some):
+    for length in (0, 1, 8, len(whole) // 2, len(whole) - 1, chance.randrange(len(whole))):
         yield f"cut to {length}", whole[:length]
-    for turn in range(number):
+    for turn in range(RANDOM):
         # Half of them where a format says what is to come: at its beginning or its end.
         edge = min(len(whole), 400)
         place = (chance.randrange(edge), -1 - chance.randrange(edge), *([chance.randrange(len(whole))] * 2))[turn % 4]
-        place, bit = place % len(whole), chance.randrange(8)
+        place, bit, length = place % len(whole), chance.randrange(8), chance.randrange(1, 64)
         yield f"bit {bit} of byte {place}", whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
-    for _ in range(number // 4):
-        begin, length = chance.randrange(len(whole)), chance.randrange(1, 64)
-        yield f"{length} random bytes at {begin}", whole[:begin] + chance.randbytes(length) + whole[begin + length :]
+        if turn % 3 == 0:
+            yield (
+                f"{length} random bytes at {place}",
+                whole[:place] + chance.randbytes(length) + whole[place + length :],
+            )
     yield "rubbish after it", whole + chance.randbytes(1000)
     yield "twice", whole + whole
 
@@ -148,30 +132,26 @@ PLACES: dict[str, Callable[[Path], object]] = {
 
 
 def outcomes(name: str, folder: Path) -> list[tuple[str, str, str]]:
-    """What came of every case: its name, "refused", "read" or "failed", and why."""
-    told = folder / "told"
-    told.touch()
-    while not (said := [json.loads(line) for line in told.read_text().splitlines()]) or said[-1] != "through":
-        begun = len(said) // 2
-        process, size, since = Started(folder, read_cases, name, folder / str(begun), begun, told), -1, 0.0
-        while process.is_alive() and (told.stat().st_size != size or time.monotonic() - since < HANG):
-            if (now := told.stat().st_size) != size:
-                size, since = now, time.monotonic()
-            time.sleep(0.02)
-        process.kill()
+    """What came of every case: its name, "refused", "read" or "failed", and why. A crash or a hang ends the list."""
+    out = folder / "outcomes"
+    out.touch()
+    process = Started(folder, read_cases, name, folder, out)
+    try:
         status = process.wait()
-        assert status != 1, process.err  # the watch itself, or what makes the cases
-        if status:
-            with open(told, "a") as more:
-                more.write(json.dumps(["failed", f"it hung, or crashed the interpreter: status {status}"]) + "\n")
-    return [(case, *found) for case, found in zip(said[:-1:2], said[1::2], strict=True)]
+    except AssertionError as hangs:
+        status = hangs
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    if status:
+        name = found.pop() if len(found) % 2 else "between cases"
+        found += [name, ["failed", f"it hung, or crashed the interpreter: {status}; {process.err}"]]
+    return [(case, *outcome) for case, outcome in zip(found[::2], found[1::2], strict=True)]
 
 
 # What follows runs in the watched process.
 
 
 def watched(folder: Path) -> list[str]:
-    """What this process does from now on that reading a file is not, as it does it."""
+    """A list that grows with everything this process does from now on that reading a file does not."""
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:
@@ -189,34 +169,15 @@ def watched(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, tuple]:
-    """Every file and folder by name, files as they are known from others."""
+    """Every file and folder by name, with what tells whether it was written since."""
     found = {str(path.relative_to(folder)): path.lstat() for path in folder.rglob("*")}
     return {name: (s.st_ino, s.st_mode) + (s.st_size, s.st_mtime_ns) * S_ISREG(s.st_mode) for name, s in found.items()}
 
 
 def memory(what: str) -> int:
-    """Bytes of this process, as Linux counts them: VmSize, VmRSS, or VmHWM, the largest VmRSS since it was asked to
-    count anew."""
+    """Bytes of this process, as Linux counts them: VmSize, VmRSS, or VmHWM, the largest VmRSS since the count began."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
-
-
-def by_command(argv: str, said: Path) -> None:
-    """The command line in this process; its one line becomes the AlikitError that it was."""
-    from alikit.cli import main
-    from alikit.errors import AlikitError
-
-    sys.argv = ["alikit", *argv.split()]
-    with contextlib.redirect_stdout(io.StringIO()):
-        status = main()
-    text = said.read_text(errors="replace")
-    os.truncate(said, 0)
-    if status == 2:
-        assert text.startswith("alikit: ") and text.endswith("\n") and text[:-1].isprintable(), (
-            f"not one line: {text!r}"
-        )
-        raise AlikitError(text.removeprefix("alikit: ").removesuffix("\n"))
-    assert status == 0 and "Error" not in text and "Warning" not in text, text  # but a bar of progress
 
 
 def outcome_of(read: Callable[[], object], must: bool) -> list[str]:
@@ -229,31 +190,32 @@ def outcome_of(read: Callable[[], object], must: bool) -> list[str]:
         line, behind = str(error), error
         while behind := behind.__cause__ or behind.__context__:
             if isinstance(behind, MemoryError) or any(w in str(behind).lower() for w in ("allocate", "bad_alloc")):
-                return ["failed", f"asked for too much memory: {behind}"]
+                return ["failed", f"it took too much memory: {behind}"]
         return ["refused", line] if line and line.isprintable() else ["failed", f"not one printable line: {line!r}"]
     except BaseException as error:
         return ["failed", "".join(traceback.format_exception(error))[-1500:]]
     return ["failed", "it was read, and is hostile"] if must else ["read", ""]
 
 
-def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
-    """Reads all cases from number `first` on, and says before each what it is, and after it what came of it."""
+def read_cases(name: str, folder: Path, out: Path) -> None:
+    """Reads all cases, and writes before each its name, and after it what came of it."""
     import torch
     from bad_kinds import KINDS
 
     kind, template, place, said = KINDS[name], folder / "good", folder / "work" / "case", Path("/dev/fd/2").resolve()
-    template.mkdir(parents=True)
+    template.mkdir()
     place.parent.mkdir()
     os.environ["HOME"] = str(folder)
     kind.make(template)
     torch.set_num_threads(1)
     warnings.simplefilter("always")
     os.chdir(place.parent)
+    os.truncate(said, 0)
     whole, seen = (template / kind.file).read_bytes(), watched(place.parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + ROOM,) * 2)
-    with open(out, "a", buffering=1) as told:
-        for about, content, must, as_command in islice(cases(name, kind, whole), first, None):
-            told.write(json.dumps(about) + "\n")
+    with open(out, "a", buffering=1) as outcomes:
+        for about, content, must in cases(name, kind, whole):
+            outcomes.write(json.dumps(about) + "\n")
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(template, place)
             (place / kind.file).unlink()
@@ -262,22 +224,18 @@ def read_cases(name: str, folder: Path, first: int, out: Path) -> None:
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
             begun = memory("VmRSS")
             seen.clear()
-            read = (
-                partial(by_command, (kind.argv or "").format(place), said) if as_command else partial(kind.read, place)
-            )
-            found, did = outcome_of(read, must), [*seen]
+            found, did = outcome_of(lambda: kind.read(place), must), [*seen]
             after, took, text = contents(place), memory("VmHWM") - begun, said.read_text(errors="replace")
             changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
             changed = sorted(file for file in changed if not file.startswith(kind.written))
             for wrong, is_wrong in {
                 f"it did more than read: {did}": did and not about.startswith("as it is"),
                 f"refused, and {changed} changed": found[0] == "refused" and changed,
-                f"it said: {text}": text and not text.startswith(("\r", kind.warns)),
+                f"it printed: {text}": text and not text.startswith(("\r", kind.warns)),
                 "its code ran": os.path.exists("trace") or (place / "trace").exists(),
                 f"it took {took / 2**20:.0f} MiB": took > ASKED,
             }.items():
                 if is_wrong and found[0] != "failed":
                     found = ["failed", wrong]
             os.truncate(said, 0)
-            told.write(json.dumps(found) + "\n")
-        told.write('"through"\n')
+            outcomes.write(json.dumps(found) + "\n")

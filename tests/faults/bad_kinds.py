@@ -9,32 +9,32 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
 from bad import Hostile, Kind, Some
 from bad_data import DATA_KINDS
 from safetensors.torch import load, save
+from started import SOAK
 
 import alikit.cli  # noqa: F401  # what the command line imports, once
 from alikit import runs, storage, studies
-from alikit.data.sources import digits
-from alikit.evaluation import features as feature_networks
-from alikit.recipes import RECIPES
-from alikit.runs import records, report
+from alikit.data import digits
+from alikit.runs import records, report, running
 from alikit.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def changed_values(*values: object) -> Callable[[bytes], Some]:
-    """Of an object in JSON, each of its values in turn is one of these, or missing."""
+    """Of an object in JSON, each of its values in turn is missing, or one of these."""
 
     def some(whole: bytes) -> Some:
         good = json.loads(whole)
-        for name in good:
+        for number, name in enumerate(good):
             yield f"no {name}", json.dumps({key: value for key, value in good.items() if key != name}).encode()
-            for value in values:
+            for value in values if SOAK else [values[number % len(values)]]:
                 yield f"{name}: {value!r:.20}", json.dumps({**good, name: value}).encode()
 
     return some
@@ -57,8 +57,10 @@ def strange_tensors(whole: bytes) -> Some:
     one = next(name for name, tensor in sorted(all.items()) if tensor.is_floating_point() and tensor.ndim == 1)
     for about, tensor in {"NaN": all[one] * torch.nan, "complex": all[one].cfloat(), "shape": all[one][None]}.items():
         yield about, save({**all, one: tensor})
-    wide = {one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}
-    yield "a scale that widens it", save({**all, **wide})
+    yield (
+        "a scale that widens it",
+        save({**all, one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}),
+    )
     yield "one missing", save({name: tensor for name, tensor in all.items() if name != one})
     yield "header longer than the file", struct.pack("<Q", 2**60) + whole[8:]
     large = {one: {"dtype": "F32", "shape": [2**62, 2], "data_offsets": [0, 2**63]}}
@@ -67,32 +69,19 @@ def strange_tensors(whole: bytes) -> Some:
 
 
 def _make_run(folder: Path) -> None:
-    place, data = folder / "run", digits()
-    settings = {
-        **{"recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "seed": 0, "steps": 2},
-        **{"decoder": None, "x_shape": [1, 8, 8], "number_of_classes": 10, "command": "alikit train digits"},
-        **{**RECIPES["digits"].config(), "ema": 0.9, "versions": {"torch": "2"}},
-    }
-    runs.create(place, settings)
-    trainer = runs.trainer(settings, data)
-    trainer.run(2)
-    runs.save(place, trainer)
-    for step in (1, 2):
-        runs.log(place, {"step": step, "images_per_second": 100, "seconds": step, "discriminator": 0.5})
-    runs.log(place, {"step": 2, "reconstruction_mean": 0.5})  # it is at its end, and to resume it needs no training
+    """At its end, so that no training is needed to refuse to resume it."""
+    running.train("digits", folder / "run", steps=2, changes={"ema": 0.9}, command="alikit train digits")
 
 
 def _read_run(folder: Path) -> None:
-    known = runs.settings(folder / "run")
+    known = runs.read_settings(folder / "run")
     x = runs.load_model(folder / "run").sample(2)
     assert x.shape == (2, 1, 8, 8) and x.isfinite().all()
-    trainer = runs.trainer(known, digits())
-    assert trainer.config.batch_size == known["batch_size"]
+    assert runs.trainer(known, digits()).config.batch_size == known["batch_size"]
 
 
 def _read_log(folder: Path) -> None:
-    found = runs.metrics(folder / "run")
-    max((line.get("seconds", 0) for line in found), default=0)
+    max((line.get("seconds", 0) for line in runs.metrics(folder / "run")), default=0)
     runs.rewind_log(folder / "run", 1)
 
 
@@ -106,16 +95,14 @@ def _bad_log(whole: bytes) -> Some:
 
 
 def _read_checkpoint(folder: Path) -> None:
-    trainer = runs.trainer(runs.settings(folder / "run"), digits())
+    trainer = runs.trainer(runs.read_settings(folder / "run"), digits())
     runs.go_on(folder / "run", trainer, runs.checkpoint(folder / "run"))
     trainer.run(trainer.step + 1)
 
 
 class _Large:
-    """A pickle that asks for a GB of zeros, by a name that PyTorch allows."""
-
     def __reduce__(self):
-        return bytearray, (10**9,)
+        return bytearray, (10**9,)  # a GB of zeros, by a name that PyTorch allows
 
 
 def _bad_states(whole: bytes) -> Some:
@@ -133,18 +120,14 @@ def _bad_states(whole: bytes) -> Some:
         return file.getvalue()
 
     for name in ("step", "model", "optimiser", "random", "average"):
-        yield f"no {name}", changed(lambda s, name=name: s.pop(name))
-    for tensors in ("model", "average"):
-        yield (
-            f"{tensors} with NaN",
-            changed(lambda s, t=tensors: [w.fill_(torch.nan) for w in s[t].values() if w.ndim == 2]),
-        )
-    yield "random state of zeros", changed(lambda s: s["random"].zero_())
-    yield "of before the archive", changed(lambda s: None, _use_new_zipfile_serialization=False)
-    yield "deflated", packed(zipfile.ZIP_DEFLATED)
+        yield f"no {name}", changed(lambda state, name=name: state.pop(name))
+    for name in ("model", "average"):
+        yield f"NaN in {name}", changed(lambda state, name=name: [*state[name].values()][-1].fill_(torch.nan))
+    yield "random state of zeros", changed(lambda state: state["random"].zero_())
+    yield "of before the archive", changed(lambda state: None, _use_new_zipfile_serialization=False)
     yield "deflated bomb", packed(zipfile.ZIP_DEFLATED, **{"0": bytes(2**28)})
     yield "code that runs in it", packed(data=pickle.dumps(Hostile(), protocol=2))
-    yield "a GB asked for in it", packed(data=pickle.dumps(_Large(), protocol=2))
+    yield "a GB of zeros in it", packed(data=pickle.dumps(_Large(), protocol=2))
 
 
 # Records: one of the repository's; and the page that lists them.
@@ -162,30 +145,13 @@ def _read_record(folder: Path) -> None:
 
 
 def _strange_codes(whole: bytes) -> Some:
-    all = load(whole)
-    mean = all["q_mean"]
+    mean = load(whole)["q_mean"]
     for about, tensor in {"NaN": mean * torch.nan, "complex": mean.cfloat(), "another length": torch.zeros(3)}.items():
-        yield about, save({**all, "q_mean": tensor})
-    yield "no mean", save({name: tensor for name, tensor in all.items() if name != "q_mean"})
+        yield about, save({**load(whole), "q_mean": tensor})
 
 
 def _read_report(folder: Path) -> None:
     assert report.write_report(folder) == 1
-
-
-def _bad_pages(whole: bytes) -> Some:
-    yield "marks in another order", b"\n".join(reversed(whole.splitlines()))
-    yield "not UTF-8", whole + b"\xff"
-    yield "of 80 MB", whole + b" " * 80_000_000
-
-
-def _make_features(folder: Path) -> None:
-    shutil.copy(feature_networks.FILE, folder / "network.safetensors")
-
-
-def _read_features(folder: Path) -> None:
-    network = feature_networks.feature_network(folder / "network.safetensors")
-    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 160)
 
 
 # Studies: two finished runs of the one in the repository.
@@ -226,24 +192,13 @@ def _read_study(folder: Path) -> None:
 
 
 def _bad_stores(whole: bytes) -> Some:
-    def after(*statements: str) -> Callable[[Path], None]:
-        def make(file: Path) -> None:
-            file.write_bytes(whole)
-            with closing(sqlite3.connect(file)) as books, books:
-                for statement in statements:
-                    books.execute(statement)
+    def with_line(file: Path, value: str) -> None:
+        file.write_bytes(whole)
+        with closing(sqlite3.connect(file)) as books, books:
+            books.execute(f"UPDATE alikit_runs SET line = {value}")
 
-        return make
-
-    insert = "CREATE TRIGGER t AFTER UPDATE ON alikit_runs BEGIN DELETE FROM alikit_runs; END"
-    hidden = "UPDATE sqlite_master SET type = 'table' WHERE type = 'trigger'"
-    as_view = "ALTER TABLE alikit_runs RENAME TO t", "CREATE VIEW alikit_runs AS SELECT * FROM t"
-    yield "a trigger", after(insert)
-    yield "a hidden trigger", after(insert, "PRAGMA writable_schema = ON", hidden)
-    yield "a view for a table", after(*as_view)
-    yield "a virtual table", after("CREATE VIRTUAL TABLE v USING fts5(x)")
     for value in ("'{'", "'null'", "'[]'", "'{}'", "x'ff'", f"'{'[' * 100_000}'"):
-        yield f"line {value:.10}", after(f"UPDATE alikit_runs SET line = {value}")
+        yield f"line {value:.10}", partial(with_line, value=value)
 
 
 # Benchmarks.
@@ -261,39 +216,18 @@ def _read_benchmarks(folder: Path) -> None:
     assert " nan" not in page and " inf" not in page
 
 
-WORDS = changed_values("x", {"a": 1})
+OF_RUN, OF_RECORD = partial(Kind, _make_run), partial(Kind, _make_record)
+WORDS, PAGE = changed_values("x", {"a": 1}), {"written": ("README.md",)}
+OF_SETTINGS = changed_values(None, -1, 10**30, "x")
 KINDS = DATA_KINDS | {
-    "weights": Kind(
-        *(_make_run, "run/weights.safetensors", _read_run, strange_tensors), argv="sample {0}/run --out {0}/x.png"
-    ),
-    "recorded decoder": Kind(_make_record, "run/decoder.safetensors", _read_record, strange_tensors, random=4),
-    "recorded judge": Kind(_make_record, "run/judge.safetensors", _read_record, forgiven=("places",), random=4),
-    "recorded codes": Kind(_make_record, "run/codes.safetensors", _read_record, _strange_codes, random=4),
-    "recorded metrics": Kind(
-        *(_make_record, "run/metrics.json", _read_report, not_an_object, WORDS, "report {0}"), written=("README.md",)
-    ),
-    "page of records": Kind(
-        *(_make_record, "README.md", _read_report, _bad_pages), written=("README.md",), forgiven=("places",)
-    ),
-    "feature network": Kind(_make_features, "network.safetensors", _read_features, random=4),
-    "settings.json": Kind(
-        *(_make_run, "run/settings.json", _read_run, not_an_object, changed_values(None, -1, 10**30, "x")),
-        argv="sample {0}/run -n 1 --out {0}/x.png",
-    ),
-    "metrics.jsonl": Kind(
-        *(_make_run, "run/metrics.jsonl", _read_log, _bad_log),
-        argv="resume {0}/run",
-        forgiven=("foreign", "places"),
-    ),
-    "checkpoint.pt": Kind(_make_run, "run/checkpoint.pt", _read_checkpoint, _bad_states, argv="resume {0}/run"),
-    "study store": Kind(
-        *(_make_store, "study.db", _read_study, _bad_stores),
-        argv="study mixture --runs 1 --out {0}/study --store sqlite:///{0}/study.db",
-        written=("study.db",),
-    ),
+    "weights": OF_RUN("run/weights.safetensors", _read_run, strange_tensors),
+    "settings.json": OF_RUN("run/settings.json", _read_run, not_an_object, OF_SETTINGS),
+    "metrics.jsonl": OF_RUN("run/metrics.jsonl", _read_log, _bad_log, forgiven=("foreign", "places")),
+    "checkpoint.pt": OF_RUN("run/checkpoint.pt", _read_checkpoint, _bad_states),
+    "recorded decoder": OF_RECORD("run/decoder.safetensors", _read_record, strange_tensors),
+    "recorded codes": OF_RECORD("run/codes.safetensors", _read_record, _strange_codes),
+    "recorded metrics": OF_RECORD("run/metrics.json", _read_report, not_an_object, WORDS, **PAGE),
+    "study store": Kind(_make_store, "study.db", _read_study, _bad_stores, written=("study.db",)),
     "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_lines, forgiven=("places",)),
-    "benchmark": Kind(
-        *(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, "bench report --out {0}"),
-        written=("README.md",),
-    ),
+    "benchmark": Kind(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, **PAGE),
 }

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alikit import Dataset, image_table, runs
-from alikit.errors import AlikitError, one_line
-from alikit.recipes import RECIPES
+from alikit import RECIPES, AlikitError, Dataset, image_table, runs
+from alikit.errors import one_line
 from alikit.runs.settings import Facts
 
 JSON = st.recursive(
@@ -22,16 +20,16 @@ JSON = st.recursive(
 )
 SETTINGS = {
     **{"format": 2, "recipe": "digits", "data": "digits", "size": None, "skip_corrupt": False, "seed": 0, "steps": 2},
-    **{"decoder": None, "x_shape": [1, 8, 8], "number_of_classes": 10, **RECIPES["digits"].config()},
+    **{"decoder": None, "x_shape": [1, 8, 8], "number_of_classes": 10, **RECIPES["digits"].config(), "ema": 0.9},
 }
 NAMES = st.sampled_from(sorted({*Facts.model_fields, *SETTINGS, "other"}))
 DATA = Dataset("noise", torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8), torch.arange(100) % 10)
+TENSORS = [torch.zeros(()), torch.zeros(3), torch.full((256,), torch.nan), torch.zeros(256, dtype=torch.int)]
 
 
 @pytest.fixture(scope="module")
-def folder():
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("bad")
 
 
 @contextlib.contextmanager
@@ -46,7 +44,7 @@ def one_line_at_most():
 def test_settings_are_what_the_rest_takes_them_for_or_refused(folder, changes, earlier):
     (folder / "settings.json").write_text(json.dumps({**SETTINGS, "format": 1 if earlier else 2, **changes}))
     with one_line_at_most():
-        settings = runs.settings(folder)
+        settings = runs.read_settings(folder)
         if settings["recipe"] == "digits" and settings["x_shape"] == [1, 8, 8]:
             runs.trainer({**settings, "decoder": None}, DATA)
 
@@ -84,27 +82,24 @@ def replaced(tree: object, path: tuple, value: object) -> object:
     return dict(changed) if isinstance(tree, dict) else type(tree)(inner for _, inner in changed)
 
 
-TENSORS = [torch.zeros(()), torch.zeros(3), torch.full((256,), torch.nan), torch.zeros(256, dtype=torch.int)]
+@pytest.fixture(scope="module")
+def trained():
+    """A function, for hypothesis prints its arguments."""
+    trainer = runs.trainer(SETTINGS, DATA)
+    trainer.run(1)
+    return trainer.state
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @given(choice=st.data())
 def test_a_checkpoint_is_of_this_run_or_refused(folder, trained, choice):
-    settings, state = trained()
+    state = trained()
     bad = replaced(state, choice.draw(st.sampled_from(paths(state)[1:])), choice.draw(JSON | st.sampled_from(TENSORS)))
-    trainer = runs.trainer(settings, DATA)
+    trainer = runs.trainer(SETTINGS, DATA)
     torch.save(bad, folder / "checkpoint.pt")
     with one_line_at_most():
         runs.go_on(folder, trainer, runs.checkpoint(folder))
         trainer.run(trainer.step + 1)  # must not crash
-
-
-@pytest.fixture(scope="module")
-def trained():
-    settings = {**SETTINGS, "ema": 0.9}
-    trainer = runs.trainer(settings, DATA)
-    trainer.run(1)
-    return lambda: (settings, trainer.state())
 
 
 @given(text=st.text())

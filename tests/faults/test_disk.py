@@ -18,7 +18,7 @@ from test_kills import STUDY, small, untimed, without_pace
 from alikit import runs
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = "train digits --steps 40 --seed 3 --save-every 0 --out disk/run"
+TRAIN = "train digits --steps 20 --batch 20 --seed 3 --save-every 0 --out disk/run"
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def assert_whole(run: Path) -> None:
     """Whatever is there can be opened."""
     if (run / "settings.json").exists():
-        runs.settings(run), runs.metrics(run), [Image.open(picture).load() for picture in run.glob("*.png")]
+        runs.read_settings(run), runs.metrics(run), [Image.open(picture).load() for picture in run.glob("*.png")]
         assert runs.is_untouched(run) or runs.checkpoint(run)
         assert not (run / "weights.safetensors").exists() or runs.load_model(run)
     assert not list(run.glob(".*.partial"))
@@ -76,7 +76,7 @@ def test_a_run_fills_the_disk_up_and_goes_on_with_more_room(disk, whole, tmp_pat
     place, remount = disk
     needed = sum(file.stat().st_size for file in whole.iterdir())
     line, said = TRAIN, set()
-    for size in range(4096, 3 * needed, max(4096, needed // (16 if SOAK else 3))):
+    for size in range(4096, 3 * needed, max(4096, needed // (16 if SOAK else 2))):
         remount(f"size={size}")
         command = finished(line, tmp_path)
         assert_whole(place / "run")
@@ -105,12 +105,12 @@ def test_resuming_leaves_the_last_good_files(whole, tmp_path, share):
     shutil.copytree(whole, tmp_path / "run")
     before = contents(tmp_path / "run")
     size = max(300, int(share * max(map(len, before.values()))))  # its words must find room
-    refused(finished("resume run --steps 44", tmp_path, partial(limited, size)), "File too large")
+    refused(finished("resume run --steps 22", tmp_path, partial(limited, size)), "File too large")
     after = contents(tmp_path / "run")
     newer = ("metrics.jsonl", "settings.json", "weights.safetensors")  # these may be ahead of the checkpoint
     assert all(after[name] == content for name, content in before.items() if name not in newer)
     assert_whole(tmp_path / "run")
-    again = finished("resume run --steps 44", tmp_path)
+    again = finished("resume run --steps 22", tmp_path)
     assert again.status == 0, again.err
 
 
@@ -138,7 +138,6 @@ def test_a_disk_that_is_read_only(disk, whole, tmp_path):
         *("study mixture --out disk/study", "bench step mixture-ali --out disk/speed"),
     ):
         command = finished(line, tmp_path, small)
-        says = r"alikit: cannot write .*(\(Read-only file system\): .+|: choose another --out)"
-        assert command.status == 2 and re.fullmatch(says, command.last), command.err
+        refused(command, "Read-only file system")
     assert finished("sample disk/run --out a.png", tmp_path).status == 0
     assert contents(place) == before
