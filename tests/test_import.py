@@ -84,7 +84,8 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 assert not any(map(importlib.util.find_spec, ABSENT))
 
 import alikit
-assert not {*ABSENT, "sklearn", "scipy", "torchvision", "matplotlib.figure"} & sys.modules.keys(), "they wait until they are used"
+LATE = {"sklearn", "scipy", "torchvision", "matplotlib.figure"}
+assert not {*ABSENT, *LATE} & sys.modules.keys(), "they wait until they are used"
 
 from alikit.cli import main
 for arguments in (
