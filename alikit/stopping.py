@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: a run that is asked to stop finishes its step, so that it can go on later."""
+"""Ctrl-C, SIGTERM and SIGHUP: a run that gets one of them finishes its step, so that it can go on later."""
 
 import math
 import signal
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Ctrl-C, what a cluster sends, and what comes when a terminal is gone, which Windows does not have.
+# Ctrl-C, what a cluster sends, and what comes when a terminal is closed, which Windows does not have.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def _handled(handler: Callable) -> dict[int, object]:
-    """Sets the handler of each signal that this process does not ignore (nohup ignores SIGHUP, for example); returns
-    the earlier ones. SIGTERM is never ignored. Only the main thread may set handlers, and only it gets signals."""
+    """Sets the handler of each signal that this process does not ignore, as nohup makes it ignore SIGHUP; returns the
+    earlier ones. Outside the main thread, which alone may set handlers, it does nothing."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     heeded = [n for n in STOPS if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
@@ -22,8 +22,8 @@ def _handled(handler: Callable) -> dict[int, object]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block all three signals raise KeyboardInterrupt, as Ctrl-C does by itself; those that follow within a
-    second are the same wish. After one the handlers stay as they are: the process is about to end."""
+    """Within the block each signal raises KeyboardInterrupt, unless one came in the last second. After a signal the
+    handlers stay as they are, because the process is about to end."""
     came = -math.inf
 
     def stop(*_) -> None:
@@ -43,11 +43,8 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held(again: bool = True) -> Iterator[Callable[[], bool]]:
-    """Holds the signals back until the block is done; what it yields says whether one has come.
-
-    again  whether a signal that came takes effect then, unless the block ends with an exception; otherwise it is
-           dropped, as a second Ctrl-C while the first one is being obeyed
-    """
+    """Holds signals back until the block is done; the function that it yields says whether one has come. After the
+    block the signal is raised, unless `again` is False or the block ended with an exception."""
     came: list[int] = []
     before = _handled(lambda number, _: came.append(number))
     try:

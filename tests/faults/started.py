@@ -23,7 +23,7 @@ _context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datase
 
 
 class Started:
-    """function(*arguments) in a process that leads a session of its own, in the folder; what it says goes to files."""
+    """function(*arguments) in a process that leads a session of its own, in the folder; its output goes to files."""
 
     def __init__(self, folder: Path, function: Callable, *arguments):
         self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]

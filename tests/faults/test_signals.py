@@ -19,8 +19,8 @@ from alikit import runs
 from alikit.training import Trainer
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-TRAIN = "train digits --steps 120 --batch 20 --seed 3 --out run"
-STOPPED = r"stopped at step (\d+) of 120, saved; go on with: alikit (resume run --steps 120)"
+TRAIN = "train digits --steps 60 --batch 20 --seed 3 --out run"
+STOPPED = r"stopped at step (\d+) of 60, saved; go on with: alikit (resume run --steps 60)"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path,
             time.sleep(0.05 if len(signals) < 9 else 0.001)
     assert command.wait() == 130 and "Traceback" not in command.err, command.err
     step, again = re.fullmatch(STOPPED, command.last).groups()
-    assert 0 < int(step) < 120 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
+    assert 0 < int(step) < 60 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
     assert not list((tmp_path / "run").glob(".*.partial"))
     assert finished(again, tmp_path).status == 0
     assert_same(tmp_path / "run", whole)
@@ -90,7 +90,7 @@ def test_when_it_is_trained_and_only_to_be_measured(whole, tmp_path):
     command.kill(INT)
     assert command.wait() == 130
     step, again = re.fullmatch(STOPPED, command.last).groups()
-    assert step == "120" and finished(again, tmp_path).status == 0
+    assert step == "60" and finished(again, tmp_path).status == 0
     assert_same(tmp_path / "run", whole)
 
 
@@ -123,10 +123,10 @@ def no_number_at(step: int) -> None:
 
 def test_what_is_no_number_is_not_kept(whole, tmp_path):
     """Gone on with from the last good checkpoint, the run ends as it would have."""
-    command = finished(f"{TRAIN} --save-every 0", tmp_path, partial(no_number_at, 61))
-    says = r"alikit: the losses are no longer numbers at step 72: .*; run keeps .* of step 60"
+    command = finished(f"{TRAIN} --save-every 0", tmp_path, partial(no_number_at, 31))
+    says = r"alikit: the losses are no longer numbers at step 36: .*; run keeps .* of step 30"
     assert command.status == 2 and re.fullmatch(says, command.last), command.err
-    assert runs.metrics(tmp_path / "run")[-1]["step"] == 60
+    assert runs.metrics(tmp_path / "run")[-1]["step"] == 30
     assert finished("resume run", tmp_path).status == 0
     assert_same(tmp_path / "run", whole)
 
