@@ -24,7 +24,7 @@ from alikit.networks import Deterministic, Discriminator, Frozen, mlp
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 from alikit.training import Config, Trainer
 
-STEPS = 120
+STEPS = 60
 TRAIN = f"train digits --seed 4 --batch 50 --steps {STEPS} --save-every 0"
 NORMS = {  # the mean of x, its type, and the rounding that is allowed
     "exact": (0, torch.float64, 1e-10),
@@ -171,7 +171,7 @@ def both(stopped) -> list[dict]:
 
 def test_stopped_together(stopped):
     (status, said, step, _), (asked_status, asked_said, asked_step, _) = stopped
-    assert (status, asked_status) == (1, 130) and 12 <= step < asked_step < STEPS
+    assert (status, asked_status) == (1, 130) and 6 <= step < asked_step < STEPS
     way = "go on from its last checkpoint with: alikit resume run --devices 2"
     assert said.splitlines()[-1] == f"alikit: worker 1 of 2 was killed by SIGKILL; {way}"
     way = f"go on with: alikit resume run --devices 2 --steps {STEPS}"
@@ -189,10 +189,10 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(stopped, both):
     assert status == 0 and said.count("reconstruction_mean") == 1 and silence == (0, "")
     (status, said), (second_status, said_by_second) = both[0]["nowhere"], both[1]["nowhere"]
     assert status == second_status == 2 and len((said + said_by_second).splitlines()) == 1  # a mistake of both
-    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 12)]
+    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 6)]
     with patch.object(sys, "argv", by_one):
         assert main() == 0
-    assert runs.checkpoint(folders[0])["step"] == STEPS + 12
+    assert runs.checkpoint(folders[0])["step"] == STEPS + 6
 
 
 @pytest.fixture

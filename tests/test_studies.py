@@ -105,7 +105,15 @@ def finished(undisturbed, tmp_path) -> Path:
 def test_a_line_says_all(undisturbed):
     line = undisturbed["calm-001"]
     drawn = {name: list(to) if name == "betas" else to for name, to in at_random(1).items()}
-    made = {"arm": "calm", "run": 1, "recipe": "mixture-gan-paper", "seed": 1, "steps": STEPS, "batch_size": 20, **drawn}
+    made = {
+        "arm": "calm",
+        "run": 1,
+        "recipe": "mixture-gan-paper",
+        "seed": 1,
+        "steps": STEPS,
+        "batch_size": 20,
+        **drawn,
+    }
     assert (made | {"decay": False, "r1": 0.0, "ema": 0.9, "diverged": False}).items() <= line.items()
     assert [found["step"] for found in line["history"]] == MEASURED
     assert all(found.keys() == {"step", "seconds", *MEASURES} for found in line["history"])
