@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 # Ctrl-C, what a cluster sends, and what comes when a terminal is closed, which Windows does not have.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_latest = [-math.inf]  # when a signal came
 
 
 def _handled(handler: Callable) -> dict[int, object]:
@@ -22,21 +23,19 @@ def _handled(handler: Callable) -> dict[int, object]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block each signal raises KeyboardInterrupt, unless one came in the last second. After a signal the
-    handlers stay as they are, because the process is about to end."""
-    came = -math.inf
+    """Within the block a signal raises KeyboardInterrupt, unless another one came in the second before it. After a
+    signal the handlers stay as they are, because the process is about to end."""
 
     def stop(*_) -> None:
-        nonlocal came
-        if time.monotonic() - came > 1:
-            came = time.monotonic()
+        before, _latest[0] = _latest[0], time.monotonic()
+        if _latest[0] - before > 1:
             raise KeyboardInterrupt
 
     before = _handled(stop)
     try:
         yield
     finally:
-        if came == -math.inf:
+        if _latest[0] == -math.inf:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -46,11 +45,17 @@ def held(again: bool = True) -> Iterator[Callable[[], bool]]:
     """Holds signals back until the block is done; the function that it yields says whether one has come. After the
     block the signal is raised, unless `again` is False or the block ended with an exception."""
     came: list[int] = []
-    before = _handled(lambda number, _: came.append(number))
+
+    def note(number: int, _) -> None:
+        came.append(number)
+        _latest[0] = time.monotonic()
+
+    before = _handled(note)
     try:
         yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if again and came:
+        _latest[0] = -math.inf
         signal.raise_signal(came[0])
