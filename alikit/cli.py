@@ -1,12 +1,4 @@
-"""The command line: `alikit` or `python -m alikit`. Each command is one call into the modules above.
-
-alikit recipes
-alikit train digits --steps 2000 --seed 0 --out runs/digits        alikit resume runs/digits --steps 4000
-alikit sample runs/digits        alikit reconstruct runs/digits        alikit evaluate runs/digits
-alikit record runs/cifar10-small-seed0        alikit report results
-alikit study mixture --runs 2 --steps 500 --out runs/study
-alikit bench list
-"""
+"""The command line, `alikit` or `python -m alikit`: each command is one call into the modules above."""
 
 import json
 import logging
@@ -39,14 +31,12 @@ from .figures import beside, grid
 from .recipes import RECIPES, named
 from .runs import records, running
 from .runs.report import write_report
-from .runs.running import PICTURES, SAVE_EVERY, Stopped
 from .runs.settings import MOST_STEPS, described
 from .side_by_side import run_side_by_side
 from .stopping import interruptible
 from .studies import STUDIES, run_study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-UsageError = typer.BadParameter.__base__  # typer gives it no name of its own
 QUICK_ONES = ",".join(QUICK)
 
 
@@ -70,18 +60,13 @@ Devices = option(int, "Processes on this machine, each with a GPU, or a share of
 Nodes = option(int, "Machines; give each the same command.", "--num-nodes", min=1)
 Rendezvous = option(str | None, "Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
 Number = option(int, "How many.", "-n", min=1, max=10_000)
-Attributes = option(
-    str | None,
-    "Of conditional runs: names of the data's attributes, as Eyeglasses,-Young; - says not. Or a class.",
-    metavar="NAMES",
-    callback=_names,
-)
+Attributes = option(str | None, "Such as Eyeglasses,-Young, - for not; or a class.", metavar="NAMES", callback=_names)
 
 
 @app.callback()
 def about(
     recipes_from: option(
-        list[Path] | None, "Python file of your own that registers recipes; it is run.", "--recipes", metavar="FILE"
+        list[Path] | None, "Python file to run, with own recipes.", "--recipes", metavar="FILE"
     ) = None,
 ) -> None:
     """Adversarially Learned Inference: train it, sample it, look at what it keeps."""
@@ -131,48 +116,43 @@ def train(
     float32: option(bool, "Short for --set bf16=false --set fast=false.", "--float32") = False,
     download: option(bool, "Fetch the data set where it is missing.", "--download") = False,
     decoder: option(Path | None, "Run whose decoder is frozen: post-hoc and inverse.") = None,
-    save_every: SaveEvery = SAVE_EVERY,
+    save_every: SaveEvery = running.SAVE_EVERY,
     size: option(int | None, "Resize and centre-crop a folder's pictures to N x N.", metavar="N") = None,
     skip_corrupt: option(bool, "Leave unreadable files out of a folder.", "--skip-corrupt") = False,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
 ) -> None:
-    """Train a recipe into a new run folder.
-
-    At the end it is measured on some of the held-out pictures; `alikit evaluate` takes all of them.
-    """
-    off = False if float32 else None
-    short = {"batch_size": batch, "lr": lr, "labels": labels, "bf16": off, "fast": off}
-    changes = _changes(recipe, settings or [], {name: value for name, value in short.items() if value is not None})
-    row, out = running.changed(recipe, changes), out or Path("runs") / f"{recipe}-seed{seed}"
-    runs.check_new(out)
+    """Train a recipe into a new run folder. In the end it is measured on some pictures; `alikit evaluate` takes all."""
+    short = {"batch_size": batch, "lr": lr, "labels": labels} | ({"bf16": False, "fast": False} if float32 else {})
+    changes, out = _changes(recipe, short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
     source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "download": download, "decoder": decoder}
     how = {"steps": steps, "epochs": epochs, "seed": seed, "changes": changes, "save_every": save_every}
-    with _processes(out, row.batch_size, devices, num_nodes, rendezvous):
-        _end(out, running.train(recipe, out, command=_command(), **source, **how))
+    with _processes(out, devices, num_nodes, rendezvous):
+        _say(running.train(recipe, out, command=_command(), **source, **how), f"weights, log and pictures in {out}")
 
 
 @app.command()
 def resume(
     run: RunFolder,
     steps: Steps = None,
-    save_every: SaveEvery = SAVE_EVERY,
+    save_every: SaveEvery = running.SAVE_EVERY,
     data: Data = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
-    with _processes(run, runs.settings(run)["batch_size"], devices, num_nodes, rendezvous):
-        _end(run, running.resume(run, steps=steps, data=data, save_every=save_every, command=_command()))
+    with _processes(run, devices, num_nodes, rendezvous):
+        found = running.resume(run, steps=steps, data=data, save_every=save_every, command=_command())
+        _say(found, f"weights, log and pictures in {run}")
 
 
 @app.command()
 def sample(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("samples.png"),
-    number: Number = PICTURES,
+    number: Number = running.PICTURES,
     seed: Seed = 0,
     attributes: Attributes = None,
     grid_: option(bool, "The paper's 4 x 12 attributes, all of one z.", "--grid") = False,
@@ -200,14 +180,14 @@ def sample(
     else:
         picture = running.picture(model.sample(number, y))
     runs.save_picture(picture, out)
-    _echo(f"{number} samples in {out}")
+    typer.echo(one_line(f"{number} samples in {out}"))
 
 
 @app.command(name="reconstruct")
 def reconstruct_(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("reconstructions.png"),
-    number: Number = PICTURES // 2,
+    number: Number = running.PICTURES // 2,
     seed: Seed = 0,
     mean: option(bool, "Decode the encoder's mean instead of a draw.", "--mean") = False,
     attributes: Attributes = None,
@@ -228,7 +208,7 @@ def reconstruct_(
         of_classes = held_out.labels.ndim == 1
         to = usual(held_out, attributes) if of_classes else switched(y, attributes, held_out.classes)
     runs.save_picture(running.picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
-    _echo(f"{len(x)} originals and their reconstructions in {out}")
+    typer.echo(one_line(f"{len(x)} originals and their reconstructions in {out}"))
 
 
 @app.command(help=running.evaluate.__doc__)
@@ -242,8 +222,7 @@ def evaluate(
     chosen = tuple(name.strip() for name in metrics.split(","))
     if inception_ and not {"fidelity", "copying"} & set(chosen):
         raise AlikitError("--inception is for fidelity and copying: ask for one of them with --metrics")
-    network = inception() if inception_ else None
-    _say(running.evaluate(run, chosen, data=data, labels=labels, network=network))
+    _say(running.evaluate(run, chosen, data=data, labels=labels, network=inception() if inception_ else None))
 
 
 @app.command()
@@ -256,16 +235,13 @@ def record(
 ) -> None:
     """Keep what is worth keeping of a finished run on pictures: small weights, metrics, codes and the model's pictures.
 
-    No picture of the data is kept. The metrics are measured anew, of the weights as they are stored; see
-    `alikit evaluate --help`. Takes some minutes.
+    No picture of the data is kept. The stored weights are measured anew, which takes some minutes.
     """
     out, parts = out or Path("results") / run.resolve().name, running.data_of(run, runs.settings(run), data)
-    if torch.cuda.is_available():
-        machine = torch.cuda.get_device_name()
-    else:
-        machine = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
-    _say(records.record(run, out, parts, hardware or machine, data_name or parts[0].name))
-    _echo(f"recorded in {out}; alikit report {out.parent} lists it")
+    processor = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    found = records.record(run, out, parts, hardware or machine, data_name or parts[0].name)
+    _say(found, f"recorded in {out}; alikit report {out.parent} lists it")
 
 
 @app.command()
@@ -273,7 +249,7 @@ def report(
     results: Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")] = Path("results"),
 ) -> None:
     """Write the table of recorded runs into RESULTS/README.md, between its two marks."""
-    _echo(f"{write_report(results)} recorded runs in {results / 'README.md'}")
+    typer.echo(one_line(f"{write_report(results)} recorded runs in {results / 'README.md'}"))
 
 
 @app.command(name="study")
@@ -302,17 +278,16 @@ def study_(
 
     try:
         with bar:
-            if side_by_side:
-                lines = run_side_by_side(name, out, number, steps, watch)
-            else:
-                lines = run_study(name, out, number, steps, workers, threads, store, watch)
+            crew = {} if side_by_side else {"workers": workers, "threads": threads, "store": store}
+            bring = run_side_by_side if side_by_side else run_study
+            lines = bring(name, out, number, steps, watch=watch, **crew)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; finished runs are kept, and the same command goes on") from None
     for arm in study.arms:
         found = [line for line in lines if line["arm"] == arm]
         mean = {m.name: round(statistics.mean(line[m.name] for line in found), 3) for m in fields(Coverage)}
         _say({"arm": arm, "runs": len(found), "diverged": sum(line["diverged"] for line in found), **mean})
-    _echo(f"every run in {out / 'runs.jsonl'}")
+    typer.echo(one_line(f"every run in {out / 'runs.jsonl'}"))
 
 
 @app.command()
@@ -341,9 +316,9 @@ def bench(
     typer.echo(benchmarks.run(name, out, _command(), float32=float32, **options))
 
 
-def _changes(recipe: str, settings: list[str], changes: dict[str, object]) -> dict[str, object]:
-    """The changes that short options make, and those of `settings`, each NAME=VALUE: VALUE is JSON or text."""
-    changes, usual = dict(changes), named(recipe).config()
+def _changes(recipe: str, short: dict[str, object], settings: list[str]) -> dict[str, object]:
+    """What short options change, where they are given, and the settings, each NAME=VALUE: VALUE is JSON or text."""
+    known, changes = named(recipe).config(), {name: value for name, value in short.items() if value is not None}
     for text in settings:
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -355,51 +330,40 @@ def _changes(recipe: str, settings: list[str], changes: dict[str, object]) -> di
             changes[name] = reading.parsed(value.encode())
         except ValueError:
             changes[name] = value
-        if name in usual and _kind(changes[name]) != _kind(usual[name]):
-            raise AlikitError(f"{name} cannot be {value}: say something like {name}={json.dumps(usual[name])}")
+        new, own = changes[name], known.get(name)
+        is_pair = isinstance(new, list) and len(new) == 2
+        fits = isinstance(new, bool) == isinstance(own, bool) and (is_pair or not isinstance(own, tuple))
+        if name in known and not fits:  # pydantic would take true for 1, and speak of tuples
+            raise AlikitError(f"{name} cannot be {value}: say something like {name}={json.dumps(own)}")
     return changes
 
 
-def _kind(value: object) -> tuple:
-    """What pydantic does not tell apart, or tells in its own words: true is no 1, and betas are two numbers."""
-    return isinstance(value, bool), len(value) if isinstance(value, list | tuple) else None
-
-
 @contextmanager
-def _processes(run: Path, batch_size: int, devices: int, nodes: int, rendezvous: str | None) -> Iterator[None]:
+def _processes(run: Path, devices: int, nodes: int, rendezvous: str | None) -> Iterator[None]:
     """Runs the block in this process, or the whole command in several and exits; says how to go on where it stops."""
     several = (("--devices", devices), ("--num-nodes", nodes), ("--rendezvous", rendezvous))
     options = [word for name, value in several if value not in (1, None) for word in (name, str(value))]
     before = takewhile(lambda word: word not in ("train", "resume"), sys.argv[1:])  # --recipes FILE
     again = shlex.join(["alikit", *before, "resume", str(run), *options])
-    distributed.check_divides(batch_size, devices * nodes)
     if (status := distributed.launch(sys.argv[1:], devices, nodes, rendezvous, run, again)) is not None:
         raise typer.Exit(status)
     try:
         yield
-    except Stopped as stop:
+    except running.Stopped as stop:
         where = f"stopped at step {stop.step} of {stop.steps}, saved"
         raise KeyboardInterrupt(f"{where}; go on with: {again} --steps {stop.steps}") from None
-
-
-def _end(out: Path, found: dict | None) -> None:
-    """What the first of several processes says of a run that is done."""
-    if found is not None:
-        _say(found)
-        _echo(f"weights, log and pictures in {out}")
 
 
 def _command() -> str:
     return shlex.join(["alikit", *sys.argv[1:]])
 
 
-def _say(found: dict) -> None:
-    typer.echo(json.dumps(found) if found else "nothing to measure: these metrics are not for such a model")
-
-
-def _echo(text: str, err: bool = False) -> None:
-    """Prints a line, whatever the files in it are called."""
-    typer.echo(one_line(text), err=err)
+def _say(found: dict | None, *lines: str) -> None:
+    """Prints numbers and lines, each on one line whatever files are called; nothing in all processes but the first."""
+    if found is not None:
+        typer.echo(json.dumps(found) if found else "nothing to measure: these metrics are not for such a model")
+        for line in lines:
+            typer.echo(one_line(line))
 
 
 @interruptible()
@@ -424,7 +388,7 @@ def main() -> int:
         return distributed.LOST
     except KeyboardInterrupt as stop:
         status, text = distributed.STOPPED, str(stop) or "alikit: stopped"
-    except UsageError as error:
+    except typer.BadParameter.__base__ as error:  # UsageError, to which typer gives no name
         status, text = 2, f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help"
     except AlikitError as error:
         status, text = 2, f"alikit: {error}"
@@ -432,5 +396,5 @@ def main() -> int:
         what = f"use {error.filename}" if error.filename else "write to standard output"
         status, text = 2, f"alikit: cannot {what} ({error.strerror}): {WAYS.get(error.errno, 'make that possible')}"
     if distributed.speaks():
-        _echo(text, err=True)
+        typer.echo(one_line(text), err=True)
     return status

@@ -368,7 +368,6 @@ LONG = "x" * 300
         ("train digits --out {digits}", "digits is there already: choose another --out, or .*alikit resume"),
         (f"train digits --out {LONG}", r"cannot use x+ \(File name too long\): give it a shorter name$"),
         ("train digits --rendezvous node01:29500 --out run", "several machines need --num-nodes and --rendezvous"),
-        ("train digits --batch 5 --devices 2 --out run", "5 examples a step do not divide by 2 processes"),
         ("train mixture-post-hoc --out run", "name its run folder as decoder"),
         ("train mixture-inverse --decoder nowhere --out run", "nowhere is no run folder"),
         ("train mixture-inverse --decoder {digits} --out run", "decoder is not this recipe's"),

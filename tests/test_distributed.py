@@ -242,6 +242,8 @@ def test_several_machines(torchrun):
     for options in ((1, 2), (2, 1, "node01:29500"), (1, 2, "node01"), (1, 2, "node01:70000"), (1, 1, "node01")):
         with pytest.raises(AlikitError, match="several machines need --num-nodes and --rendezvous HOST:PORT"):
             launched(*options)
+    with pytest.raises(AlikitError, match="5 examples a step do not divide by 2 processes"):
+        distributed.check_divides(5, 2)
 
 
 def test_a_worker_ends_without_what_libraries_do_at_exit(monkeypatch):
