@@ -10,6 +10,7 @@ and nothing here changes what it does.
 import hashlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -204,12 +205,10 @@ def launch(argv: list[str], devices: int, nodes: int, rendezvous: str | None, ru
     Raises AlikitError for options that do not fit together.
     """
     gpus, worker = torch.cuda.device_count(), is_worker()
-    host, _, port = (rendezvous or "").rpartition(":")
-    is_address = bool(host) and port.isdecimal() and int(port) < 2**16
-    if not worker and (rendezvous or nodes > 1) and not (is_address and nodes > 1):
-        raise AlikitError(
-            "several machines need --num-nodes and --rendezvous HOST:PORT, node01:29500 for example: give both or none"
-        )
+    fits = re.fullmatch(r"\S+:\d{1,5}", rendezvous or "") if nodes > 1 else not rendezvous
+    if not worker and not fits:
+        way = "give both, as in --num-nodes 2 --rendezvous node01:29500, or none"
+        raise AlikitError(f"several machines need --num-nodes and --rendezvous HOST:PORT: {way}")
     if 0 < gpus < devices:
         raise AlikitError(f"--devices {devices}, and this machine has {gpus} GPUs: choose a smaller number")
     if not worker:

@@ -122,9 +122,9 @@ def run_side_by_side(
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)
         for arm in study.arms:
-            done = len(wanted.keys() & finished.keys())
             missing = {key: wanted[key] for key in wanted if wanted[key]["arm"] == arm and key not in finished}
             if missing:
+                done = len(wanted.keys() & finished.keys())
                 finished |= _one_arm(out / "runs", missing, lambda more, done=done: watch(done * steps + more, done))
                 studies.write_lines(file, finished)
         return [finished[key] for key in wanted]
@@ -133,9 +133,11 @@ def run_side_by_side(
 def _one_arm(place: Path, missing: dict[str, dict], watch: Callable[[int], None]) -> dict[str, dict]:
     """The lines of runs of one arm by key, from their settings by key; their weights go into place/KEY. `watch` is
     called with the steps of all runs together."""
-    arm, steps = next(iter(missing.values())), next(iter(missing.values()))["steps"]
-    parts = load(RECIPES[arm["recipe"]].data)
-    kept = [studies.begin_folder(place / key, settings, parts[0]) for key, settings in missing.items()]
+    arm, *_ = missing.values()
+    parts, steps, kept = load(RECIPES[arm["recipe"]].data), arm["steps"], []
+    for key, settings in missing.items():
+        (place / key / "checkpoint.pt").unlink(missing_ok=True)  # of a worker that was stopped at this run
+        kept.append(studies.begin_folder(place / key, settings, parts[0]))
     games = [runs.trainer(settings, parts[0]).model for settings in kept]
     lr, betas = (torch.tensor([settings[name] for settings in kept]) for name in ("lr", "betas"))
     together = SideBySide(games, parts[0], lr, betas, arm["batch_size"])
@@ -154,9 +156,6 @@ def _one_arm(place: Path, missing: dict[str, dict], watch: Callable[[int], None]
     lines = {}
     for (key, settings), game, history in zip(missing.items(), games, histories, strict=True):
         runs.save_weights(place / key, game.state_dict())
-        for stale in ("checkpoint.pt", "metrics.jsonl"):  # of a worker that was stopped at this run
-            (place / key / stale).unlink(missing_ok=True)
         diverged = not all(tensor.isfinite().all() for tensor in game.state_dict().values())
-        line = studies.line_of(settings, diverged, history, game, parts)
-        lines[key] = line | {"side_by_side": len(games)}
+        lines[key] = studies.line_of(settings, diverged, history, game, parts) | {"side_by_side": len(games)}
     return lines

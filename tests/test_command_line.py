@@ -323,14 +323,9 @@ LONG = "x" * 300
     ("line", "says"),
     [
         ("train digit --out run", "no recipe called 'digit': did you mean digits?"),
-        ("train zebra --out run", "no recipe called 'zebra': see alikit recipes"),
-        ("train digits --data . --out run", "say folder:."),
         ("train digits --steps 0 --out run", "'--steps'.*alikit train --help"),
-        ("train digits --steps many --out run", "'--steps'"),
-        ("train digits --seed 99999999999999999999 --out run", "'--seed'"),
         ("train digits --save-every -1 --out run", "'--save-every'"),
         ("train digits --batch 1 --out run", "batch_size: Input should be greater than or equal to 2"),
-        ("train digits --batch 1501 --out run", "1501 does not fit 1500 examples"),
         ("train digits --lr 0 --out run", "lr: Input should be greater than 0"),
         ("train digits --lr nan --out run", "lr: Input should be a finite number"),
         ("train digits --set betas=[1,0.9] --out run", "betas: Input should be less than 1"),
@@ -353,46 +348,30 @@ LONG = "x" * 300
         ("train digits --nonsense --out run", "--nonsense.*alikit train --help"),
         ("train", "Missing argument.*alikit train --help"),
         ("trian digits", "trian.*alikit --help"),
-        ("train digits --data mnist --out run", "no data called 'mnist'"),
-        ("train digits --data mixture --out run", "for pictures, not points"),
-        ("train digits --size 8 --out run", "--size is for"),
         ("train digits --steps 10 --epochs 1 --out run", "leave one out"),
-        ("train mixture-gan-paper --set random_shift=true --out run", "points cannot be mirrored or shifted"),
-        ("train digits --data folder:nowhere --out run", "no folder nowhere"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
         ("train digits --data folder:mixed --size 0 --out run", "digits is of pictures of 8 pixels: leave size out"),
-        ("train digits --data folder:~no-such-user/a --out run", "nobody here has the home folder of ~no-such-user"),
-        ("train cifar10-small --out run", "(?=.*--download).*cifar-10-python.tar.gz.*stand-in:cifar10"),
         ("train digits --out file", "file is there already"),
         ("train digits --out file/run", "cannot write to .*file: choose another --out"),
         ("train digits --out {digits}", "digits is there already: choose another --out, or .*alikit resume"),
         (f"train digits --out {LONG}", r"cannot use x+ \(File name too long\): give it a shorter name$"),
         ("train digits --rendezvous node01:29500 --out run", "several machines need --num-nodes and --rendezvous"),
         ("train mixture-post-hoc --out run", "name its run folder as decoder"),
-        ("train mixture-inverse --decoder nowhere --out run", "nowhere is no run folder"),
         ("train mixture-inverse --decoder {digits} --out run", "decoder is not this recipe's"),
         ("train digits --decoder {gan} --out run", "leave decoder out"),
         ("train digits --labels 20 --out run", "digits uses no labels: leave labels out"),
-        ("train digits-semi --labels 13 --out run", "13 labels cannot be shared out evenly over 10 classes"),
-        ("train digits-semi --labels 1200 --out run", "1,200 labels are wanted; .*ask for at most 1,050"),
         ("sample nowhere", "nowhere is no run folder"),
-        ("sample {digits} -n 10001", "'-n'"),
         ("sample {digits} --out grid.jpg", "name it grid.png"),
         ("sample {digits} --out no/such/a.png", "cannot write no/such/a.png"),
-        ("sample {digits} --out .", "cannot write ."),
         ("sample {digits} --grid", "is no conditional run"),
         ("reconstruct {gan} --out a.png", "a GAN cannot encode"),
         (
             "reconstruct {digits} --data mixture",
             "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data",
         ),
-        ("evaluate {digits} --metrics beauty", "no metric called beauty: choose from reconstruction, "),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
         ("evaluate {digits} --metrics svm --labels 0", "'--labels'.*alikit evaluate --help"),
         ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
-        ("bench step digits-semi", "digits-semi asks for labels, which the textbook's step has not"),
-        ("record {gan} --out kept", "no run on pictures with an encoder"),
-        ("report nowhere", "no folder nowhere"),
         ("report {digits}", "is a run, or the record of one: name the folder that such records lie in"),
         ("resume nowhere", "nowhere is no run folder"),
         ("resume {digits} --steps 20", "has its 20 steps: ask for a larger number of steps"),
@@ -400,16 +379,11 @@ LONG = "x" * 300
         ("study mixture --runs 0 --out run", "'--runs'.*alikit study --help"),
         ("study mixture --side-by-side --workers 2 --out run", "leave --workers"),
         ("study mixture --out file/run", "cannot write file/run .*"),
-        ("study mixture --out noise", "noise/runs.jsonl, line 1 is damaged or not what it should be: it is no run of"),
-        ("study mixture --out run --store sqlite:///noise/runs.jsonl", "cannot use the study store .*not a database"),
     ],
 )
 def test_mistakes(paint, tmp_path, digits, gan, line, says):
     paint("mixed/a.png", size=(8, 8)), paint("mixed/b.png", size=(9, 9))
-    for folder in ("broken", "noise"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "broken" / "a.jpg").touch(), (tmp_path / "file").touch()
-    (tmp_path / "noise" / "runs.jsonl").write_bytes(b"\xff" * 9999)
+    (tmp_path / "broken").mkdir(), (tmp_path / "broken" / "a.jpg").touch(), (tmp_path / "file").touch()
     before = files(tmp_path), files(digits), files(gan)
     finished = alikit(line.format(digits=digits, gan=gan))
     assert finished.status == 2 and finished.out == ""

@@ -239,7 +239,7 @@ def test_several_machines(torchrun):
     torchrun.side_effect = torch.distributed.DistNetworkError("no answer")
     with pytest.raises(AlikitError, match="did not find each other at node01:29500"):
         launched(1, 2, "node01:29500")
-    for options in ((1, 2), (2, 1, "node01:29500"), (1, 2, "node01"), (1, 2, "node01:70000"), (1, 1, "node01")):
+    for options in ((1, 2), (2, 1, "node01:29500"), (1, 2, "node01"), (1, 1, "node01")):
         with pytest.raises(AlikitError, match="several machines need --num-nodes and --rendezvous HOST:PORT"):
             launched(*options)
     with pytest.raises(AlikitError, match="5 examples a step do not divide by 2 processes"):

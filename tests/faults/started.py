@@ -1,8 +1,5 @@
-"""Commands of alikit in processes of their own, to be killed, starved, interrupted and watched.
-
-They are forks of one process that has imported everything, so that a start takes no time, and a moment chosen by chance
-falls into the work itself.
-"""
+"""Commands of alikit in processes of their own, to be killed, starved, interrupted and watched: forks of a process that
+has imported everything, so that they start at once and a moment chosen by chance falls into the work itself."""
 
 import contextlib
 import multiprocessing
