@@ -60,13 +60,13 @@ Devices = option(int, "Processes on this machine, each with a GPU, or a share of
 Nodes = option(int, "Machines; give each the same command.", "--num-nodes", min=1)
 Rendezvous = option(str | None, "Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
 Number = option(int, "How many.", "-n", min=1, max=10_000)
-Attributes = option(str | None, "Such as Eyeglasses,-Young, - for not; or a class.", metavar="NAMES", callback=_names)
+Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a class.", metavar="NAMES", callback=_names)
 
 
 @app.callback()
 def about(
     recipes_from: option(
-        list[Path] | None, "Python file to run, with own recipes.", "--recipes", metavar="FILE"
+        list[Path] | None, "Your Python file of recipes; it is run.", "--recipes", metavar="FILE"
     ) = None,
 ) -> None:
     """Adversarially Learned Inference: train it, sample it, look at what it keeps."""
@@ -215,7 +215,7 @@ def reconstruct_(
 def evaluate(
     run: RunFolder,
     metrics: option(str, f"Comma-separated, of {', '.join(METRICS)}.", metavar="NAMES") = QUICK_ONES,
-    inception_: option(bool, "Fidelity and copying in features of Inception, at hand here.", "--inception") = False,
+    inception_: option(bool, "Fidelity and copying by Inception, from weights at hand.", "--inception") = False,
     labels: option(int | None, "Labels of each of an SVM's draws.", min=1) = None,
     data: Data = None,
 ) -> None:
