@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -270,7 +271,7 @@ register("mine", WithMore(**row | {"summary": "mine"}))
 
 
 @pytest.fixture
-def mine(monkeypatch) -> None:
+def mine() -> Iterator[None]:
     """A file that registers a recipe, mine.py, for this test."""
     with patch.dict(RECIPES):
         Path("mine.py").write_text(MINE)
