@@ -2,7 +2,6 @@
 
     alikit train cifar10 --devices 4                                            four GPUs, or four shares of the cores
     alikit train cifar10 --devices 4 --num-nodes 2 --rendezvous node01:29500    the same command on both machines
-    torchrun --standalone --nproc-per-node 4 -m alikit train cifar10            torchrun started by hand
 
 Each of W processes holds the whole model and takes N / W of a batch's N examples. For a process that is alone, W is 1
 and nothing here changes what it does.
@@ -11,7 +10,7 @@ and nothing here changes what it does.
 import hashlib
 import logging
 import os
-import shlex
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,32 +25,27 @@ from torch import Tensor, nn
 from .errors import AlikitError
 
 PATIENCE = timedelta(hours=2)  # the others wait this long for process 0 to fetch data, measure or draw
-LOST, STOPPED = 75, 130  # exit statuses: another process is gone; a signal asked the run to stop
+LOST, STOPPED = 75, 130  # exit statuses: another process is gone; a signal stopped the run
 _parent = os.getppid()  # of a worker: torchrun's agent
 
 
 class Lost(Exception):
-    """Another process is gone or does not answer, so this one has to end. The cause is for the other to report."""
+    """Another process is gone or does not answer, so this one has to end. The other one reports the cause."""
 
 
 def is_worker() -> bool:
     """Whether torchrun started this process as one of several."""
-    return dist.is_available() and dist.is_torchelastic_launched() and os.environ.get("WORLD_SIZE", "1") != "1"
-
-
-def is_together() -> bool:
-    """Whether this process is connected to others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def world() -> int:
     """The number of processes that train together, W."""
-    return dist.get_world_size() if is_together() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The number of this process, 0 to W - 1. Process 0 writes the files, measures and prints."""
-    return dist.get_rank() if is_together() else 0
+    return dist.get_rank() if world() > 1 else 0
 
 
 def check_divides(number: int, processes: int, what: str = "examples") -> None:
@@ -67,7 +61,7 @@ def share(index: Tensor) -> Tensor:
 
 def own_noise(seed: int, step: int) -> None:
     """Seeds torch's generators by seed, step and process, so that processes differ and a resumed run repeats itself."""
-    if is_together():
+    if world() > 1:
         digest = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest))
 
@@ -81,12 +75,12 @@ def _sum_over_all(tensor: Tensor) -> Tensor:
 
 
 def average(losses: dict[str, Tensor], gradients: dict[str, tuple[Tensor, ...]]) -> tuple[dict, dict]:
-    """The means over all processes of each player's loss and gradients, with the shapes and types that they have.
+    """The means over all processes of each player's loss and gradients, in the shapes and types that these have.
 
     One all-reduce of our own, because DistributedDataParallel averages neither what `torch.autograd.grad` returns nor
     the second of two backward passes through one forward pass, and players with different losses need both.
     """
-    if not is_together():
+    if world() == 1:
         return losses, gradients
     parts = [*(g for own in gradients.values() for g in own), *(loss.detach() for loss in losses.values())]
     flat = _sum_over_all(torch.cat([part.flatten() for part in parts])).div_(world())
@@ -108,12 +102,12 @@ class _Sum(torch.autograd.Function):  # the library's own, `torch.distributed.nn
 
 def mean_of_all(part: Tensor) -> Tensor:
     """The mean over all processes, with its gradient: for losses that are functions of a batch's mean."""
-    return _Sum.apply(part) / world() if is_together() else part
+    return _Sum.apply(part) / world() if world() > 1 else part
 
 
 def any_of_all(flag: bool) -> bool:
-    """Whether any process says yes, or has lost its launcher: the same answer in all. Waits for no GPU."""
-    if is_together():
+    """Whether any process has the flag set, or has lost its launcher: the same answer in all. Waits for no GPU."""
+    if world() > 1:
         flag = _sum_over_all(torch.tensor(float(flag or os.getppid() != _parent))).item() > 0
     return flag
 
@@ -135,7 +129,7 @@ def in_turn() -> Iterator[None]:
 
 def leave() -> None:
     """Waits for all processes and disconnects from them."""
-    if is_together():
+    if world() > 1:
         barrier()
         dist.destroy_process_group()
 
@@ -160,12 +154,12 @@ class _SyncBatchNormCPU(nn.SyncBatchNorm):  # the library's own refuses tensors 
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """Gives all processes the weights of process 0, and its batch norm the statistics of all examples; in place.
+    """Gives all processes the weights of process 0, and batch norm the statistics of the whole batch; in place.
 
     On a GPU that is `torch.nn.SyncBatchNorm`, which cannot be differentiated twice: a gradient penalty on a
     discriminator with batch norm trains there in one process only.
     """
-    if not is_together():
+    if world() == 1:
         return model
     for tensor in model.state_dict().values():
         own = tensor.clone(memory_format=torch.contiguous_format)
@@ -178,27 +172,19 @@ def synchronise(model: nn.Module) -> nn.Module:
 
 
 def apart(model: nn.Module) -> nn.Module:
-    """Ends what `synchronise` did to batch norm, in place, for a copy that one process evaluates."""
+    """Undoes what `synchronise` did to batch norm, in place, for a copy that one process evaluates."""
     for layer in model.modules():
         if isinstance(layer, nn.SyncBatchNorm):
             layer.__class__ = layer.class_alone
     return model
 
 
-def options(devices: int | None = None, nodes: int = 1, rendezvous: str | None = None) -> list[str]:
-    """The command-line options that start so many processes; in a worker, as many as there are."""
-    if is_worker():
-        devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
-    machines = ["--num-nodes", str(nodes), "--rendezvous", rendezvous or "HOST:PORT"] if nodes > 1 else []
-    return ["--devices", str(devices or 1), *machines] if (devices or 1) * nodes > 1 else []
-
-
 def speaks() -> bool:
-    """Whether this process is the one to report a mistake that all of them may meet: the first that asks."""
+    """Whether this process reports a mistake that all of them may have met: the first one that calls this does."""
     try:
         store = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))[0] if is_worker() else None
         return store is None or store.add("reports", 1) == 1
-    except RuntimeError:  # whoever kept count is gone
+    except RuntimeError:  # the process that counted is gone
         return False
 
 
@@ -211,31 +197,22 @@ def end(status: int) -> None:
     sys.exit(status)
 
 
-def launch(
-    argv: list[str], devices: int | None, nodes: int = 1, rendezvous: str | None = None, run: Path | None = None
-) -> int | None:
+def launch(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path, again: str) -> int | None:
     """Runs `alikit ARGV` in `devices` processes on each of `nodes` machines, and returns the exit status.
 
     Returns None if this process is to do the work: it is alone, or torchrun started it, and it is now connected to the
-    others. `rendezvous` is HOST:PORT; `run` is the folder that a failure's report names. Raises AlikitError for options
-    that do not fit together.
+    others. `rendezvous` is HOST:PORT; of the folder `run`, a failure's report names the command `again` that goes on.
+    Raises AlikitError for options that do not fit together.
     """
-    number, gpus, worker = (devices or 1) * nodes, torch.cuda.device_count(), is_worker()
-    started = int(os.environ["WORLD_SIZE"]) if worker and devices else number
-    host, _, port = (rendezvous or "localhost:0").rpartition(":")
-    is_address = host and port.isdecimal() and int(port) < 2**16
-    for message, is_wrong in {
-        f"--rendezvous is HOST:PORT, node01:29500 for example, and not {rendezvous}": not is_address,
-        "one machine needs no --rendezvous: leave it out, or add --num-nodes": rendezvous and nodes == 1,
-        "machines find each other by --rendezvous HOST:PORT: add it": nodes > 1 and not rendezvous and not worker,
-        "this PyTorch lacks torch.distributed: train with one process": number > 1 and not dist.is_available(),
-        f"--devices {devices}, and this machine has {gpus} GPUs": 0 < gpus < (devices or 1),
-        f"{number} processes are asked for, and torchrun started {started}": number != started,
-    }.items():
-        if is_wrong:
-            raise AlikitError(message)
+    gpus, worker = torch.cuda.device_count(), is_worker()
+    fits = re.fullmatch(r"\S+:\d{1,5}", rendezvous or "") if nodes > 1 else not rendezvous
+    if not worker and not fits:
+        way = "give both, as in --num-nodes 2 --rendezvous node01:29500, or none"
+        raise AlikitError(f"several machines need --num-nodes and --rendezvous HOST:PORT: {way}")
+    if 0 < gpus < devices:
+        raise AlikitError(f"--devices {devices}, and this machine has {gpus} GPUs: choose a smaller number")
     if not worker:
-        return _torchrun(argv, devices or 1, nodes, rendezvous, run) if number > 1 else None
+        return _torchrun(argv, devices, nodes, rendezvous, run, again) if devices * nodes > 1 else None
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
@@ -247,7 +224,7 @@ def launch(
     return None
 
 
-def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path | None) -> int:
+def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None, run: Path, again: str) -> int:
     """Calls torchrun in this process and not in one more: its exception says which worker failed, and how."""
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException, errors
@@ -278,8 +255,7 @@ def _torchrun(argv: list[str], devices: int, nodes: int, rendezvous: str | None,
         return status
     by = "lost the others, whose machine says why" if status == LOST else f"ended with status {status}, see above"
     by = f"was killed by {signal.Signals(-status).name}" if status < 0 else by
-    again = shlex.join(["alikit", "resume", str(run or "RUN"), *options(devices, nodes, rendezvous)])
-    has_begun = run is None or (run / "settings.json").is_file()
+    has_begun = (run / "settings.json").is_file()
     way = f"go on from its last checkpoint with: {again}" if has_begun else "the run had not begun: train again"
     print(f"\nalikit: worker {first} of {devices * nodes} {by}; {way}", file=sys.stderr)
     return 1

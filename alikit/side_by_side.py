@@ -3,7 +3,7 @@
     lines = run_side_by_side("mixture", Path("runs/mixture"), number=10, steps=200_000)
 
 Every run has its own weights, noise, batches, learning rate and betas; they share shapes, and so kernels. On CUDA the
-whole step is one captured graph, for there the time would go into launching hundreds of small kernels.
+whole step is one captured graph, because launching hundreds of small kernels would take most of the time.
 """
 
 import copy
@@ -23,7 +23,6 @@ from .fast import accelerate
 from .models import Game
 from .recipes import RECIPES
 
-EPSILON = 1e-8  # of Adam
 WARM_UP = 3  # steps on CUDA before the capture: what libraries set up at first use must not end in the graph
 
 
@@ -33,7 +32,7 @@ class SideBySide:
     games      one for each run, with that run's first weights; `games()` gives them the trained ones
     lr, betas  of each run's Adam, (R,) and (R, 2), the same for every player
 
-    Examples are drawn with replacement, which spares an order of epochs for each run. Two backward passes a step.
+    Examples are drawn with replacement, which spares an order of epochs for each run.
     """
 
     def __init__(self, games: list[Game], data: Dataset, lr: Tensor, betas: Tensor, batch_size: int = 100):
@@ -74,8 +73,8 @@ class SideBySide:
     def games(self) -> list[Game]:
         """The runs as games of their own, with the weights they have now, NaN and all."""
         for run, game in enumerate(self._games):
-            mine = {name: tensor[run].detach() for name, tensor in {**self.parameters, **self.buffers}.items()}
-            game.load_state_dict(mine)
+            state = {**self.parameters, **self.buffers}
+            game.load_state_dict({name: tensor[run].detach() for name, tensor in state.items()})
         return self._games
 
     def batch(self) -> Tensor:
@@ -100,7 +99,7 @@ class SideBySide:
                 first.lerp_(gradient, 1 - beta1)
                 second.lerp_(gradient.square(), 1 - beta2)
                 mean = first / (1 - beta1**self._count)
-                spread = (second / (1 - beta2**self._count)).sqrt_().add_(EPSILON)
+                spread = (second / (1 - beta2**self._count)).sqrt_().add_(1e-8)
                 self.parameters[name].sub_(lr * mean / spread)
 
 
@@ -123,31 +122,30 @@ def run_side_by_side(
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)
         for arm in study.arms:
-            if missing := [key for key in wanted if wanted[key]["arm"] == arm and key not in finished]:
+            missing = {key: wanted[key] for key in wanted if wanted[key]["arm"] == arm and key not in finished}
+            if missing:
                 done = len(wanted.keys() & finished.keys())
-                folders = {out / "runs" / key: wanted[key] for key in missing}
-                lines = _one_arm(folders, lambda more, done=done: watch(done * steps + more, done))
-                finished |= dict(zip(missing, lines, strict=True))
+                finished |= _one_arm(out / "runs", missing, lambda more, done=done: watch(done * steps + more, done))
                 studies.write_lines(file, finished)
         return [finished[key] for key in wanted]
 
 
-def _one_arm(folders: dict[Path, dict], watch: Callable[[int], None]) -> list[dict]:
-    """The lines of runs of one arm, by the settings for each run's folder, which gets its weights. `watch` is told the
-    steps of all."""
-    arm, *_ = every_run = [*folders.values()]
-    parts = load(RECIPES[arm["recipe"]].data)
-    if len({settings["batch_size"] for settings in every_run}) > 1:
-        raise AlikitError(f"the runs of {arm['arm']} differ in their batches: leave --side-by-side out")
-    kept = [studies.begin_folder(folder, settings, parts[0]) for folder, settings in folders.items()]
+def _one_arm(place: Path, missing: dict[str, dict], watch: Callable[[int], None]) -> dict[str, dict]:
+    """The lines of runs of one arm by key, from their settings by key; their weights go into place/KEY. `watch` is
+    called with the steps of all runs together."""
+    arm, *_ = missing.values()
+    parts, steps, kept = load(RECIPES[arm["recipe"]].data), arm["steps"], []
+    for key, settings in missing.items():
+        (place / key / "checkpoint.pt").unlink(missing_ok=True)  # of a worker that was stopped at this run
+        kept.append(studies.begin_folder(place / key, settings, parts[0]))
     games = [runs.trainer(settings, parts[0]).model for settings in kept]
-    lr, betas = (torch.tensor([settings[name] for settings in every_run]) for name in ("lr", "betas"))
+    lr, betas = (torch.tensor([settings[name] for settings in kept]) for name in ("lr", "betas"))
     together = SideBySide(games, parts[0], lr, betas, arm["batch_size"])
     histories: list[list[dict]] = [[] for _ in games]
     torch.manual_seed(arm["seed"])
     begin = time.perf_counter()
-    while together.step < arm["steps"]:
-        together.run(min(arm["steps"], together.step + max(studies.MEASURED_EVERY, arm["steps"] // studies.REPORTS)))
+    while together.step < steps:
+        together.run(min(steps, together.step + max(studies.MEASURED_EVERY, steps // studies.REPORTS)))
         games = together.games()
         if together.device.type == "cuda":
             torch.cuda.synchronize()  # what was launched is not done yet
@@ -155,11 +153,9 @@ def _one_arm(folders: dict[Path, dict], watch: Callable[[int], None]) -> list[di
         for game, history in zip(games, histories, strict=True):
             history.append({"step": together.step, "seconds": seconds, **found_modes(game)})
         watch(together.step * len(games))
-    lines = []
-    for (folder, settings), game, history in zip(folders.items(), games, histories, strict=True):
-        runs.save_weights(folder, game.state_dict())
-        for stale in ("checkpoint.pt", "metrics.jsonl"):  # of a worker that was stopped at this run
-            (folder / stale).unlink(missing_ok=True)
+    lines = {}
+    for (key, settings), game, history in zip(missing.items(), games, histories, strict=True):
+        runs.save_weights(place / key, game.state_dict())
         diverged = not all(tensor.isfinite().all() for tensor in game.state_dict().values())
-        lines.append(studies.line_of(settings, diverged, history, game, parts) | {"side_by_side": len(games)})
+        lines[key] = studies.line_of(settings, diverged, history, game, parts) | {"side_by_side": len(games)}
     return lines

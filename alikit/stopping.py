@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: a run that is asked to stop finishes its step, so that it can go on later."""
+"""Ctrl-C, SIGTERM and SIGHUP: a run that gets one of them finishes its step, so that it can go on later."""
 
 import math
 import signal
@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Ctrl-C, what a cluster sends, and what comes when a terminal is gone, which Windows does not have.
+# Ctrl-C, what a cluster sends, and what comes when a terminal is closed, which Windows does not have.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_latest = [-math.inf]  # when a signal came
 
 
 def _handled(handler: Callable) -> dict[int, object]:
-    """Sets the handler of each signal that this process does not ignore (nohup ignores SIGHUP, for example); returns
-    the earlier ones. SIGTERM is never ignored. Only the main thread may set handlers, and only it gets signals."""
+    """Sets the handler of each signal that this process does not ignore, as nohup makes it ignore SIGHUP; returns the
+    earlier ones. Outside the main thread, which alone may set handlers, it does nothing."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     heeded = [n for n in STOPS if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
@@ -22,38 +23,39 @@ def _handled(handler: Callable) -> dict[int, object]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block all three signals raise KeyboardInterrupt, as Ctrl-C does by itself; those that follow within a
-    second are the same wish. After one the handlers stay as they are: the process is about to end."""
-    came = -math.inf
+    """Within the block a signal raises KeyboardInterrupt, unless another one came in the second before it. After a
+    signal the handlers stay as they are, because the process is about to end."""
 
     def stop(*_) -> None:
-        nonlocal came
-        if time.monotonic() - came > 1:
-            came = time.monotonic()
+        before, _latest[0] = _latest[0], time.monotonic()
+        if _latest[0] - before > 1:
             raise KeyboardInterrupt
 
     before = _handled(stop)
     try:
         yield
     finally:
-        if came == -math.inf:
+        if _latest[0] == -math.inf:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 @contextmanager
 def held(again: bool = True) -> Iterator[Callable[[], bool]]:
-    """Holds the signals back until the block is done; what it yields says whether one has come.
-
-    again  whether a signal that came takes effect then, unless the block ends with an exception; otherwise it is
-           dropped, as a second Ctrl-C while the first one is being obeyed
-    """
+    """Holds signals back until the block is done; the function that it yields says whether one has come. After the
+    block the signal is raised, unless `again` is False or the block ended with an exception."""
     came: list[int] = []
-    before = _handled(lambda number, _: came.append(number))
+
+    def note(number: int, _) -> None:
+        came.append(number)
+        _latest[0] = time.monotonic()
+
+    before = _handled(note)
     try:
         yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if again and came:
+        _latest[0] = -math.inf
         signal.raise_signal(came[0])

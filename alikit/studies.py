@@ -2,13 +2,9 @@
 
     lines = run_study("mixture", Path("runs/mixture"), number=10, steps=30_000, workers=2)
 
-To add a study, add a row to STUDIES. The folder of a study holds
-
-    runs.jsonl     the record: one line for each finished run
-    runs/ARM-NNN/  the run folder of each run, with a checkpoint from which a run that was killed goes on
-
-The process that is called keeps the record. It gives one run at a time to each of its workers, which end when it ends.
-Any of them may be killed at any moment. A run is finished when its line is in the record. The same call does the rest.
+To add a study, add a row to STUDIES. Its folder holds runs.jsonl, with a line for each finished run, and the run
+folders runs/ARM-NNN. The caller and its workers may be killed at any moment: a run is finished when its line is there,
+others go on from their checkpoints, and the same call does the rest.
 """
 
 import json
@@ -18,18 +14,15 @@ import os
 import random
 import re
 import signal
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from itertools import islice
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import torch
@@ -49,6 +42,7 @@ from .training import Progress
 FORMAT = 1  # of a line
 REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
 GRACE = 40  # seconds without a sign of life, after which a run in a store is free again
+CONTEXT = multiprocessing.get_context("spawn")  # forks of a process that runs threads may hang
 
 
 def at_random(run: int) -> dict:
@@ -65,9 +59,8 @@ def at_random(run: int) -> dict:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared: `arms`, each a recipe's name and what is changed in it. Run k has seed first_seed + k in every
-    arm, and the settings that `draw` gives it. `steps` is the length of a run, `runs` the number of them in each arm.
-    """
+    """What is compared: `arms`, each a recipe's name and what is changed in it. Each arm has `runs` runs of `steps`
+    steps; run k has seed first_seed + k in every arm, and the settings draw(k)."""
 
     summary: str
     arms: dict[str, tuple[str, dict]]
@@ -121,13 +114,8 @@ STUDIES = {
 }
 
 
-def key_of(arm: str, run: int) -> str:
-    """The name of a run in its study, and of its run folder."""
-    return f"{arm}-{run:03d}"
-
-
 def settings_of(study: Study, arm: str, run: int, steps: int) -> dict:
-    """What tells a run from every other: the first part of its line, as JSON gives it back."""
+    """What identifies a run, as JSON gives it back: the first part of its line."""
     name, changes = study.arms[arm]
     trained = replace(RECIPES[name], **changes, **study.draw(run)).config()
     who = {"arm": arm, "run": run, "recipe": name, "seed": study.first_seed + run, "steps": steps}
@@ -135,34 +123,24 @@ def settings_of(study: Study, arm: str, run: int, steps: int) -> dict:
 
 
 def wanted_of(study: Study, number: int, steps: int) -> dict[str, dict]:
-    """The settings of `number` runs of each arm, by key."""
-    return {key_of(arm, run): settings_of(study, arm, run, steps) for run in range(number) for arm in study.arms}
-
-
-def matches(line: dict, settings: dict) -> bool:
-    """Whether a line is of a run with these settings, by whatever names and in whatever order it has them."""
-    return settings.items() <= upgraded(line).items()
+    """The settings of `number` runs of each arm, by key: the name of the run's folder."""
+    return {f"{arm}-{run:03d}": settings_of(study, arm, run, steps) for run in range(number) for arm in study.arms}
 
 
 def parsed(text: bytes, study: Study, steps: int, place: str) -> tuple[str, dict]:
     """Key and line of a finished run, from its text. AlikitError unless it is a run of this study as it is now."""
-    try:
+    with reading.boundary(place, "it is no run of this study as it is now, so remove it or use another folder"):
         line = reading.parsed(text, nan=True)  # in its history, of a run that diverged
         formats.check(place, line.get("format", FORMAT), FORMAT, line.get("alikit"), "use another folder")
         arm, run, found = line["arm"], line["run"], line["steps"]
-        settings, key = settings_of(study, arm, run, found), key_of(arm, run)
-        measures = [line[field.name] for field in fields(Coverage)]
-        fits = "seed" in line and line["diverged"] in (0, 1) and all(map(math.isfinite, measures))
-    except AlikitError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
-        fits = False
-    if not fits or not matches(line, settings):
-        what = "no run of this study as it is now (cut off, of another study, or of another version of alikit)"
-        raise AlikitError(f"{place}: {what}: remove it there, or use another folder")
-    if found != steps:
-        raise AlikitError(f"{place}: a run of {found} steps: ask for as many, or use another folder")
-    return key, line
+        finite = all(math.isfinite(line[measure.name]) for measure in fields(Coverage))
+        # By today's names, with what a line of an earlier version lacks.
+        same = settings_of(study, arm, run, found).items() <= upgraded(line).items()
+        if not same or not finite or line["diverged"] not in (0, 1):
+            raise ValueError
+        if found != steps:
+            raise AlikitError(f"{place}: a run of {found} steps: ask for as many, or use another folder")
+        return f"{arm}-{run:03d}", line
 
 
 def read_lines(file: Path, study: Study, steps: int) -> dict[str, dict]:
@@ -195,7 +173,7 @@ def begin_folder(folder: Path, settings: dict, data: Dataset) -> dict:
 
 
 def line_of(settings: dict, diverged: bool, history: list[dict], model: Game, parts: tuple[Dataset, Dataset]) -> dict:
-    """The line of a finished run: what it was made with, how it went, and what is measured of its model."""
+    """The line of a finished run: its settings, how it went, and what is measured of its model."""
     went = {"diverged": diverged, "seconds": history[-1]["seconds"], **measured(model, *parts), "history": history}
     return {"format": FORMAT, "alikit": alikit.__version__, **settings, **went}
 
@@ -241,9 +219,9 @@ def run_study(
 ) -> list[dict]:
     """Brings study `name` to `number` runs of each arm, in folder `out`; returns their lines.
 
-    workers, threads  how many runs are trained at once, each by a process of its own, and threads in each
+    workers, threads  processes that train one run at a time each, and threads in each
     store             database URL by which several machines share the study; one machine needs none
-    watch             told the steps done here and the runs finished, of those wanted, about every second
+    watch             called about every second with the steps done here and the runs finished, of those wanted
 
     Raises AlikitError where folder or store cannot be used, hold other runs than this study's, or a worker fails.
     """
@@ -253,88 +231,55 @@ def run_study(
             finished = read_lines(file, study, steps)
             shared = stack.enter_context(closing(Store(store, name, steps))) if store else None
             out.mkdir(parents=True, exist_ok=True)
-            crew: dict[str, tuple[multiprocessing.Process, Connection]] = {}
-            stack.callback(_stop, crew)
+            pool, running = ProcessPoolExecutor(workers, CONTEXT, _begin_worker, (threads,)), {}
+            stack.callback(_end_workers, pool)
             while True:
                 with held():  # signals wait, for some libraries lose the KeyboardInterrupt of one
-                    ended = [key for key, (_, connection) in crew.items() if connection.poll()]
-                    for key in ended:
-                        process, connection = crew.pop(key)
-                        if isinstance(found := connection.recv(), Exception):
-                            raise found
-                        finished.setdefault(key, found)
-                        process.join()
+                    ended = [key for key, run in running.items() if run.done()]
+                    finished = {key: running.pop(key).result() for key in ended} | finished
                     if shared:
-                        finished = shared.exchange(finished) | finished
+                        finished |= shared.exchange(finished)
                     write_lines(file, finished)
                     missing = [key for key in wanted if key not in finished]
                     for key in ended if missing else wanted:  # only now that their lines are kept
                         (out / "runs" / key / "checkpoint.pt").unlink(missing_ok=True)
-                    free = (key for key in missing if key not in crew and (not shared or shared.claim(key)))
-                    begin = [*islice(free, workers - len(crew))]
-                context = _context() if begin else None
-                with held():
-                    for key in begin:
-                        crew[key] = _started(context, threads, wanted[key], out / "runs" / key)
+                    free = (key for key in missing if key not in running and (not shared or shared.claim(key)))
+                    # Inherited by workers as they start: Ctrl-C is not to end them amid their imports.
+                    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                    for key in islice(free, workers - len(running)):
+                        running[key] = pool.submit(one_run, wanted[key], out / "runs" / key)
+                    signal.signal(signal.SIGINT, heeded)
+                    if missing:  # for a second at most, also where other machines are at all of them
+                        wait([*running.values(), Future()], 1, FIRST_COMPLETED)
                 done = sum(line["step"] for key in missing for line in runs.metrics(out / "runs" / key)[-1:])
                 watch(done + steps * (len(wanted) - len(missing)), len(wanted) - len(missing))
                 if not missing:
                     return [finished[key] for key in wanted]
-                time.sleep(1)
-    except (EOFError, ConnectionError):
+    except BrokenProcessPool:
         raise AlikitError("a worker was killed: finished runs are kept, and the same command goes on") from None
     except OSError as error:
         raise unwritten(error, error.filename or out, "and the same command goes on") from None
 
 
-@cache
-def _context() -> BaseContext:
-    """How worker processes are made. They are no forks of this one, for a process that runs threads may hang when it is
-    forked. On Linux they are forks of one that has only imported what they need."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter comes with the first optimiser
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C would end it amid its imports
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
-    context.Process(target=int).start()  # returns when the imports are done, some seconds later
-    return context
-
-
-def _started(context: BaseContext, *arguments) -> tuple[multiprocessing.Process, Connection]:
-    """A process that does `_work`, and our end of the connection on which it sends the line."""
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
-    process.start()
-    theirs.close()
-    return process, ours
-
-
-def _work(connection: Connection, threads: int, settings: dict, folder: Path) -> None:
-    """What that process does. It ends when the other end of the connection does, with whatever process holds it."""
-    for number in STOPS:  # they are for the process that started this one
+def _begin_worker(threads: int) -> None:
+    """Prepares a worker: signals are for the process that started it, and it ends when that one ends."""
+    for number in set(STOPS) - {signal.SIGTERM}:  # by which the pool ends it when another worker was killed
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=lambda: connection.poll(None) and os._exit(1), daemon=True).start()
+    threading.Thread(target=lambda: multiprocessing.parent_process().join() or os._exit(1), daemon=True).start()
     torch.set_num_threads(threads)
-    try:
-        found = one_run(settings, folder)
-    except (AlikitError, OSError) as error:
-        found = error
-    connection.send(found)
 
 
-def _stop(crew: dict) -> None:
-    for process, _ in crew.values():
+def _end_workers(pool: ProcessPoolExecutor) -> None:
+    for process in [*(pool._processes or {}).values()]:  # Python 3.14 has kill_workers
         process.kill()
-        process.join()
+    pool.shutdown()
 
 
 class Store:
     """A study in a database that several machines share: a table with a row for each run that is begun or finished.
 
-    A run has one row, so its line is written once, whoever else was at it. Until then the row says which call is at the
-    run, and when that was alive. After GRACE seconds without a sign, by the clocks of the machines, the run is free.
+    The row of a run that is not finished says which call is at it, and when that was last alive. GRACE seconds later,
+    by the clocks of the machines, the run is free.
     """
 
     ROW = "study = :study AND run = :run AND line IS NULL"
@@ -349,16 +294,11 @@ class Store:
         self._sql, self._url, self._engine = sqlalchemy, url, None
         self._of = STUDIES[name], steps, "the study store " + re.sub("(://[^:/@]*:).*@", r"\1***@", url)  # no password
         self._known = {"study": f"{name}, {steps} steps", "owner": uuid.uuid4().hex}
-        self._lines: dict[str, dict] = {}
-        if url.startswith("sqlite"):  # a stranger's file may hold views and triggers, which would run in every query
-            kinds = " AND ".join(f"sql NOT LIKE 'CREATE {kind} %'" for kind in ("TABLE", "INDEX", "UNIQUE INDEX"))
-            if self._execute(f"SELECT 1 FROM sqlite_master WHERE {kinds}"):
-                raise AlikitError(f"{self._of[2]} holds more than tables: name another")
         columns = "study VARCHAR(100), run VARCHAR(100), line TEXT, owner VARCHAR(32), alive DOUBLE PRECISION"
         self._execute(f"CREATE TABLE IF NOT EXISTS alikit_runs ({columns}, PRIMARY KEY (study, run))")
 
     def _execute(self, statement: str, **values) -> list | int:
-        """The rows that are asked for, or how many were changed; 0 where the row to be made was there already."""
+        """The rows that are selected, or how many were changed; 0 where a row that is to be made exists already."""
         try:
             self._engine = self._engine or self._sql.create_engine(self._url)
             with self._engine.begin() as connection:
@@ -371,16 +311,15 @@ class Store:
             raise AlikitError(f"cannot use {self._of[2]} ({str(error).splitlines()[0]}): {way}") from None
 
     def exchange(self, finished: dict[str, dict]) -> dict[str, dict]:
-        """Tells of finished runs and that this call is alive; returns the lines of all finished runs by key."""
-        for key in finished.keys() - self._lines.keys():
-            line = {"run": key, "line": json.dumps(finished[key])}
-            if not self._execute("INSERT INTO alikit_runs VALUES (:study, :run, :line, :owner, 0)", **line):
-                self._execute(f"UPDATE alikit_runs SET line = :line WHERE {self.ROW}", **line)
+        """Stores finished runs, and that this call is alive; returns the lines of all finished runs by key. Of a run
+        that two calls finished, the first line counts."""
         self._execute("UPDATE alikit_runs SET alive = :now WHERE study = :study AND owner = :owner")
-        for key, text in self._execute("SELECT run, line FROM alikit_runs WHERE study = :study AND line IS NOT NULL"):
-            if key not in self._lines:
-                self._lines.setdefault(*parsed(str(text).encode(errors="replace"), *self._of))
-        return self._lines
+        lines = "SELECT run, line FROM alikit_runs WHERE study = :study AND line IS NOT NULL"
+        for key in finished.keys() - dict(self._execute(lines)).keys():
+            self.claim(key)  # which makes its row unless there is one
+            line = json.dumps(finished[key])
+            self._execute(f"UPDATE alikit_runs SET line = :line WHERE {self.ROW}", run=key, line=line)
+        return dict(parsed(str(text).encode(errors="replace"), *self._of) for _, text in self._execute(lines))
 
     def claim(self, key: str) -> bool:
         """Whether nobody else is at this run; then this call is from now on."""

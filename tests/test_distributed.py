@@ -24,7 +24,7 @@ from alikit.networks import Deterministic, Discriminator, Frozen, mlp
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 from alikit.training import Config, Trainer
 
-STEPS = 120
+STEPS = 60
 TRAIN = f"train digits --seed 4 --batch 50 --steps {STEPS} --save-every 0"
 NORMS = {  # the mean of x, its type, and the rounding that is allowed
     "exact": (0, torch.float64, 1e-10),
@@ -151,7 +151,7 @@ def _find(rank: int, folder: Path, ports: list[int]) -> None:
     of_torchrun = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 1, "RANK": rank, "LOCAL_RANK": rank}
     of_torchrun |= {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "localhost", "MASTER_PORT": ports[0]}
     os.environ |= {name: str(value) for name, value in of_torchrun.items()}
-    assert distributed.launch([], devices=2) is None
+    assert distributed.launch([], 2, 1, None, folder, "") is None
     found = {**{name: normalised(name) for name in NORMS}, **{name: played(name) for name in GAMES}, **heard()}
     distributed.leave()
     for line, port in zip((f"{TRAIN} --out whole", "resume run", "resume nowhere"), ports[1:], strict=True):
@@ -171,10 +171,10 @@ def both(stopped) -> list[dict]:
 
 def test_stopped_together(stopped):
     (status, said, step, _), (asked_status, asked_said, asked_step, _) = stopped
-    assert (status, asked_status) == (1, 130) and 12 <= step < asked_step < STEPS
+    assert (status, asked_status) == (1, 130) and 6 <= step < asked_step < STEPS
     way = "go on from its last checkpoint with: alikit resume run --devices 2"
     assert said.splitlines()[-1] == f"alikit: worker 1 of 2 was killed by SIGKILL; {way}"
-    way = f"go on with: alikit resume run --steps {STEPS} --devices 2"
+    way = f"go on with: alikit resume run --devices 2 --steps {STEPS}"
     assert asked_said.splitlines()[-1] == f"stopped at step {asked_step} of {STEPS}, saved; {way}"
     assert "Traceback" not in said + asked_said and said.count("alikit") == 2, said
 
@@ -189,10 +189,10 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(stopped, both):
     assert status == 0 and said.count("reconstruction_mean") == 1 and silence == (0, "")
     (status, said), (second_status, said_by_second) = both[0]["nowhere"], both[1]["nowhere"]
     assert status == second_status == 2 and len((said + said_by_second).splitlines()) == 1  # a mistake of both
-    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 12)]
+    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 6)]
     with patch.object(sys, "argv", by_one):
         assert main() == 0
-    assert runs.checkpoint(folders[0])["step"] == STEPS + 12
+    assert runs.checkpoint(folders[0])["step"] == STEPS + 6
 
 
 @pytest.fixture
@@ -203,10 +203,18 @@ def torchrun(monkeypatch):
     return torch.distributed.run.run
 
 
+def launched(devices: int = 2, nodes: int = 1, rendezvous: str | None = None, run: Path = Path("nowhere")):
+    return distributed.launch(["train", "digits"], devices, nodes, rendezvous, run, "alikit resume run")
+
+
 @pytest.mark.parametrize(
     ("exits", "status", "said"),
     [
-        ({0: -9, 1: 75}, 1, "worker 0 of 2 was killed by SIGKILL; go on from its last checkpoint with: alikit resume "),
+        (
+            {0: -9, 1: 75},
+            1,
+            "worker 0 of 2 was killed by SIGKILL; go on from its last checkpoint with: alikit resume r",
+        ),
         ({1: 75, 0: 1}, 1, "worker 0 of 2 ended with status 1, see above; go on"),
         ({0: 75}, 1, "worker 0 of 2 lost the others, whose machine says why"),
         ({0: 2, 1: 75}, 2, ""),
@@ -216,27 +224,24 @@ def torchrun(monkeypatch):
 def test_the_first_worker_to_end_is_named(torchrun, tmp_path, capsys, exits, status, said):
     failures = {rank: ProcessFailure(rank, 1, code, "nowhere") for rank, code in exits.items()}
     torchrun.side_effect = ChildFailedError("alikit", failures)
-    assert distributed.launch([], 2) == distributed.launch([], 2, run=tmp_path) == status
+    (tmp_path / "settings.json").touch()
+    assert launched() == launched(run=tmp_path) == status
     err = capsys.readouterr().err
     assert said in err and (status != 1 or "the run had not begun: train again" in err)
 
 
 def test_several_machines(torchrun):
-    assert distributed.launch(["train", "digits"], 1, 2, "node01:29500") == 0
-    (asked,), _ = torchrun.call_args
-    assert (asked.nnodes, asked.rdzv_endpoint, asked.training_script_args) == ("2", "node01:29500", ["train", "digits"])
+    assert launched(1, 2, "node01:29500") == 0
+    (how,), _ = torchrun.call_args
+    assert (how.nnodes, how.rdzv_endpoint, how.training_script_args) == ("2", "node01:29500", ["train", "digits"])
     torchrun.side_effect = KeyboardInterrupt
-    assert distributed.launch([], 2) == distributed.STOPPED
+    assert launched() == distributed.STOPPED
     torchrun.side_effect = torch.distributed.DistNetworkError("no answer")
-    for said, *options in (
-        ("did not find each other at node01:29500", None, 2, "node01:29500"),
-        ("--rendezvous HOST:PORT: add it", None, 2),
-        ("one machine needs no --rendezvous", 2, 1, "node01:29500"),
-        ("--rendezvous is HOST:PORT", None, 2, "node01"),
-        ("--rendezvous is HOST:PORT", None, 2, "node01:70000"),
-    ):
-        with pytest.raises(AlikitError, match=said):
-            distributed.launch([], *options)
+    with pytest.raises(AlikitError, match="did not find each other at node01:29500"):
+        launched(1, 2, "node01:29500")
+    for options in ((1, 2), (2, 1, "node01:29500"), (1, 2, "node01"), (1, 1, "node01")):
+        with pytest.raises(AlikitError, match="several machines need --num-nodes and --rendezvous HOST:PORT"):
+            launched(*options)
     with pytest.raises(AlikitError, match="5 examples a step do not divide by 2 processes"):
         distributed.check_divides(5, 2)
 

@@ -21,7 +21,7 @@ MODULES = [
 # What reaches upwards all the same: for the number of the version, which stands in alikit/__init__.py.
 EXCEPTIONS = {("formats", "__init__"), ("runs", "__init__")}
 # What is above 400 lines, or 60 of a function, and should not be.
-LONG = {"cli.py"}
+LONG: set[str] = set()
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

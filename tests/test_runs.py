@@ -204,7 +204,7 @@ def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, 
         ({}, {"steps": 0}, "at least 1 step or epoch"),
         ({}, {"epochs": 0}, "at least 1 step or epoch"),
         ({"networks": object()}, {}, "mine: ALI cannot take a step .*size"),
-        ({"encoder": None}, {}, "mine: ALI cannot take a step .* encoder None"),
+        ({"encoder": None}, {}, "ALI needs an encoder"),
         ({"game": Broken}, {}, "mine: Broken cannot take a step .*no_such_thing"),
         (
             {"game": RECIPES["digits-vae"].game, "encoder": "deterministic"},

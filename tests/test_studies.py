@@ -1,4 +1,4 @@
-"""A study: every run wanted, none twice and none lost, whoever is killed and whoever works on it beside us."""
+"""A study: every run wanted, none twice and none lost, whichever process is killed or works on it beside us."""
 
 import json
 import math
@@ -7,7 +7,6 @@ import os
 import random
 import re
 import sqlite3
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,12 +21,15 @@ from alikit import runs, studies
 from alikit.data import load
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
-from alikit.studies import STUDIES, Store, Study, at_random, key_of, one_run, read_lines, run_study, settings_of
+from alikit.studies import STUDIES, Store, Study, at_random, one_run, read_lines, run_study, settings_of
 
 STEPS, MEASURED = 200, [100, 200]
 MEASURES = {"modes": 25, "within_3std": 0.5, "strict_modes": 20, "kl_uniform": 0.1}
-WANTED = ["ali-000", "gan-000", "ali-001", "gan-001"]
-SMALL = replace(STUDIES["mixture"], arms={arm: (f"mixture-{arm}-paper", {"batch_size": 20}) for arm in ("ali", "gan")})
+WANTED = ["calm-000", "gan-000", "calm-001", "gan-001"]
+ARMS = {arm: ("mixture-gan-paper", {"batch_size": 20, "ema": ema}) for arm, ema in (("calm", 0.9), ("gan", 0.0))}
+SMALL = replace(STUDIES["mixture"], arms=ARMS)  # quick: without an encoder there is little to measure
+CONTEXT = multiprocessing.get_context("forkserver")  # imports what workers need once, for all tests
+CONTEXT.set_forkserver_preload(["alikit.studies", "torch._dynamo"])
 
 
 # The table.
@@ -40,17 +42,16 @@ def test_every_arm_is_a_recipe_with_settings_it_has(study):
         row = replace(RECIPES[recipe], **changes, **study.draw(0))
         assert row.data and not row.frozen_decoder
         assert row.build((2,)) and not set("/\\ :?%#") & set(arm)  # it names a folder
+        if len(study.arms) > 4:  # an ablation changes one thing at a time
+            assert len(changes) <= 1 and all(getattr(RECIPES[recipe], name) != to for name, to in changes.items())
     built = [(recipe, sorted(changes.items())) for recipe, changes in study.arms.values()]
     assert all(built.count(arm) == 1 for arm in built)
 
 
-def test_settings_of_the_recorded_runs():
+def test_random_settings_are_the_recorded_ones_and_fill_their_ranges():
     """Worked out by hand from Python's generator. To change them makes the recorded runs those of another study."""
     assert at_random(0) == {"lr": 0.0004885, "betas": (0.6822, 0.999), "weight_std": 0.01549}
     assert at_random(1) == {"lr": 1.857e-05, "betas": (0.7627, 0.999), "weight_std": 0.04675}
-
-
-def test_random_settings_fill_their_ranges():
     drawn = [at_random(run) for run in range(1000)]
     ranges = {"lr": (1e-5, 1e-4, 1e-3), "weight_std": (0.004, 0.02, 0.1)}  # the published value half way, in factors
     for name, (low, middle, high) in ranges.items():
@@ -62,14 +63,9 @@ def test_random_settings_fill_their_ranges():
 
 
 def test_arms_differ_in_what_they_compare():
-    published = {(recipe, changes["betas"]) for recipe, changes in STUDIES["mixture-published"].arms.values()}
-    recipes = ("mixture-ali-paper", "mixture-gan-paper")
-    assert published == {(recipe, (beta1, 0.999)) for recipe in recipes for beta1 in (0.8, 0.2)}
-    for recipe, changes in STUDIES["mixture-ablation"].arms.values():
-        assert len(changes) <= 1 and all(getattr(RECIPES[recipe], name) != to for name, to in changes.items())
-    ali, gan, later = (settings_of(SMALL, arm, run, STEPS) for arm, run in (("ali", 3), ("gan", 3), ("ali", 4)))
-    assert {name for name in ali if ali[name] != gan[name]} == {"arm", "recipe"}
-    assert {name for name in ali if ali[name] != later[name]} == {"run", "seed", "lr", "betas", "weight_std"}
+    calm, gan, later = (settings_of(SMALL, arm, run, STEPS) for arm, run in (("calm", 3), ("gan", 3), ("calm", 4)))
+    assert {name for name in calm if calm[name] != gan[name]} == {"arm", "ema"}
+    assert {name for name in calm if calm[name] != later[name]} == {"run", "seed", "lr", "betas", "weight_std"}
 
 
 # Runs and their lines.
@@ -78,6 +74,7 @@ def test_arms_differ_in_what_they_compare():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setitem(STUDIES, "mixture", SMALL)
+    monkeypatch.setattr(studies, "CONTEXT", CONTEXT)
 
 
 def without_times(line: dict) -> dict:
@@ -90,17 +87,11 @@ def strict(text: str) -> dict:
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def steps_of(folder: Path) -> list[int]:
-    return [line["step"] for line in runs.metrics(folder)]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, dict]:
-    """The lines of 2 + 2 runs that nobody stopped, by key, by one worker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STUDIES, "mixture", SMALL)
-        lines = run_study("mixture", tmp_path_factory.mktemp("undisturbed") / "study", 2, STEPS)
-    return dict(zip(WANTED, lines, strict=True))
+    """The lines of 2 + 2 runs that nothing stopped, by key."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {key: one_run(settings, folder / key) for key, settings in studies.wanted_of(SMALL, 2, STEPS).items()}
 
 
 @pytest.fixture
@@ -112,15 +103,22 @@ def finished(undisturbed, tmp_path) -> Path:
 
 
 def test_a_line_says_all(undisturbed):
-    line = undisturbed["ali-001"]
+    line = undisturbed["calm-001"]
     drawn = {name: list(to) if name == "betas" else to for name, to in at_random(1).items()}
-    made = {"arm": "ali", "run": 1, "recipe": "mixture-ali-paper", "seed": 1, "steps": STEPS, "batch_size": 20, **drawn}
-    assert (made | {"decay": False, "r1": 0.0, "ema": 0.0, "diverged": False}).items() <= line.items()
+    made = {
+        "arm": "calm",
+        "run": 1,
+        "recipe": "mixture-gan-paper",
+        "seed": 1,
+        "steps": STEPS,
+        "batch_size": 20,
+        **drawn,
+    }
+    assert (made | {"decay": False, "r1": 0.0, "ema": 0.9, "diverged": False}).items() <= line.items()
     assert [found["step"] for found in line["history"]] == MEASURED
     assert all(found.keys() == {"step", "seconds", *MEASURES} for found in line["history"])
     assert {name: line[name] for name in MEASURES} == {name: line["history"][-1][name] for name in MEASURES}
     assert 0 < line["history"][0]["seconds"] <= line["history"][-1]["seconds"] == line["seconds"]
-    assert 0 <= line["identity_drawn"] <= 1 and "identity_drawn" not in undisturbed["gan-001"]
     assert strict(json.dumps(line)) == line
 
 
@@ -154,21 +152,21 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, monkeypatch, und
     assert without_times(one_run(ours, folder)) == without_times(undisturbed["gan-000"])  # of its last checkpoint
 
 
-@given(order=st.randoms(), dropped=st.sets(st.sampled_from(sorted(settings_of(SMALL, "ali", 0, STEPS)))))
+@given(order=st.randoms(), dropped=st.sets(st.sampled_from(sorted(settings_of(SMALL, "calm", 0, STEPS)))))
 def test_a_line_may_lack_what_was_off_and_has_no_order(order, dropped):
-    line = {**settings_of(SMALL, "ali", 0, STEPS), **MEASURES, "diverged": False}
+    line = {**settings_of(SMALL, "calm", 0, STEPS), **MEASURES, "diverged": False}
     named = {"arm", "run", "seed", "steps", "fast"}  # and `fast`, which lines of format 1 have as `plain`
     names = [name for name in line if name not in dropped - named]
     order.shuffle(names)
     text = json.dumps({name: line[name] for name in names}).encode()
     if all(not line[name] for name in line.keys() - names):
-        assert studies.parsed(text, SMALL, STEPS, "line 1") == ("ali-000", json.loads(text))
+        assert studies.parsed(text, SMALL, STEPS, "line 1") == ("calm-000", json.loads(text))
     else:
-        with pytest.raises(AlikitError, match="line 1: no run of this study"):
+        with pytest.raises(AlikitError, match=r"line 1 is damaged or not .*: it is no run of this study as it is now"):
             studies.parsed(text, SMALL, STEPS, "line 1")
 
 
-# Whoever is killed.
+# What is killed.
 
 
 def test_killed_and_stopped_it_finishes_as_if_nothing_had_happened(undisturbed, tmp_path):
@@ -177,7 +175,7 @@ def test_killed_and_stopped_it_finishes_as_if_nothing_had_happened(undisturbed, 
 
     def kill(steps, finished):
         if steps:
-            random.choice(multiprocessing.active_children()).kill()
+            multiprocessing.active_children()[-1:] and random.choice(multiprocessing.active_children()).kill()
 
     with pytest.raises(AlikitError, match="a worker was killed: finished runs are kept, and the same command goes on"):
         run_study("mixture", out, 2, STEPS, workers=2, watch=kill)
@@ -191,26 +189,26 @@ def test_killed_and_stopped_it_finishes_as_if_nothing_had_happened(undisturbed, 
     assert not multiprocessing.active_children() and not (out / runs.LOCK).exists()
 
     seen = []
-    lines = run_study("mixture", out, 2, STEPS, workers=2, watch=lambda *told: seen.append(told))
-    assert [key_of(line["arm"], line["run"]) for line in lines] == WANTED
+    lines = run_study("mixture", out, 2, STEPS, workers=2, watch=lambda *now: seen.append(now))
+    assert [f"{line['arm']}-{line['run']:03d}" for line in lines] == WANTED
     assert [without_times(line) for line in lines] == [without_times(undisturbed[key]) for key in WANTED]
     assert [strict(line) for line in (out / "runs.jsonl").read_text().splitlines()] == lines
     for key in WANTED:  # its first steps were done once
-        steps = steps_of(out / "runs" / key)
+        steps = [line["step"] for line in runs.metrics(out / "runs" / key)]
         assert steps[0] == 100 and steps.count(100) == 1 and steps[-1] == STEPS
         assert {*os.listdir(out / "runs" / key)} == {"settings.json", "metrics.jsonl", "weights.safetensors"}
     assert seen[-1] == (4 * STEPS, 4) and all(0 <= steps <= 4 * STEPS and 0 <= done <= 4 for steps, done in seen)
 
 
 def test_what_stops_a_worker_is_said_here(tmp_path):
-    folder = tmp_path / "study" / "runs" / "ali-000"
-    studies.begin_folder(folder, settings_of(SMALL, "ali", 0, STEPS), load("mixture")[0])
+    folder = tmp_path / "study" / "runs" / "calm-000"
+    studies.begin_folder(folder, settings_of(SMALL, "calm", 0, STEPS), load("mixture")[0])
     (folder / "checkpoint.pt").write_bytes(b"noise")
-    refused(tmp_path / "study", "ali-000/checkpoint.pt is damaged")
+    refused(tmp_path / "study", "calm-000/checkpoint.pt is damaged")
 
 
 def elsewhere(out: Path, url: str) -> None:
-    STUDIES["mixture"] = SMALL
+    STUDIES["mixture"], studies.CONTEXT = SMALL, CONTEXT
     run_study("mixture", out, 2, STEPS, store=url)
 
 
@@ -220,7 +218,7 @@ def test_two_at_once_on_one_store_and_a_study_that_grows(undisturbed, finished, 
     (finished / "runs.jsonl").write_bytes(b"".join(first))
     url, other = f"sqlite:///{tmp_path / 'shared.db'}", tmp_path / "other"
     run_study("mixture", finished, 1, STEPS, store=url)
-    process = multiprocessing.get_context("forkserver").Process(target=elsewhere, args=(other, url))
+    process = CONTEXT.Process(target=elsewhere, args=(other, url))
     process.start()
     ours = run_study("mixture", finished, 2, STEPS, store=url)
     process.join(120)
@@ -229,29 +227,19 @@ def test_two_at_once_on_one_store_and_a_study_that_grows(undisturbed, finished, 
     assert (finished / "runs.jsonl").read_bytes() == (other / "runs.jsonl").read_bytes()
     assert (other / "runs.jsonl").read_bytes().startswith(b"".join(first))
     trained = [folder.name for folder in (*finished.glob("runs/*"), *other.glob("runs/*"))]
-    assert sorted(trained) == ["ali-001", "gan-001"]
+    assert sorted(trained) == ["calm-001", "gan-001"]
 
 
 def test_what_is_finished_is_read_back_in_order_and_not_run_again(finished, undisturbed):
-    """Also beside what an older version or nobody can read: the books of Optuna, which it kept."""
     file = finished / "runs.jsonl"
     before = file.read_bytes()
     file.write_bytes(b"".join(reversed(before.splitlines(keepends=True))))
-    (finished / "study.db").write_bytes(bytes(99))
     assert run_study("mixture", finished, 1, STEPS) == [undisturbed[key] for key in WANTED[:2]]
     assert run_study("mixture", finished, 2, STEPS, workers=2) == [undisturbed[key] for key in WANTED]
     assert file.read_bytes() == before and not (finished / "runs").exists()
 
 
-# Who has which run of a store.
-
-
-@pytest.fixture
-def clock(monkeypatch) -> list[float]:
-    """The time of day, which the test sets."""
-    now = [1e9]
-    monkeypatch.setattr(studies.time, "time", lambda: now[0])
-    return now
+# Which call has which run of a store.
 
 
 def opened(place: Path) -> Store:
@@ -272,24 +260,26 @@ def test_each_run_is_claimed_once(tmp_path):
         assert sorted(key for keys in pool.map(claimed, range(4)) for key in keys) == sorted(WANTED)
 
 
-def test_a_claim_is_given_up_when_its_call_is_stopped_or_shows_no_sign(tmp_path, clock):
-    ours, theirs, line = opened(tmp_path), opened(tmp_path), settings_of(SMALL, "ali", 0, STEPS) | MEASURES
-    assert ours.claim("ali-000") and ours.claim("gan-000") and not theirs.claim("ali-000")
+def test_a_claim_is_given_up_when_its_call_is_stopped_or_shows_no_sign(tmp_path, monkeypatch):
+    clock = [1e9]
+    monkeypatch.setattr(studies.time, "time", lambda: clock[0])
+    ours, theirs, line = opened(tmp_path), opened(tmp_path), settings_of(SMALL, "calm", 0, STEPS) | MEASURES
+    assert ours.claim("calm-000") and ours.claim("gan-000") and not theirs.claim("calm-000")
     clock[0] += studies.GRACE - 1
     ours.exchange({})
     clock[0] += studies.GRACE - 1
-    assert not theirs.claim("ali-000")
+    assert not theirs.claim("calm-000")
     clock[0] += 2
-    assert theirs.claim("ali-000") and not ours.claim("ali-000")  # ours was asleep
+    assert theirs.claim("calm-000") and not ours.claim("calm-000")  # ours was asleep
     clock[0] -= 86_400  # and the clock is set back
-    assert theirs.claim("gan-000") and ours.claim("ali-000")
+    assert theirs.claim("gan-000") and ours.claim("calm-000")
     theirs.close()
     assert ours.claim("gan-000")
-    lines = {"ali-000": {**line, "diverged": False, "seconds": 1}}
+    lines = {"calm-000": {**line, "diverged": False, "seconds": 1}}
     assert theirs.exchange(lines) == lines  # both were at it to the end: the first counts
-    assert ours.exchange({"ali-000": {**lines["ali-000"], "seconds": 2}}) == lines
+    assert ours.exchange({"calm-000": {**lines["calm-000"], "seconds": 2}}) == lines
     clock[0] += 86_400
-    assert not theirs.claim("ali-000")
+    assert not theirs.claim("calm-000")
 
 
 # Bad input: one line, and everything stays as it was.
@@ -308,18 +298,13 @@ def refused(out: Path, says: str, steps: int = STEPS, store: str | None = None) 
 
 
 def test_runs_of_another_length_or_of_the_study_as_it_was(finished, tmp_path, monkeypatch):
-    refused(finished, f"line 1: a run of {STEPS} steps: ask for as many, or use another folder", steps=300)
-    monkeypatch.setitem(STUDIES, "mixture", replace(SMALL, first_seed=1000))
-    refused(finished, "line 1: no run of this study as it is now")
-    refused(finished / "runs.jsonl" / "study", "cannot write .*runs.jsonl.*")
-
-
-def test_a_store_with_runs_of_the_study_as_it_was(finished, tmp_path, monkeypatch):
-    """They would be written over the lines of those that are wanted now."""
+    """Those in a store would be written over the lines of those that are wanted now."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     run_study("mixture", finished, 2, STEPS, store=url)
+    refused(finished, f"line 1: a run of {STEPS} steps: ask for as many, or use another folder", steps=300)
     monkeypatch.setitem(STUDIES, "mixture", replace(SMALL, first_seed=1000))
-    refused(tmp_path / "new", "the study store .*: no run of this study as it is now", store=url)
+    refused(finished, "line 1 is damaged or not what it should be: it is no run of this study as it is now")
+    refused(tmp_path / "new", "the study store .*: it is no run of this study as it is now", store=url)
     with sqlite3.connect(tmp_path / "store.db") as books:
         books.execute("""UPDATE alikit_runs SET line = '{"format": 2, "alikit": "9.1"}'""")
     refused(tmp_path / "new", r"is from alikit 9\.1 .*: install alikit 9\.1 or newer", store=url)
@@ -334,22 +319,15 @@ def test_a_store_with_runs_of_the_study_as_it_was(finished, tmp_path, monkeypatc
         ("nosuchdatabase://nowhere.invalid/studies", "cannot use the study store nosuchdatabase"),
         ("sqlite:///no/such/folder/study.db", "unable to open database file"),
         ("sqlite:///noise.db", "not a database"),
-        ("sqlite:///view.db", "holds more than tables: name another"),
         ("sqlite:///other.db", "no such column"),
     ],
 )
 def test_a_store_that_cannot_be_used(tmp_path, monkeypatch, store, says):
     monkeypatch.chdir(tmp_path)
     Path("noise.db").write_bytes(random.Random(0).randbytes(20_000))
-    for name, sql in (("view", "VIEW alikit_runs AS SELECT 1"), ("other", "TABLE alikit_runs (a TEXT)")):
-        with sqlite3.connect(f"{name}.db") as books:
-            books.execute(f"CREATE {sql}")
+    with sqlite3.connect("other.db") as books:
+        books.execute("CREATE TABLE alikit_runs (a TEXT)")
     refused(tmp_path / "out", says, store=store)
-
-
-def test_only_a_store_needs_more_than_the_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    refused(tmp_path / "out", r"a store needs sqlalchemy: pip install 'alikit\[store\]'", store="sqlite:///a.db")
 
 
 def changed(**values):
@@ -360,26 +338,20 @@ def changed(**values):
     "damage",
     [
         lambda line: json.dumps(line).encode()[:-30],
-        *(
-            lambda line, text=text: text
-            for text in (b"", b"\xff\xfe\x00\x81" * 20, b"[" * 100_000, b"[1]", b"7", b'"a"')
-        ),
-        *(changed(arm=arm) for arm in ("vae", ["ali"], None)),
-        *(changed(run=run) for run in ("1", None, 2, 1.0)),  # 2 has another seed
+        *(lambda line, text=text: text for text in (b"", b"\xff\xfe\x00\x81" * 20, b"[" * 100_000, b"7")),
+        *(changed(arm=arm) for arm in ("vae", ["gan"], None)),
+        *(changed(run=run) for run in ("1", 2, 1.0)),  # 2 has another seed
         *(changed(seed=seed) for seed in (1000, None)),
         changed(recipe="mixture-ali"),
         changed(lr=0.5),
         *(changed(within_3std=number) for number in (None, math.nan, "many", 10**400)),
         changed(diverged="no"),
-        *(lambda line, name=name: json.dumps({**line, name: 0} | {name: None}).encode() for name in MEASURES),
         lambda line: json.dumps({name: line[name] for name in line if name != "steps"}).encode(),
     ],
 )
 def test_lines_that_are_none_of_this_study(finished, undisturbed, damage):
     file = finished / "runs.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join([*lines[:2], damage(undisturbed["ali-001"]) + b"\n", lines[3]]))
-    with pytest.raises(
-        AlikitError, match=r"runs\.jsonl, line 3: no run of this study .*: remove it there, or use anot"
-    ):
+    file.write_bytes(b"".join([*lines[:2], damage(undisturbed["calm-001"]) + b"\n", lines[3]]))
+    with pytest.raises(AlikitError, match=r"runs\.jsonl, line 3 is damaged .*: it is no run of this study .*, so rem"):
         read_lines(file, SMALL, STEPS)

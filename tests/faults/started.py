@@ -1,8 +1,5 @@
-"""Commands of alikit in processes of their own, to be killed, starved, interrupted and watched.
-
-They are forks of one process that has imported everything, so that a start takes no time, and a moment chosen by chance
-falls into the work itself.
-"""
+"""Commands of alikit in processes of their own, to be killed, starved, interrupted and watched: forks of a process that
+has imported everything, so that they start at once and a moment chosen by chance falls into the work itself."""
 
 import contextlib
 import multiprocessing
@@ -23,7 +20,7 @@ _context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datase
 
 
 class Started:
-    """function(*arguments) in a process that leads a session of its own, in the folder; what it says goes to files."""
+    """function(*arguments) in a process that leads a session of its own, in the folder; its output goes to files."""
 
     def __init__(self, folder: Path, function: Callable, *arguments):
         self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]

@@ -1,7 +1,4 @@
-"""The same seed on the same machine gives the same files, in two processes that share nothing.
-
-The losses of every recipe's first steps are in `tests/expected_losses.json`.
-"""
+"""The same seed on the same machine gives the same files, in two processes that share nothing."""
 
 import hashlib
 import json

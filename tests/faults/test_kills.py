@@ -11,7 +11,6 @@ import random
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,8 +133,7 @@ WHO = ("all of its processes", "the one that was started", "another of its proce
 def small() -> None:
     """The study is a small one, and its workers are forks, so that they are in its session."""
     STUDIES["mixture"] = SMALL
-    studies.sys = SimpleNamespace(platform="fork")
-    studies.multiprocessing = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
+    studies.CONTEXT = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(scope="module")

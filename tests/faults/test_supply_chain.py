@@ -60,12 +60,9 @@ def test_our_own_licence_and_citation_agree():
     assert all(f"]({target})" in readme for target in ("LICENSE", "CITATION.cff", "docs/licences.md", "data/README.md"))
 
 
-# Known vulnerabilities.
-
 FINE = {"name": "numpy", "version": "2.4.6", "vulns": []}
-OURS = {"name": "alikit", "skip_reason": "not found"}
+OURS, UNKNOWN = ({"name": name, "skip_reason": "not found"} for name in ("alikit", "tqdm"))
 HOLE = {"name": "pillow", "version": "1.0", "vulns": [{"id": "X-1", "fix_versions": ["1.1"]}]}
-UNKNOWN = {"name": "tqdm", "skip_reason": "not found"}
 
 
 @pytest.mark.parametrize(
