@@ -9,7 +9,7 @@
 Every model has the methods of `Game`, and every mistake that you can correct is an `AlikitError`.
 """
 
-from . import evaluation, losses, runs
+from . import evaluation, losses, runs, stopping  # the last one keeps an interrupt from breaking torch
 from .data import Dataset, GridMixture, digits, faces, faces_with, house_numbers, image_folder, image_table, load
 from .errors import AlikitError
 from .fast import accelerate
@@ -26,5 +26,5 @@ __all__ = [
     "ALI", "GAN", "RECIPES", "VAE", "AlikitError", "Config", "Dataset", "FeatureMatchingGAN", "Game", "GridMixture",
     "InverseMapping", "KPlusOne", "Progress", "Recipe", "Recorded", "Supervised", "Trainer", "accelerate", "digits",
     "evaluation", "faces", "faces_with", "house_numbers", "image_folder", "image_table", "inverse_mapping", "load",
-    "load_model", "losses", "mix", "post_hoc_inference", "recorded", "register", "runs",
+    "load_model", "losses", "mix", "post_hoc_inference", "recorded", "register", "runs", "stopping",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import statistics
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
@@ -28,7 +28,7 @@ from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
 from .evaluation.inference import conditions_of
 from .figures import beside, grid
-from .recipes import RECIPES, named
+from .recipes import RECIPES
 from .runs import records, running
 from .runs.report import write_report
 from .runs.settings import MOST_STEPS, described
@@ -125,7 +125,7 @@ def train(
 ) -> None:
     """Train a recipe into a new run folder. In the end it is measured on some pictures; `alikit evaluate` takes all."""
     short = {"batch_size": batch, "lr": lr, "labels": labels} | ({"bf16": False, "fast": False} if float32 else {})
-    changes, out = _changes(recipe, short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
+    changes, out = _changes(short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
     source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "download": download, "decoder": decoder}
     how = {"steps": steps, "epochs": epochs, "seed": seed, "changes": changes, "save_every": save_every}
     with _processes(out, devices, num_nodes, rendezvous):
@@ -316,9 +316,9 @@ def bench(
     typer.echo(benchmarks.run(name, out, _command(), float32=float32, **options))
 
 
-def _changes(recipe: str, short: dict[str, object], settings: list[str]) -> dict[str, object]:
+def _changes(short: dict[str, object], settings: list[str]) -> dict[str, object]:
     """What short options change, where they are given, and the settings, each NAME=VALUE: VALUE is JSON or text."""
-    known, changes = named(recipe).config(), {name: value for name, value in short.items() if value is not None}
+    changes = {name: value for name, value in short.items() if value is not None}
     for text in settings:
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -326,15 +326,10 @@ def _changes(recipe: str, short: dict[str, object], settings: list[str]) -> dict
             raise AlikitError(f"--set {text} is no NAME=VALUE: say lr=3e-4 for example")
         if name in changes:
             raise AlikitError(f"{name} is set twice: leave one out")
-        try:
-            changes[name] = reading.parsed(value.encode())
-        except ValueError:
-            changes[name] = value
-        new, own = changes[name], known.get(name)
-        is_pair = isinstance(new, list) and len(new) == 2
-        fits = isinstance(new, bool) == isinstance(own, bool) and (is_pair or not isinstance(own, tuple))
-        if name in known and not fits:  # pydantic would take true for 1, and speak of tuples
-            raise AlikitError(f"{name} cannot be {value}: say something like {name}={json.dumps(own)}")
+        changes[name] = value
+        for read in (float, lambda text: reading.parsed(text.encode())):
+            with suppress(ValueError):
+                changes[name] = read(value)
     return changes
 
 

@@ -1,11 +1,15 @@
 """Ctrl-C, SIGTERM and SIGHUP: a run that gets one of them finishes its step, so that it can go on later."""
 
+import importlib
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+from torch.optim import Optimizer
 
 # Ctrl-C, what a cluster sends, and what comes when a terminal is closed, which Windows does not have.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -59,3 +63,17 @@ def held(again: bool = True) -> Iterator[Callable[[], bool]]:
     if again and came:
         _latest[0] = -math.inf
         signal.raise_signal(came[0])
+
+
+_initialise = Optimizer.__init__
+
+
+def _first(self: Optimizer, *args, **kwargs) -> None:
+    """The first optimiser imports torch's compiler, which takes seconds. An interrupt would leave half of its modules
+    behind, and every later optimiser would fail. It only reaches the main thread, so another thread imports them."""
+    ThreadPoolExecutor(1).submit(importlib.import_module, "torch._dynamo").result()
+    Optimizer.__init__ = _initialise
+    _initialise(self, *args, **kwargs)
+
+
+Optimizer.__init__ = _first

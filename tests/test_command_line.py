@@ -230,7 +230,7 @@ def test_labels_of_a_folder(paint):
     assert load_model("run").classify(torch.rand(3, 3, 8, 8)).shape == (3, 2)
     finished = alikit(f"train digits-semi --data folder:loose {rest} --out none")
     assert finished.status == 2 and not Path("none").exists()
-    assert "data whose examples have one class each: name other data, or sort" in finished.err
+    assert "data whose examples have one class each: choose other data, or sort" in finished.err
 
 
 # Folders of pictures, and decoders of other runs.
@@ -331,11 +331,17 @@ LONG = "x" * 300
         ("train digits --lr nan --out run", "lr: Input should be a finite number"),
         ("train digits --set betas=[1,0.9] --out run", "betas: Input should be less than 1"),
         *(
-            (f"train digits --set betas={pair} --out run", r"betas cannot be .*: say something like betas=\[0.5, 0.9")
+            (f"train digits --set betas={pair} --out run", r"betas: .*: choose another value, such as \[0.5, 0.999\]")
             for pair in ("0.1", "[0.1]", "[0.1,0.2,0.3]", "much")
         ),
-        ("train digits --set lr=true --out run", "lr cannot be true: say something like lr=0.002"),
-        ("train digits --set decay=1 --out run", "decay cannot be 1: say something like decay=true"),
+        (
+            "train digits --set lr=true --out run",
+            "lr: Input should be a valid number: choose another value, such as 0.002",
+        ),
+        (
+            "train digits --set decay=1 --out run",
+            "decay: Input should be a valid boolean: choose another value, such as true",
+        ),
         (f"train digits --set lr={'[' * 100_000} --out run", "lr: Input should be a valid number"),
         ("train digits --set beta=1 --out run", "digits has no training setting beta: there are batch_size, lr, "),
         ("train digits --set scale=0.1 --out run", "no training setting scale: register a recipe of your own"),

@@ -6,6 +6,7 @@ evaluate("runs/digits")
 """
 
 import copy
+import json
 import logging
 import os
 import time
@@ -60,7 +61,8 @@ def changed(name: str, changes: dict) -> Recipe:
     try:
         return replace(recipe, **changes)
     except ValidationError as error:
-        raise AlikitError(f"{described(error)}: choose another value") from None
+        own = json.dumps(getattr(recipe, error.errors()[0]["loc"][0]))
+        raise AlikitError(f"{described(error)}: choose another value, such as {own}") from None
 
 
 def train(
