@@ -167,7 +167,7 @@ def sample(
         raise AlikitError("--grid has attributes of its own: leave --attributes out")
     model, y = runs.load_model(run), None
     if model.attributes:
-        train, held_out = running.judged(run, runs.settings(run), data)
+        train, held_out = running.judged(run, runs.read_settings(run), data)
         some = held_out.some(number).conditions()
         y = usual(train, attributes) if attributes else some[torch.arange(number) % len(some)]
     elif attributes or grid_:
@@ -200,7 +200,7 @@ def reconstruct_(
     model, to = runs.load_model(run), None
     if attributes and not model.attributes:
         raise AlikitError(f"{run} is no conditional run: leave --attributes out")
-    _, held_out = running.judged(run, runs.settings(run), data)
+    _, held_out = running.judged(run, runs.read_settings(run), data)
     torch.manual_seed(seed)
     some = held_out.some(number)
     x, y = some.floats(), conditions_of(model, some)
@@ -237,7 +237,7 @@ def record(
 
     No picture of the data is kept. The stored weights are measured anew, which takes some minutes.
     """
-    out, parts = out or Path("results") / run.resolve().name, running.data_of(run, runs.settings(run), data)
+    out, parts = out or Path("results") / run.resolve().name, running.data_of(run, runs.read_settings(run), data)
     processor = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     found = records.record(run, out, parts, hardware or machine, data_name or parts[0].name)

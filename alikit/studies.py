@@ -165,7 +165,7 @@ def begin_folder(folder: Path, settings: dict, data: Dataset) -> dict:
     kept = {name: value for name, value in settings.items() if name not in ("arm", "run")}
     kept |= {"data": RECIPES[settings["recipe"]].data, "size": None, "skip_corrupt": False, "decoder": None}
     kept |= {"versions": {"alikit": alikit.__version__, "torch": torch.__version__}, "x_shape": list(data.shape)}
-    if not ((folder / "checkpoint.pt").exists() and runs.settings(folder).items() >= kept.items()):
+    if not ((folder / "checkpoint.pt").exists() and runs.read_settings(folder).items() >= kept.items()):
         for stale in ("checkpoint.pt", "metrics.jsonl"):  # first, or a kill would leave them with the new settings
             (folder / stale).unlink(missing_ok=True)
     runs.write_settings(folder, {"format": runs.FORMAT, **kept})

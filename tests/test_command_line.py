@@ -127,11 +127,11 @@ def test_a_run_may_change_its_recipe():
     assert alikit(f"train mixture-gan-paper --steps 2 --seed 5 {changes}").status == 0
     run, recipe = Path("runs/mixture-gan-paper-seed5"), RECIPES["mixture-gan-paper"]
     changed = {"batch_size": 10, "lr": 0.002, "betas": [0.3, 0.999], "weight_std": 0.5, "fast": False}
-    assert (changed | {"decay": recipe.decay, "r1": recipe.r1}).items() <= runs.settings(run).items()
+    assert (changed | {"decay": recipe.decay, "r1": recipe.r1}).items() <= runs.read_settings(run).items()
     weights = torch.cat([w.flatten() for w in load_file(run / "weights.safetensors").values() if w.ndim == 2])
     assert weights.std().item() == pytest.approx(0.5, rel=0.05)
     assert alikit(f"resume {run} --steps 4").status == 0
-    assert changed.items() <= runs.settings(run).items()
+    assert changed.items() <= runs.read_settings(run).items()
 
 
 # Sampling, reconstructing, measuring.
@@ -186,7 +186,7 @@ def test_help(line):
 
 def test_a_run_with_labels():
     finished = alikit("train digits-semi --labels 20 --steps 3 --out run")
-    known = runs.settings(Path("run"))
+    known = runs.read_settings(Path("run"))
     assert (known["labels"], known["labelled_batch"], known["number_of_classes"]) == (20, 50, 10)
     found = json.loads(finished.out.splitlines()[0])
     assert found["classification_n"] == 297
@@ -209,7 +209,7 @@ def test_a_stopped_run_with_labels_ends_as_if_nothing_had_happened(name):
 def test_a_classifier_draws_nothing():
     """It leaves no pictures behind, and says so in one line when it is asked for some."""
     assert alikit("train digits-supervised --steps 2 --out run").status == 0
-    assert runs.settings(Path("run"))["labels"] == RECIPES["digits-supervised"].labels == 50
+    assert runs.read_settings(Path("run"))["labels"] == RECIPES["digits-supervised"].labels == 50
     assert {file.suffix for file in Path("run").iterdir()} == {".json", ".jsonl", ".safetensors", ".pt"}
     for command, says in (("sample", "a classifier draws nothing"), ("reconstruct", "")):
         finished = alikit(f"{command} run --out a.png")
@@ -241,7 +241,7 @@ def test_a_folder_of_pictures(paint, tmp_path):
         paint(f"my pets/cat/{i}.png", (20 * i, 0, 0), size=(12, 10))
     (tmp_path / "my pets" / "cat" / "broken.jpg").touch()
     finished = alikit("train digits --data 'folder:my pets' --size 8 --skip-corrupt --batch 5 --steps 2 --out run")
-    assert finished.status == 0 and runs.settings(Path("run"))["x_shape"] == [3, 8, 8]
+    assert finished.status == 0 and runs.read_settings(Path("run"))["x_shape"] == [3, 8, 8]
     assert alikit("reconstruct run --out a.png").out == "2 originals and their reconstructions in a.png\n"
 
 
@@ -293,7 +293,7 @@ def test_what_a_stopped_run_says_has_the_file_of_its_recipe(mine):
     line = "--recipes mine.py train mine --set warmth=2 --steps 4 --out run"
     said = stopped(line, 2).err.splitlines()[-1]
     assert said == "stopped at step 2 of 4, saved; go on with: alikit --recipes mine.py resume run --steps 4"
-    assert runs.settings(Path("run"))["warmth"] == 2.0
+    assert runs.read_settings(Path("run"))["warmth"] == 2.0
     del RECIPES["mine"]  # as in a new process
     assert alikit(said.partition("with: alikit ")[2]).status == 0
 
@@ -454,31 +454,31 @@ def test_weights_that_were_removed_come_back_from_the_checkpoint(run, digits):
 def test_judged_on_other_data_it_says_so(run, caplog):
     """Not refused: other data is a fair question. But a training picture should not pass for a held-out one unsaid."""
     assert alikit("evaluate run --metrics reconstruction").status == 0 and not caplog.messages
-    runs.write_settings(run, runs.settings(run) | {"digest": [1, 2, 3]})
+    runs.write_settings(run, runs.read_settings(run) | {"digest": [1, 2, 3]})
     for command in ("evaluate run --metrics reconstruction", "reconstruct run --out a.png"):
         caplog.clear()
         assert alikit(command).status == 0
         (message,) = caplog.messages
         assert message.startswith("not the data that this run was trained on")
-    runs.write_settings(run, runs.settings(run) | {"data_from_run": "folder:gone"})
+    runs.write_settings(run, runs.read_settings(run) | {"data_from_run": "folder:gone"})
     assert re.search("no folder run/gone: .*; if it lies elsewhere now: --data folder:PATH", alikit("evaluate run").err)
 
 
 def test_resume_goes_further(run):
     """Also where a study made the run, which has no command of its own; of very many commands the first and the last
     are kept."""
-    settings = runs.settings(run)
+    settings = runs.read_settings(run)
     first, again = settings.pop("command"), "; alikit resume run --steps 20"
     runs.write_settings(run, settings)
     assert alikit("resume run --steps 21").status == 0
-    assert runs.settings(run)["command"] == "alikit resume run --steps 21"
+    assert runs.read_settings(run)["command"] == "alikit resume run --steps 21"
     assert runs.checkpoint(run)["step"] == 21 and (run / "samples-0000021.png").exists()
     many = first + again * ((MOST_TEXT - len(first)) // len(again))
-    runs.write_settings(run, runs.settings(run) | {"command": many})
+    runs.write_settings(run, runs.read_settings(run) | {"command": many})
     for steps in (22, 23):
         assert alikit(f"resume run --steps {steps}").status == 0
     commands = [first, "...", "alikit resume run --steps 22", "alikit resume run --steps 23"]
-    assert runs.settings(run)["command"] == "; ".join(commands)
+    assert runs.read_settings(run)["command"] == "; ".join(commands)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere not all of it can be in a name")
@@ -500,7 +500,7 @@ def test_a_checkpoint_that_is_not_of_this_run(run, gan):
     shutil.copy(gan / "checkpoint.pt", run)
     assert "is damaged or not of this run: train again" in alikit("resume run --steps 25").err
     (run / "checkpoint.pt").write_bytes(before)
-    runs.write_settings(run, runs.settings(run) | {"ema": 0.9})
+    runs.write_settings(run, runs.read_settings(run) | {"ema": 0.9})
     assert "is damaged or not of this run: train again" in alikit("resume run --steps 25").err
 
 

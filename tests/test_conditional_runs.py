@@ -14,7 +14,7 @@ from PIL import Image
 from alikit import faces, load, load_model, recorded, runs
 from alikit.cli import main
 from alikit.data.conditions import paper_grid
-from alikit.evaluation import balanced_accuracy, train_judge
+from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import records
 from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 
@@ -40,12 +40,12 @@ def write_table(root: Path, n: int, held_out: int) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A table of 110 faces, a run on it and its record, made as a person makes them but for a judge of 3 steps."""
+    """A table of 110 faces, a run on it and its record, made as a person makes them but for a classifier of 3 steps."""
     root = tmp_path_factory.mktemp("conditional")
     write_table(root / "faces", 110, 30)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(records, "train_judge", partial(train_judge, steps=3))
+        patch.setattr(records, "train_classifier", partial(train_classifier, steps=3))
         assert command("alikit train faces-conditional --data table:faces --batch 8 --steps 10") == 0
         assert command(f"alikit record {RUN} --out results/faces") == 0
     return root
@@ -96,7 +96,7 @@ def test_samples_and_reconstructions_follow_the_condition(here):
         (f"sample {RUN} --attributes Male --data table:fewer", "has other attributes than this run was trained with"),
         (f"sample {RUN} --attributes Male,-Male", "Male cannot be and not be: name it once"),
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
-        ("bench step faces-conditional", "is conditioned on y, which the textbook's step has not"),
+        ("bench step faces-conditional", "is conditioned on y, which the textbook's step does not have"),
         (f"evaluate {RUN} --metrics svm", "given what an SVM is to find out"),
         ("train celeba-conditional-small --data digits --out x", "these networks take 32x32"),
         ("train digits-conditional --data mixture --out x", "these networks are for pictures"),
@@ -147,7 +147,7 @@ def test_a_record_opens_without_its_data(here, tmp_path):
     assert found.settings["classes"] == list(faces(1).classes)
     drawn = found.model.decode(torch.zeros(48, found.model.z_dim), y=found.codes["grid"].flatten(0, 1))
     assert drawn.shape == (48, 3, 32, 32)
-    own = balanced_accuracy(found.judge, held_out).nan_to_num(0.5)
+    own = balanced_accuracy(found.classifier, held_out).nan_to_num(0.5)
     stated = torch.tensor([row["judge"] for row in found.metrics["attributes_of"].values()]).nan_to_num(0.5)
     torch.testing.assert_close(own, stated, atol=0.2, rtol=0)  # stored in half the numbers
     assert {"attributes_accuracy", "attributes_balanced", "attributes_grid", "attributes_kept"} <= found.metrics.keys()

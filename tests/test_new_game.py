@@ -60,7 +60,7 @@ def test_a_new_game_is_one_file_of_at_most_25_lines(pictures, tmp_path):
     found = running.evaluate(run)
     assert found["reconstruction_mean"] >= 0
     kept = records.record(run, tmp_path / "record", load(pictures, 32), "a test's machine", "noise")
-    assert kept.keys() >= found.keys() and runs.settings(tmp_path / "record")["recipe"] == "relativistic"
+    assert kept.keys() >= found.keys() and runs.read_settings(tmp_path / "record")["recipe"] == "relativistic"
 
 
 @pytest.mark.parametrize("pictures", [(28, 28)], indirect=True)
@@ -71,7 +71,7 @@ def test_small_grey_pictures_in_a_folder_need_one_recipe(pictures, tmp_path):
     run = tmp_path / "run"
     running.train("mnist", run, steps=4, changes={"batch_size": 8})
     kept = records.record(run, tmp_path / "record", load(pictures), "a test's machine", "grey noise")
-    assert runs.settings(run)["x_shape"] == [3, 28, 28] and (tmp_path / "record" / "samples.png").is_file()
+    assert runs.read_settings(run)["x_shape"] == [3, 28, 28] and (tmp_path / "record" / "samples.png").is_file()
     assert "probe_accuracy" in kept and not any(name.startswith(("fidelity", "copying")) for name in kept)
 
 
@@ -123,7 +123,7 @@ def test_a_new_setting_is_one_field_and_one_parameter(tmp_path):
         running.train("with-r2", run, steps=2, changes=changes)
         running.resume(run, steps=3)
         assert json.loads((run / "settings.json").read_text())["r2"] == r2
-        assert runs.trainer(runs.settings(run), load("digits")[0]).model.r2 == r2
+        assert runs.trainer(runs.read_settings(run), load("digits")[0]).model.r2 == r2
     first, second = (losses(tmp_path / name)[0]["discriminator"] for name in ("by-default", "changed"))
     assert second > first
     with pytest.raises(ValueError, match="r2"):

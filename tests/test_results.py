@@ -132,7 +132,7 @@ def test_what_the_page_says_of_conditional_runs(name):
         kept = alikit.recorded(RESULTS / name)
         y = kept.codes["grid"].flatten(0, 1)
         x = kept.model.decode(kept.model.prior(1).expand(48, -1), y=y)
-        assert x.shape == (48, 3, 32, 32) and (kept.judge is None or kept.judge(x).shape == y.shape)
+        assert x.shape == (48, 3, 32, 32) and (kept.classifier is None or kept.classifier(x).shape == y.shape)
 
 
 def test_the_stored_probe_of_the_papers_network_reads_y():

@@ -119,7 +119,7 @@ def test_it_leaves_what_workers_leave(folder):
     assert all(line["side_by_side"] == 2 and not line["diverged"] for line in lines)
     for line in lines:
         place = folder / "runs" / f"{line['arm']}-{line['run']:03d}"
-        assert runs.settings(place)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
+        assert runs.read_settings(place)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
         device = "cuda" if torch.cuda.is_available() else "cpu"  # whose noise is another's
         found = found_modes(runs.load_model(place).to(device))
         assert found == {name: line[name] for name in found}

@@ -146,7 +146,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, monkeypatch, und
     monkeypatch.setattr(runs, "save", lambda *saved: stop())
     with pytest.raises(TypeError):
         one_run(ours, folder)
-    assert not (folder / "checkpoint.pt").exists() and runs.settings(folder)["seed"] == 0
+    assert not (folder / "checkpoint.pt").exists() and runs.read_settings(folder)["seed"] == 0
     monkeypatch.setattr(runs, "save", save)
     assert without_times(one_run(ours, folder)) == without_times(undisturbed["gan-000"])
     assert without_times(one_run(ours, folder)) == without_times(undisturbed["gan-000"])  # of its last checkpoint

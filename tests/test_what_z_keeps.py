@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import alikit
-from alikit.evaluation.factors import score, targets, trained_judge
+from alikit.evaluation.factors import score, targets, trained_factor_classifier
 from alikit.networks import Deterministic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,28 +39,31 @@ class Half(nn.Module):
 
 
 def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font(tool):
-    judge, half = trained_judge(KEPT / "judge.safetensors"), Deterministic(Half())
+    classifier, half = trained_factor_classifier(KEPT / "judge.safetensors"), Deterministic(Half())
     model = alikit.Game(half, 64, half)
     train, held_out = alikit.house_numbers(1000, seed=0), alikit.house_numbers(300, seed=2)
-    found = tool.measure({"half": model}, judge, train, held_out)
+    found = tool.measure({"half": model}, classifier, train, held_out)
     for known in found.values():
         half = known["models"]["half"]
         assert all(low <= value <= high for value, low, high in (*half.values(), known["judge"], known["pixels"]))
         assert half["kept"] == half["kept_drawn"]  # nothing is drawn here
     assert found["digit"]["judge"][0] > 0.99 and found["font"]["judge"][0] > 0.95
     assert found["font"]["models"]["half"]["kept"][0] < 0.5 and found["paper"]["models"]["half"]["kept"][0] > 0.3
-    said = judge(model.reconstruct(held_out.floats(), sample=False))["digit"]  # one of them by hand
+    said = classifier(model.reconstruct(held_out.floats(), sample=False))["digit"]  # one of them by hand
     right = (said == held_out.labels).double().mean().item()
     assert found["digit"]["models"]["half"]["kept"][0] == pytest.approx(right, abs=1e-4)
 
 
 def test_the_recorded_numbers_are_those_of_the_recorded_run_and_of_the_page(tool):
     """Of ALI, whose weights are kept: a thousand of the pictures, so chance may move them a little."""
-    report, judge = json.loads((KEPT / "metrics.json").read_text()), trained_judge(KEPT / "judge.safetensors")
+    report, classifier = (
+        json.loads((KEPT / "metrics.json").read_text()),
+        trained_factor_classifier(KEPT / "judge.safetensors"),
+    )
     assert (KEPT / "README.md").read_text() == tool.page(report)
     held_out = alikit.house_numbers(1000, seed=report["held_out"]["seed"])
     back = alikit.load_model(ROOT / "results" / "house-numbers").reconstruct(held_out.floats(), sample=False)
-    truth, said, originals = targets(held_out.factors), judge(back), judge(held_out.floats())
+    truth, said, originals = targets(held_out.factors), classifier(back), classifier(held_out.floats())
     for name in ("digit", "font", "ink", "paper"):
         known = report["factors"][name]
         assert score(said[name], truth[name]).value == pytest.approx(known["models"]["ALI"]["kept"][0], abs=0.06)
@@ -77,6 +80,6 @@ def test_runs_that_are_not_there_are_one_line(tool, monkeypatch, tmp_path):
 def test_a_factor_classifier_is_trained(tool):
     torch.manual_seed(0)
     data = alikit.house_numbers(512, seed=5)
-    judge = tool.train_judge(data, epochs=3, batch_size=64, lr=4e-3)
-    assert not judge.training
-    assert score(judge(data.floats())["paper"], targets(data.factors)["paper"]).value > 0.5
+    classifier = tool.train_classifier(data, epochs=3, batch_size=64, lr=4e-3)
+    assert not classifier.training
+    assert score(classifier(data.floats())["paper"], targets(data.factors)["paper"]).value > 0.5

@@ -28,7 +28,16 @@ from torch import Tensor
 import alikit
 from alikit import storage
 from alikit.data import Dataset
-from alikit.evaluation.factors import Judge, Score, read, read_pixels, score, targets, trained_judge, uninformed
+from alikit.evaluation.factors import (
+    FactorClassifier,
+    Score,
+    read,
+    read_pixels,
+    score,
+    targets,
+    trained_factor_classifier,
+    uninformed,
+)
 from alikit.evaluation.measured import same_chance
 from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
 from alikit.runs import save_picture, write_whole
@@ -43,26 +52,28 @@ HELD_OUT, SEED = 5_000, 2  # seeds 0 and 1 drew the pictures of the runs
 JUDGE = {"pictures": 60_000, "seed": 3, "epochs": 8, "batch_size": 128, "lr": 4e-3}
 
 
-def train_judge(data: Dataset, epochs: int, batch_size: int, lr: float) -> Judge:
+def train_classifier(data: Dataset, epochs: int, batch_size: int, lr: float) -> FactorClassifier:
     """Trains a factor classifier by Adam at a rate that rises once to `lr` and falls to 0."""
-    judge, truth = Judge(data).to(memory_format=torch.channels_last), targets(data.factors)
+    classifier, truth = FactorClassifier(data).to(memory_format=torch.channels_last), targets(data.factors)
     steps = len(data) // batch_size
-    optimiser = torch.optim.Adam(judge.parameters())
+    optimiser = torch.optim.Adam(classifier.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * steps)
     started = time.perf_counter()
     for epoch in range(1, epochs + 1):
         for index in torch.randperm(len(data)).split(batch_size)[:steps]:
             with torch.autocast("cpu", torch.bfloat16):  # half the time
-                loss = judge.loss(data.floats(index), {name: v[index] for name, v in truth.items()})
+                loss = classifier.loss(data.floats(index), {name: v[index] for name, v in truth.items()})
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             rate.step()
         print(f"epoch {epoch}  loss {loss.item():.3f}  {time.perf_counter() - started:.0f} s", flush=True)
-    return judge.eval()
+    return classifier.eval()
 
 
-def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_out: Dataset) -> dict[str, dict]:
+def measure(
+    models: dict[str, alikit.Game], classifier: FactorClassifier, train: Dataset, held_out: Dataset
+) -> dict[str, dict]:
     """For each factor: the classifier on originals, the best constant, a probe of pixels; and of each model `read`, by
     a probe of z, `kept`, by the classifier on reconstructions from the mean code, `kept_drawn` from a drawn one."""
 
@@ -71,7 +82,7 @@ def measure(models: dict[str, alikit.Game], judge: Judge, train: Dataset, held_o
         return [round(number, 4) for number in (of.value, *of.interval())]
 
     def judged(pictures: Iterable[Tensor]) -> dict[str, list[float]]:
-        answers = [judge(x) for x in pictures]
+        answers = [classifier(x) for x in pictures]
         return {name: numbers(score(torch.cat([part[name] for part in answers]), of)) for name, of in truth.items()}
 
     truth, known = targets(held_out.factors), targets(train.factors)
@@ -138,7 +149,7 @@ def table(factors: dict[str, dict], models: list[str]) -> str:
 
 def page(report: dict) -> str:
     """The page of the results, every number between its marks taken from `report`."""
-    factors, judge, file = report["factors"], report["judge"], OUT / "README.md"
+    factors, classifier, file = report["factors"], report["judge"], OUT / "README.md"
     intervals = [high - low for f in factors.values() for m in f["models"].values() for _, low, high in m.values()]
     from_drawn = ", ".join(f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in factors["digit"]["models"].items())
     setting = [
@@ -146,7 +157,7 @@ def page(report: dict) -> str:
         for name, run in report["runs"].items()
     ] + [
         f"- probe: {TRAIN:,} training pictures of the runs",
-        f"- factor classifier: {judge['pictures']:,} other house numbers, seed {judge['seed']}",
+        f"- factor classifier: {classifier['pictures']:,} other house numbers, seed {classifier['seed']}",
         f"- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}",
         f"- {report['hardware']}; torch {report['torch']}",
     ]
@@ -163,7 +174,7 @@ def page(report: dict) -> str:
 
 def keep(run: Path) -> dict:
     """Copies settings and log of a finished run beside the results, without its weights; returns the settings."""
-    settings, place = alikit.runs.settings(run), OUT / run.name.removesuffix("-seed0")
+    settings, place = alikit.runs.read_settings(run), OUT / run.name.removesuffix("-seed0")
     if (step := alikit.runs.checkpoint(run)["step"]) < settings["steps"]:
         raise alikit.AlikitError(f"{run} is at step {step} of {settings['steps']}: finish it with: alikit resume {run}")
     alikit.runs.write_settings(place, settings)
@@ -179,20 +190,20 @@ def main() -> None:
     if given.judge:
         settings = dict(JUDGE)
         torch.manual_seed(settings["seed"])
-        judge = train_judge(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
-        in_8_bits = storage.to_file(judge, limit=0)
+        classifier = train_classifier(alikit.house_numbers(settings.pop("pictures"), settings.pop("seed")), **settings)
+        in_8_bits = storage.to_file(classifier, limit=0)
         write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
         return
     vae, gan, post_hoc = (given.runs / f"house-numbers-{game}-seed0" for game in ("vae", "gan", "post-hoc"))
     folders = {"ALI": RESULTS / "house-numbers", "VAE": vae, "post-hoc GAN": post_hoc}
     try:
         models = {name: alikit.load_model(folder) for name, folder in folders.items()}
-        judge = trained_judge(OUT / "judge.safetensors")
+        classifier = trained_factor_classifier(OUT / "judge.safetensors")
         for folder in (vae, gan, post_hoc):
             keep(folder)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
-    known = {name: alikit.runs.settings(folder) for name, folder in folders.items()}
+    known = {name: alikit.runs.read_settings(folder) for name, folder in folders.items()}
     train, held_out = alikit.house_numbers(TRAIN, seed=0), alikit.house_numbers(HELD_OUT, SEED)
     report = {
         "held_out": {"n": HELD_OUT, "seed": SEED},
@@ -200,7 +211,7 @@ def main() -> None:
         "hardware": f"{torch.get_num_threads()} threads, no GPU",
         "torch": torch.__version__,
         "runs": {name: {k: of[k] for k in ("recipe", "seed", "steps", "batch_size")} for name, of in known.items()},
-        "factors": measure(models, judge, train, held_out),
+        "factors": measure(models, classifier, train, held_out),
     }
     write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
     save_picture(few_colours(drawn(draw(report["factors"], list(models)))), OUT / "figure.png")

@@ -3,7 +3,7 @@
 Each number stands beside its floor or ceiling: what chance, real data or knowing nothing would give.
 """
 
-from .attributes import AttributeJudge, Switching, attributes, balanced_accuracy, seen, switching, train_judge
+from .attributes import AttributeClassifier, Switching, attributes, balanced_accuracy, seen, switching, train_classifier
 from .features import FeatureNetwork, feature_network, in_features, inception
 from .inference import Reconstruction, awake, codes, latent, reconstruction
 from .measured import METRICS, OWN, QUICK, found_modes, measured
@@ -12,9 +12,9 @@ from .samples import Coverage, copying, coverage, fidelity, frechet, precision_r
 from .svm import Classification, Draws, classification, network_features, svm
 
 __all__ = [
-    "METRICS", "OWN", "QUICK", "AttributeJudge", "Classification", "Coverage", "Draws", "FeatureNetwork",
+    "METRICS", "OWN", "QUICK", "AttributeClassifier", "Classification", "Coverage", "Draws", "FeatureNetwork",
     "Reconstruction", "Switching", "attributes", "awake", "balanced_accuracy", "classification", "codes", "copying",
     "coverage", "feature_network", "fidelity", "found_modes", "frechet", "in_features", "inception", "latent",
     "measured", "network_features", "precision_recall", "probe", "reconstruction", "seen", "svm", "switching",
-    "train_judge",
+    "train_classifier",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ AT_ONCE = 250
 MAPS, STRIDES = (3, 32, 64, 96, 128, 128), {32: (1, 2, 2, 2), 64: (2, 2, 2, 2, 1)}  # from S pixels a side to 4
 
 
-class AttributeJudge(nn.Module):
+class AttributeClassifier(nn.Module):
     """The attribute classifier: pictures (N, 3, S, S) in [0, 1], S 32 or 64, to a logit for each attribute, (N, A)."""
 
     def __init__(self, attributes: int, size: int):
@@ -38,7 +38,7 @@ class AttributeJudge(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def train_judge(train: Dataset, steps: int = STEPS, device: torch.device | str = "cpu") -> AttributeJudge:
+def train_classifier(train: Dataset, steps: int = STEPS, device: torch.device | str = "cpu") -> AttributeClassifier:
     """Trains an attribute classifier on pictures flipped and shifted at random; the same one each time.
 
     Examples with an attribute and those without have the same total weight, so that 0 is the best threshold of a logit
@@ -49,34 +49,34 @@ def train_judge(train: Dataset, steps: int = STEPS, device: torch.device | str =
     y, device = train.conditions().float(), torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        judge = AttributeJudge(y.shape[1], train.shape[1]).to(device, memory_format=torch.channels_last)
+        classifier = AttributeClassifier(y.shape[1], train.shape[1]).to(device, memory_format=torch.channels_last)
         share = y.mean(0).clamp(1 / len(y), 1 - 1 / len(y))
         weight_with, weight_without = (0.5 / share).to(device), (0.5 / (1 - share)).to(device)
-        optimiser = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=0.05)
+        optimiser = torch.optim.AdamW(classifier.parameters(), RATE, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps)
         data = train.to(device) if train.fits(device) else train
         for _ in range(steps):
             index = torch.randint(len(train), (BATCH,))
             x, truth = shifted(mirrored(data.floats(index).to(device))), y[index].to(device)
-            losses = F.binary_cross_entropy_with_logits(judge(x), truth, reduction="none")
+            losses = F.binary_cross_entropy_with_logits(classifier(x), truth, reduction="none")
             optimiser.zero_grad()
             (losses * torch.where(truth > 0, weight_with, weight_without)).mean().backward()
             optimiser.step()
             schedule.step()
-    return judge.eval()
+    return classifier.eval()
 
 
 @torch.no_grad()
-def seen(judge: nn.Module, x: Tensor) -> Tensor:
+def seen(classifier: nn.Module, x: Tensor) -> Tensor:
     """Which attributes the classifier sees in pictures (N, 3, S, S) in [0, 1]: (N, A) bool, on the CPU."""
-    device = next(judge.parameters()).device
-    return torch.cat([judge(part.to(device)).cpu() > 0 for part in x.split(AT_ONCE)])
+    device = next(classifier.parameters()).device
+    return torch.cat([classifier(part.to(device)).cpu() > 0 for part in x.split(AT_ONCE)])
 
 
-def balanced_accuracy(judge: nn.Module, real: Dataset) -> Tensor:
+def balanced_accuracy(classifier: nn.Module, real: Dataset) -> Tensor:
     """The mean of sensitivity and specificity for each attribute, (A,): 0.5 for guessing, NaN without examples of both
     kinds."""
-    found, truth = torch.cat([seen(judge, x) for x in real.batches(AT_ONCE)]), real.conditions() > 0
+    found, truth = torch.cat([seen(classifier, x) for x in real.batches(AT_ONCE)]), real.conditions() > 0
     return ((found & truth).sum(0) / truth.sum(0) + (~found & ~truth).sum(0) / (~truth).sum(0)) / 2
 
 
@@ -97,7 +97,7 @@ class Switching:
         return (self.asked + 1 - self.unasked) / 2
 
 
-def switching(model: Game, judge: nn.Module, data: Dataset, x: Tensor | None = None) -> Switching:
+def switching(model: Game, classifier: nn.Module, data: Dataset, x: Tensor | None = None) -> Switching:
     """Switches each attribute on and off in the y of at most 2,000 examples of `data`, with the same z.
 
     z is drawn from the prior by torch's global seed; with `x`, the pictures of all examples, it is the mean of q(z|x)
@@ -109,7 +109,7 @@ def switching(model: Game, judge: nn.Module, data: Dataset, x: Tensor | None = N
     z = model.prior(len(y)) if x is None else torch.cat([model.encode(x[i], sample=False, y=y[i]) for i in parts])
     for a, name in enumerate(names):
         both = switched(y, [name], names), switched(y, ["-" + name], names)
-        on, off = (torch.cat([seen(judge, model.decode(z[i], y=ys[i])) for i in parts]).float() for ys in both)
+        on, off = (torch.cat([seen(classifier, model.decode(z[i], y=ys[i])) for i in parts]).float() for ys in both)
         half = 1.96 * (on - off)[:, a].std() / math.sqrt(len(y))
         # What should be kept is what y keeps: not the attribute itself and, if it is a hair colour, not the others.
         kept = (on == off).float().mean(0)[(both[0] == both[1]).all(0)].mean()
@@ -117,7 +117,7 @@ def switching(model: Game, judge: nn.Module, data: Dataset, x: Tensor | None = N
     return Switching(*map(torch.stack, zip(*rows, strict=True)), len(y))
 
 
-def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module | None = None) -> dict:
+def attributes(model: Game, train: Dataset, held_out: Dataset, classifier: nn.Module | None = None) -> dict:
     """How well a conditional model follows y: means over the attributes, and under `of` the values of each by name.
 
     accuracy        share of attributes that agree with y, in pictures drawn for the y of held-out examples
@@ -128,12 +128,12 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, judge: nn.Module 
     """
     if not model.attributes:
         raise AlikitError("this model is not conditional: train a conditional recipe, see alikit recipes")
-    judge = judge or train_judge(train, device=model.device)
+    classifier = classifier or train_classifier(train, device=model.device)
     some, names = held_out.some(EXAMPLES), held_out.classes
-    switches = {"": switching(model, judge, some), "reencoded_": switching(model, judge, some, some.floats())}
+    switches = {"": switching(model, classifier, some), "reencoded_": switching(model, classifier, some, some.floats())}
     y = some.conditions()
-    drawn = torch.cat([seen(judge, model.sample(len(part), part)) for part in y.split(AT_ONCE)])
-    agree, own = (drawn == (y > 0)).float().mean(0), balanced_accuracy(judge, held_out)
+    drawn = torch.cat([seen(classifier, model.sample(len(part), part)) for part in y.split(AT_ONCE)])
+    agree, own = (drawn == (y > 0)).float().mean(0), balanced_accuracy(classifier, held_out)
     of = {"share": train.conditions().float().mean(0), "judge": own, "accuracy": agree}
     found = {"accuracy": agree.mean(), "judge": own.nanmean()}
     for prefix, each in switches.items():

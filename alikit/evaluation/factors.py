@@ -1,8 +1,8 @@
 """What a code keeps of a rendered picture, all of whose factors are known: what can be read from z, and what survives
 in the reconstruction.
 
-Answers about a factor come from a linear probe of z, or from a factor classifier (`Judge`) that looks at pictures. They
-are in the form of `targets`: kinds (N,) int64, numbers (N, K) float32, marks (N, K) bool.
+Answers about a factor come from a linear probe of z, or from a `FactorClassifier` that looks at pictures. They are in
+the form of `targets`: kinds (N,) int64, numbers (N, K) float32, marks (N, K) bool.
 """
 
 from dataclasses import dataclass
@@ -132,7 +132,7 @@ def scales(model: Game, train: Dataset, held_out: Dataset) -> tuple[Tensor, Tens
     return torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), r2
 
 
-class Judge(nn.Module):
+class FactorClassifier(nn.Module):
     """The factor classifier: pictures (N, 3, 32, 32) in [0, 1] to answers about each factor of `data`; untrained.
 
     It does not pool over the whole picture, so it can read positions. tools/what_z_keeps.py trains one.
@@ -178,8 +178,8 @@ class Judge(nn.Module):
         return found
 
 
-def trained_judge(file: str | Path) -> Judge:
+def trained_factor_classifier(file: str | Path) -> FactorClassifier:
     """The factor classifier of house numbers in a file. AlikitError where it is missing or damaged."""
-    judge = Judge(house_numbers(1000)).eval()
-    storage.from_file(judge, Path(file))
-    return judge
+    classifier = FactorClassifier(house_numbers(1000)).eval()
+    storage.from_file(classifier, Path(file))
+    return classifier

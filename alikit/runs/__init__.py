@@ -167,9 +167,6 @@ def read_settings(folder: str | Path) -> dict:
         return checked(file, reading.parsed(reading.content(file)))
 
 
-settings = read_settings  # its earlier name
-
-
 def log(folder: Path, line: dict) -> None:
     """Appends one line to the metrics log."""
     file = folder / "metrics.jsonl"

@@ -8,8 +8,8 @@
                                    packed weights, see `storage`
     codes.safetensors              of held-out pictures: mean (Z,) and covariance (Z, Z) of q(z), 500 codes with their
                                    labels, and the weights of the linear probe, and of linear readings of factors
-    judge.safetensors              of conditional runs with attributes: the packed `AttributeJudge`. Its findings, for
-                                   all attributes and for each, are in metrics.json; y of the paper's grid is in codes
+    judge.safetensors              of conditional runs with attributes: the packed `AttributeClassifier`, whose findings
+                                   are in metrics.json; y of the paper's grid is in codes
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
     grid.png, switches.png, switched.png
                                    of conditional runs: the paper's 4 x 12 attributes of one z; attributes switched one
@@ -39,7 +39,7 @@ from .. import reading, runs, storage
 from ..data import Dataset
 from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
 from ..errors import AlikitError, unwritten
-from ..evaluation import AttributeJudge, attributes, codes, measured, probe, train_judge
+from ..evaluation import AttributeClassifier, attributes, codes, measured, probe, train_classifier
 from ..evaluation.factors import scales
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
@@ -65,13 +65,13 @@ class Recorded:
     metrics: dict
     log: list[dict]
     codes: dict[str, Tensor]
-    judge: AttributeJudge | None = None
+    classifier: AttributeClassifier | None = None
 
 
 def recorded(folder: str | Path) -> Recorded:
     """Opens a folder that `record` made. AlikitError where something in it is missing or damaged."""
     folder = Path(folder)
-    settings, model, judge = runs.read_settings(folder), runs.load_model(folder), None
+    settings, model, classifier = runs.read_settings(folder), runs.load_model(folder), None
     with reading.boundary(folder / "codes.safetensors", AGAIN):
         kept, z = load(reading.content(folder / "codes.safetensors", MOST_CODES)), model.z_dim
         shapes = {"q_mean": (z,), "q_covariance": (z, z), "codes": (len(kept["codes"]), z)}
@@ -81,9 +81,9 @@ def recorded(folder: str | Path) -> Recorded:
             raise ValueError("codes that are not finite numbers")
     if (file := folder / "judge.safetensors").exists():
         with reading.boundary(file, AGAIN):
-            judge = AttributeJudge(settings["number_of_attributes"], settings["x_shape"][1]).eval()
-            storage.from_file(judge, file)
-    return Recorded(model, settings, metrics_of(folder), runs.metrics(folder), kept, judge)
+            classifier = AttributeClassifier(settings["number_of_attributes"], settings["x_shape"][1]).eval()
+            storage.from_file(classifier, file)
+    return Recorded(model, settings, metrics_of(folder), runs.metrics(folder), kept, classifier)
 
 
 def metrics_of(folder: Path) -> dict:
@@ -228,12 +228,12 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
     _draw(model, held_out, stage)
     if model.attributes and held_out.labels.ndim == 2:
         if in_colour and high in (32, 64):
-            judge = train_judge(train, device=model.device)
+            classifier = train_classifier(train, device=model.device)
             with same_chance():
-                each = attributes(model, train, held_out, judge)
+                each = attributes(model, train, held_out, classifier)
             found |= named("attributes", each)
             found |= {"attributes_of": each["of"], "attributes_drags": each["drags"]}
-            _write(stage / "judge.safetensors", storage.to_file(judge, limit=0))
+            _write(stage / "judge.safetensors", storage.to_file(classifier, limit=0))
         _draw_switches(model, held_out, kept.codes.get("grid"), stage)
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     return found

@@ -117,7 +117,7 @@ class Panel(Answering, VBox):
 
 def _is_conditional(folder: Path) -> bool:
     try:
-        return RECIPES[runs.settings(folder)["recipe"]].is_conditional
+        return RECIPES[runs.read_settings(folder)["recipe"]].is_conditional
     except AlikitError:  # damaged, which is shown when it is chosen
         return False
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from alikit.data import Dataset, faces
 from alikit.errors import AlikitError
-from alikit.evaluation import attributes, balanced_accuracy, seen, switching, train_judge
+from alikit.evaluation import attributes, balanced_accuracy, seen, switching, train_classifier
 from alikit.models import Game
 from alikit.networks import Conditioned, Deterministic, Embedding
 
@@ -108,16 +108,16 @@ def test_one_table_of_all(data, monkeypatch):
 def test_a_classifier_learns_what_is_there_the_same_each_time():
     data = faces(400)
     state = torch.get_rng_state()
-    judge = train_judge(data, steps=40)
+    classifier = train_classifier(data, steps=40)
     assert torch.equal(torch.get_rng_state(), state)
     names = [data.classes.index(name) for name in ("Male", "Wearing_Hat", "Blond_Hair")]
-    assert balanced_accuracy(judge, faces(200, seed=5))[names].min() > 0.7
-    again = train_judge(data, steps=1), train_judge(data, steps=1)
+    assert balanced_accuracy(classifier, faces(200, seed=5))[names].min() > 0.7
+    again = train_classifier(data, steps=1), train_classifier(data, steps=1)
     assert all(torch.equal(*pair) for pair in zip(*(j.state_dict().values() for j in again), strict=True))
-    assert train_judge(faces(64, 64), steps=1)(torch.rand(2, 3, 64, 64)).shape == (2, 14)
+    assert train_classifier(faces(64, 64), steps=1)(torch.rand(2, 3, 64, 64)).shape == (2, 14)
 
 
 @pytest.mark.parametrize(("shape", "labels"), [((3, 32, 32), torch.arange(4)), ((1, 32, 32), torch.ones(4, 2))])
 def test_no_classifier_of_other_data(shape, labels):
     with pytest.raises(AlikitError, match="other has no 32x32 or 64x64 RGB pictures with attributes"):
-        train_judge(Dataset("other", torch.zeros(4, *shape, dtype=torch.uint8), labels))
+        train_classifier(Dataset("other", torch.zeros(4, *shape, dtype=torch.uint8), labels))

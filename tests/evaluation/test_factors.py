@@ -7,7 +7,7 @@ from fixed import game as fixed_game
 import alikit
 from alikit.data import Dataset
 from alikit.errors import AlikitError
-from alikit.evaluation.factors import Judge, read, read_pixels, scalars, scales, score, targets, uninformed
+from alikit.evaluation.factors import FactorClassifier, read, read_pixels, scalars, scales, score, targets, uninformed
 from alikit.models import Game
 
 
@@ -97,12 +97,12 @@ def test_a_classifier_learns_its_factors():
     x[mark[:, 0] == 0, :, :8, :8] = 255
     x[mark[:, 1] == 0, :, -8:, -8:] = 255
     data = Dataset("greys", x.to(torch.uint8), kind, factors={"kind": kind, "number": number, "marks": mark})
-    judge, truth = Judge(data), targets(data.factors)
-    optimiser = torch.optim.Adam(judge.parameters(), 2e-3)
+    classifier, truth = FactorClassifier(data), targets(data.factors)
+    optimiser = torch.optim.Adam(classifier.parameters(), 2e-3)
     for index in torch.randint(256, (45, 32)):
         optimiser.zero_grad()
-        judge.loss(data.floats(index), {name: v[index] for name, v in truth.items()}).backward()
+        classifier.loss(data.floats(index), {name: v[index] for name, v in truth.items()}).backward()
         optimiser.step()
-    answers = judge.eval()(data.floats())
+    answers = classifier.eval()(data.floats())
     scores = {name: score(answers[name], of).value for name, of in truth.items()}
     assert scores["kind"] > 0.95 and scores["number"] > 0.7 and scores["marks"] > 0.95
