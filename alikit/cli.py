@@ -73,13 +73,14 @@ def about(
     for file in recipes_from or ():
         if not file.is_file():
             raise AlikitError(f"there is no file {file}: name one that registers recipes")
+        sys.path.insert(0, str(file.parent.absolute()))  # as Python does for a script
         try:
             runpy.run_path(str(file))
         except (Exception, SystemExit) as error:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
             line = frames[-1].lineno if frames else getattr(error, "lineno", "unknown")  # of a SyntaxError
             why = described(error) if isinstance(error, ValidationError) else getattr(error, "msg", error)
-            raise AlikitError(f"{file}, line {line}: {type(error).__name__}: {why}: mend it") from None
+            raise AlikitError(f"{file}, line {line}: {type(error).__name__}: {why}: correct it") from None
 
 
 @app.command()
@@ -98,7 +99,7 @@ def recipes() -> None:
     typer.echo("or folder:PATH for class folders of your own pictures, table:PATH for pictures with attributes")
     typer.echo("\nsettings for --set NAME=VALUE, with their defaults where a recipe says nothing else:")
     for name, setting in settings.items():
-        typer.echo(f"  {name}={setting.default}: {setting.description}")
+        typer.echo(f"  {name}={setting.default}: {setting.description or 'see the recipe that adds it'}")
 
 
 @app.command()
@@ -123,7 +124,7 @@ def train(
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
 ) -> None:
-    """Train a recipe into a new run folder. In the end it is measured on some pictures; `alikit evaluate` takes all."""
+    """Train a recipe into a new run folder. At the end, at most 500 held-out pictures are measured, by evaluate all."""
     short = {"batch_size": batch, "lr": lr, "labels": labels} | ({"bf16": False, "fast": False} if float32 else {})
     changes, out = _changes(short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
     source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "download": download, "decoder": decoder}
@@ -211,7 +212,7 @@ def reconstruct_(
     typer.echo(one_line(f"{len(x)} originals and their reconstructions in {out}"))
 
 
-@app.command(help=running.evaluate.__doc__)
+@app.command(help=running.evaluate.__doc__.rpartition("\n\n")[0])  # without the arguments of the function
 def evaluate(
     run: RunFolder,
     metrics: option(str, f"Comma-separated, of {', '.join(METRICS)}.", metavar="NAMES") = QUICK_ONES,
@@ -356,7 +357,7 @@ def _command() -> str:
 def _say(found: dict | None, *lines: str) -> None:
     """Prints numbers and lines, each on one line whatever files are called; nothing in all processes but the first."""
     if found is not None:
-        typer.echo(json.dumps(found) if found else "nothing to measure: these metrics are not for such a model")
+        typer.echo(json.dumps(found) if found else "nothing to measure: no metric that was chosen is for such a model")
         for line in lines:
             typer.echo(one_line(line))
 

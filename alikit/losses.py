@@ -26,8 +26,7 @@ def discriminator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
 
 
 def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """-E_q[log(1 - D)] - E_p[log D], non-saturating on both sides: encoder and decoder gain when D mistakes one joint
-    for the other.
+    """-E_q[log(1 - D)] - E_p[log D], non-saturating on both sides: low when D mistakes one joint for the other.
 
     In a plain GAN the generator has no part in the q term; `gan_generator_loss` leaves it out.
     """
@@ -42,8 +41,7 @@ def gan_generator_loss(p_logits: Tensor) -> Tensor:
 def real_logit(class_logits: Tensor, classes: int) -> Tensor:
     """D's logit for "q, of whatever class", (N,): log of p(1) + ... + p(K) over p(K + 1).
 
-    class_logits  (N, K + 1), or (N, K) with the last one fixed at 0, of one class also (N,); any real numbers, large
-                  ones too
+    class_logits  (N, K + 1), or (N, K) with the last one fixed at 0, or (N,) if K = 1; safe for large values
     """
     class_logits = class_logits.reshape(len(class_logits), -1)
     if class_logits.shape[1] == classes:
@@ -54,8 +52,8 @@ def real_logit(class_logits: Tensor, classes: int) -> Tensor:
 def class_loss(class_logits: Tensor, labels: Tensor, classes: int) -> Tensor:
     """-E[log p(label | the pair is q's)], the cross-entropy among the K classes; labels (N,) int64.
 
-    Together with softplus(-real_logit) it makes -E[log p(label)] among all K + 1 classes: to be a real cat, a pair has
-    to be real, and a cat among the real.
+    With softplus(-real_logit) it adds up to -E[log p(label)] among all K + 1 classes, because
+    p(real cat) = p(real) p(cat | real).
     """
     return cross_entropy(class_logits.reshape(len(class_logits), -1)[:, :classes], labels)
 

@@ -139,10 +139,10 @@ class Game(nn.Module):
 
     def _infer(self, conditional: nn.Module, v: Tensor, sample: bool, y: Tensor | None) -> Tensor:
         if not isinstance(sample, bool):
-            raise AlikitError("y is a keyword argument here: write y=...")
+            raise AlikitError("y is a keyword argument: the argument before it is sample, so write y=...")
         v, condition = v.to(self.device), self.condition(y, len(v))
         if condition and not ((condition[0] >= 0) & (condition[0] <= 1)).all():
-            raise AlikitError("y goes from 0, which is no, to 1, which is yes; a class is a 1 in its place")
+            raise AlikitError("y goes from 0 (no) to 1 (yes), and a class is one-hot")
         with self.inference():
             return conditional(v, *condition) if sample else conditional.mean(v, *condition)
 
@@ -221,7 +221,7 @@ class AdversarialGame(Game):
         With batch norm in D the two halves share their statistics, so two separate passes would be another game.
         """
         halves = zip(q_pair, p_pair, strict=True)
-        # Your own discriminator may be any module: it gets tensors.
+        # A discriminator of your own may be any module: it gets q's and p's members as one batch.
         members = halves if isinstance(self.discriminator, Discriminator) else map(torch.cat, halves)
         q_logits, p_logits = self.discriminator(*members).chunk(2)
         return q_logits, p_logits

@@ -7,8 +7,6 @@
 To add an experiment of your own, `register` it. It then trains, resumes and is evaluated and recorded like ours.
 
     register("digits-wide", replace(RECIPES["digits"], summary="ALI with a wider code", z_dim=32))
-
-A game with a setting of its own needs a subclass of `Recipe` with one more field, see tests/test_new_game.py.
 """
 
 import difflib
@@ -114,7 +112,9 @@ class Recipe(Config):
                 try:
                     parts["decoder"].load_state_dict(trained.decoder.state_dict())
                 except RuntimeError:
-                    raise AlikitError("that run's decoder is not this recipe's: name a GAN on the same data") from None
+                    raise AlikitError(
+                        "that decoder is not this recipe's: name a GAN with its networks and data"
+                    ) from None
             parts["decoder"] = Frozen(parts["decoder"])
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
         return self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
@@ -147,6 +147,9 @@ class Recipe(Config):
 
     def _check(self, x_shape: tuple[int, ...], classes: int | None, attributes: int | None) -> None:
         size, parameters = self.networks.size, inspect.signature(self.game).parameters
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+            raise AlikitError(f"{self.game.__name__}.__init__ has * or **: write its parameters out, as ALI does")
         if (size is None) != (len(x_shape) == 1):
             kinds = "points, not pictures" if size is None else "pictures, not points"
             raise AlikitError(f"these networks are for {kinds}: choose another recipe, or other data")
@@ -164,10 +167,12 @@ class Recipe(Config):
             raise AlikitError(f"{self.game.__name__} {what}")
         if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
-        for name in (*OF_GAMES, *OF_LABELS):
+        own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
+        for name in (*OF_GAMES, *OF_LABELS, *own):
             known = self.has_labels if name in OF_LABELS else name in parameters
             if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
-                raise AlikitError(f"{self.game.__name__} has no {name}: leave it out, or choose another recipe")
+                way = "leave it out, choose another recipe, or give the game a parameter of that name"
+                raise AlikitError(f"{self.game.__name__} has no {name}: {way}")
 
 
 def named(name: str) -> Recipe:

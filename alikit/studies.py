@@ -161,7 +161,7 @@ def write_lines(file: Path, finished: dict[str, dict]) -> None:
 
 
 def begin_folder(folder: Path, settings: dict, data: Dataset) -> dict:
-    """Writes the settings of a run folder and returns them. What a run with other settings left there is removed."""
+    """Writes the settings of a run folder and returns them. Removes log and checkpoint of a run with others."""
     kept = {name: value for name, value in settings.items() if name not in ("arm", "run")}
     kept |= {"data": RECIPES[settings["recipe"]].data, "size": None, "skip_corrupt": False, "decoder": None}
     kept |= {"versions": {"alikit": alikit.__version__, "torch": torch.__version__}, "x_shape": list(data.shape)}

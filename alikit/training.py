@@ -42,7 +42,7 @@ class Config:
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
     lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, the same for every player")
     betas: Annotated[tuple[Beta, Beta], Strict(False)] = Field((0.5, 0.999), description="Adam's beta1 and beta2")
-    # The players come to rest. The rate depends on the share of steps done, so that more steps later raise it again.
+    # The players come to rest. lr depends on step / steps, so resuming with more steps raises it again.
     decay: bool = Field(False, description="let lr fall in a straight line to 0 over the second half of the run")
     weight_std: float | None = Field(None, gt=0, le=10, description="spread of the first weights; null for PyTorch's")
     r1: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty, see AdversarialGame")
@@ -210,7 +210,7 @@ class Trainer:
             raise Diverged(f"the losses are no longer numbers at step {self.step}: try a smaller learning rate")
 
     def _is_quicker_in_bf16(self) -> bool:
-        """Measured, on processors: how much bfloat16 gains differs between them, and float32 has quick layers."""
+        """On processors both are timed: the gain from bfloat16 varies, and float32 has quick layers."""
         if self.model.device.type == "cuda" or not has_bf16(self.model.device):
             return has_bf16(self.model.device)
         twin, seconds = copy.deepcopy(self.model).train(), {False: [], True: []}
@@ -242,7 +242,7 @@ class Trainer:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in which every example is seen once, but for a remainder smaller than a batch."""
+        """Whole batches in an epoch; the last, partial one is left out."""
         return len(self.data) // self.config.batch_size
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
@@ -317,7 +317,7 @@ def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None)
     if labelled and not config.labelled_batch:
         raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
     if config.r1 and config.r1 != getattr(model, "r1", 0):
-        raise AlikitError(f"r1 is {config.r1} here, and the model was built without it: give it to the game, or recipe")
+        raise AlikitError(f"r1 is {config.r1} in the config and not in the game: give both the same, or use a recipe")
     # The networks of other games have other inputs, and conditional ones need y besides.
     if config.precise_bn and (not isinstance(model, AdversarialGame) or model.attributes):
         raise AlikitError("precise_bn is for games with a discriminator and without conditions: leave it out")

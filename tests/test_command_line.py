@@ -258,15 +258,19 @@ MINE = """
 from dataclasses import fields
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from alikit import RECIPES, Recipe, register
+from alikit import ALI, RECIPES, Recipe, register
 from alikit.training import CHECKED
+
+class Warm(ALI):
+    def __init__(self, encoder, decoder, discriminator, z_dim, warmth):
+        super().__init__(encoder, decoder, discriminator, z_dim)
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WithMore(Recipe):
-    warmth: float = Field(0.0, ge=0, description="read by nobody")
+    warmth: float = Field(0.0, ge=0, description="of a game")
 
 row = {field.name: getattr(RECIPES["digits"], field.name) for field in fields(Recipe)}
-register("mine", WithMore(**row | {"summary": "mine"}))
+register("mine", WithMore(**row | {"summary": "mine", "game": Warm}))
 """
 
 
@@ -312,7 +316,7 @@ def test_a_mistake_in_such_a_file(text, says):
     Path("mine.py").write_text(text)
     finished = alikit("--recipes mine.py recipes")
     assert (finished.status, finished.out) == (2, "")
-    assert re.fullmatch(rf"alikit: mine\.py, {says}.*: mend it\n", finished.err), finished.err
+    assert re.fullmatch(rf"alikit: mine\.py, {says}.*: correct it\n", finished.err), finished.err
 
 
 # Mistakes: one line on stderr, status 2, and nothing made or changed.

@@ -128,5 +128,8 @@ def test_a_new_setting_is_one_field_and_one_parameter(tmp_path):
     assert second > first
     with pytest.raises(ValueError, match="r2"):
         running.train("with-r2", tmp_path / "wrong", steps=2, changes={"r2": -1})
+    register("without-r2", replace(RECIPES["with-r2"], game=ALI))
+    with pytest.raises(ValueError, match=r"ALI has no r2: .* or give the game a parameter of that name"):
+        running.train("without-r2", tmp_path / "wrong", steps=2)
     with pytest.raises(ValueError, match="no training setting r2"):
         running.train("digits", tmp_path / "none", steps=2, changes={"r2": 1})

@@ -226,6 +226,11 @@ def test_the_labels_alone_get_the_network_that_feature_matching_gets(beginning):
 # What does not fit, and recipes of a reader's own.
 
 
+class Starred(ALI):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
 FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10, "explicit": True}
 
 
@@ -243,6 +248,7 @@ FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10,
         ("digits", None, {"encoder": None}, "ALI needs an encoder"),
         ("digits-gan", None, {"encoder": "gaussian"}, "GAN has no encoder: set encoder=None"),
         ("digits", None, {"encoder": "noise"}, "take no noise beside x"),
+        ("digits", None, {"game": Starred}, r"Starred.__init__ has \* or \*\*: write its parameters out"),
         ("mixture-ali-noise", None, {"embedding": 4}, "needs data whose examples have attributes"),
     ],
 )

@@ -6,13 +6,13 @@ Each number stands beside its floor or ceiling: what chance, real data or knowin
 from .attributes import AttributeClassifier, Switching, attributes, balanced_accuracy, seen, switching, train_classifier
 from .features import FeatureNetwork, feature_network, in_features, inception
 from .inference import Reconstruction, awake, codes, latent, reconstruction
-from .measured import METRICS, OWN, QUICK, found_modes, measured
+from .measured import METRICS, OWN_METRICS, QUICK, found_modes, measured
 from .probes import probe
 from .samples import Coverage, copying, coverage, fidelity, frechet, precision_recall
 from .svm import Classification, Draws, classification, network_features, svm
 
 __all__ = [
-    "METRICS", "OWN", "QUICK", "AttributeClassifier", "Classification", "Coverage", "Draws", "FeatureNetwork",
+    "METRICS", "OWN_METRICS", "QUICK", "AttributeClassifier", "Classification", "Coverage", "Draws", "FeatureNetwork",
     "Reconstruction", "Switching", "attributes", "awake", "balanced_accuracy", "classification", "codes", "copying",
     "coverage", "feature_network", "fidelity", "found_modes", "frechet", "in_features", "inception", "latent",
     "measured", "network_features", "precision_recall", "probe", "reconstruction", "seen", "svm", "switching",

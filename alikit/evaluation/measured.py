@@ -2,13 +2,13 @@
 
 A metric of your own is a function of model, training data and held-out data that returns numbers by name:
 
-    OWN["sharpness"] = lambda model, train, held_out: {"mean": model.sample(100).diff(dim=-1).abs().mean().item()}
+    OWN_METRICS["sharpness"] = lambda model, train, held_out: {"mean": model.sample(100).diff(dim=-1).abs().mean()}
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from .svm import classification, compared
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
 METRICS = (*QUICK, "fidelity", "copying", "probe", "attributes", "svm")
-OWN: dict[str, Callable[[Game, Dataset, Dataset], dict]] = {}
+OWN_METRICS: dict[str, Callable[[Game, Dataset, Dataset], dict]] = {}
 LABELS = 1_000  # of an SVM's draw, as in the paper
 
 
@@ -51,8 +51,9 @@ def measured(
     `copying`, the memorisation test, use the features of `network`, by default `feature_network`; `svm.compared` has so
     many `labels`.
     """
-    if unknown := set(metrics) - {*METRICS, *OWN}:
-        raise AlikitError(f"no metric called {', '.join(sorted(unknown))}: choose from {', '.join([*METRICS, *OWN])}")
+    known = [*METRICS, *OWN_METRICS]
+    if unknown := ", ".join(sorted({*metrics} - {*known})):
+        raise AlikitError(f"no metric called {unknown}: choose from {', '.join(known)}")
     is_points, has_labels, encodes = len(held_out.shape) == 1, held_out.labels is not None, model.encoder is not None
 
     @cache
@@ -68,7 +69,7 @@ def measured(
         "svm": (True, lambda: compared(model, train, held_out, labels)),
         "attributes": (True, lambda: attributes(model, train, held_out)),
         "probe": (True, lambda: probe(model, train, held_out)),
-        **{name: (True, lambda own=own: own(model, train, held_out)) for name, own in OWN.items()},
+        **{name: (True, partial(_own, name, model, train, held_out)) for name in OWN_METRICS},
     }
     found = found_modes(model) if is_points else {}
     for metric, (applies, measure) in table.items():
@@ -79,6 +80,15 @@ def measured(
             if metric == "reconstruction" and is_points and encodes and has_labels:
                 found |= _numbers(latent(model, held_out.x, held_out.labels))
     return found
+
+
+def _own(name: str, model: Game, train: Dataset, held_out: Dataset) -> dict:
+    try:
+        found = {**OWN_METRICS[name](model, train, held_out)}
+        return {key: value.item() if isinstance(value, Tensor) else value for key, value in found.items()}
+    except Exception as error:
+        what = f"metric {name} failed ({type(error).__name__}: {error})"
+        raise AlikitError(f"{what}: correct it, and let it return a dict of numbers") from error
 
 
 @contextmanager

@@ -181,10 +181,6 @@ def evaluate(
 ) -> dict:
     """Measures a trained model on held-out data.
 
-    metrics  names of `evaluation.METRICS`
-    labels   of each of an SVM's draws; by default the run's, or 1000
-    network  the feature network of fidelity and copying, if not our own
-
     Points: modes (the paper's measure), strict_modes (20 samples or more within 3 standard deviations), within_3std
     (share of samples) and kl_uniform (nats), of 10,000 samples. With an encoder, the share of points reconstructed in
     their own mode (identity_drawn, _mean, _strict); the energy distance of codes from the prior (prior_distance) and of
@@ -209,6 +205,10 @@ def evaluate(
     that classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded ones.
 
     A number that cannot be had, as of too few pictures, is null or left out.
+
+    metrics  names of `evaluation.METRICS`
+    labels   of each of an SVM's draws; by default the run's, or 1000
+    network  the feature network of fidelity and copying, if not our own
     """
     folder = Path(folder)
     settings, model = runs.read_settings(folder), runs.load_model(folder)
@@ -285,9 +285,9 @@ def _tried(settings: dict, data: Dataset) -> Trainer:
     except (AlikitError, distributed.Lost):
         raise
     except Exception as error:  # a reader's game may fail in any way
-        name, recipe = settings["recipe"], named(settings["recipe"])
-        with_these = f"with these networks and encoder {recipe.encoder} ({type(error).__name__}: {error})"
-        raise AlikitError(f"{name}: {recipe.game.__name__} cannot take a step {with_these}: mend the recipe") from error
+        name, game = settings["recipe"], named(settings["recipe"]).game.__name__
+        why = f"{name}: {game} cannot take a step ({type(error).__name__}: {error})"
+        raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
 
 
 def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float | None) -> dict | None:

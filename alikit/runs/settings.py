@@ -81,7 +81,9 @@ def checked(file: Path, found: object) -> dict:
         known, number = upgraded(known), FORMAT
     formats.check(file, number, FORMAT, wrote(known), formats.again(known))
     if known["recipe"] not in RECIPES:
-        raise AlikitError(f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: register it first")
+        made = formats.again(known).removeprefix("train again").removeprefix(" with: ")
+        way = f"register it first, as in the run's own command, {made}" if "--recipes" in made else "register it first"
+        raise AlikitError(f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: {way}")
     try:
         known = {**known, **json.loads(json.dumps(recipe_of(known).config()))}  # lists, as JSON has them
         Facts.model_validate(known)

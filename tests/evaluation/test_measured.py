@@ -10,7 +10,17 @@ from fixed import game as fixed_game
 
 from alikit.data import Dataset, GridMixture, digits, house_numbers
 from alikit.errors import AlikitError
-from alikit.evaluation import METRICS, OWN, copying, coverage, feature_network, found_modes, in_features, measured, svm
+from alikit.evaluation import (
+    METRICS,
+    OWN_METRICS,
+    copying,
+    coverage,
+    feature_network,
+    found_modes,
+    in_features,
+    measured,
+    svm,
+)
 from alikit.evaluation.svm import compared
 from alikit.models import Game
 from alikit.recipes import RECIPES
@@ -162,8 +172,12 @@ def test_a_metric_of_ones_own(monkeypatch):
     """One function, measured by the same random numbers each time; its name is among those to choose from."""
     train, held_out = digits().split(100)
     model = RECIPES["digits-gan"].build(train.shape, train.mean())
-    monkeypatch.setitem(OWN, "mine", lambda model, train, held_out: {"mean": model.sample(5).mean().item(), "n": 5})
+    monkeypatch.setitem(OWN_METRICS, "mine", lambda model, train, held_out: {"mean": model.sample(5).mean(), "n": 5})
     found = [measured(model, train, held_out, metrics=("mine",)) for _ in range(2)]
     assert found[0] == found[1] and found[0].keys() == {"mine_mean", "mine_n"} and 0 < found[0]["mine_mean"] < 1
     with pytest.raises(AlikitError, match=r"no metric called theirs: choose from.*svm, mine"):
         measured(model, train, held_out, metrics=("theirs",))
+    for wrong in (lambda *_: 0.5, lambda *_: 1 / 0, lambda *_: {"all": torch.zeros(3)}):
+        monkeypatch.setitem(OWN_METRICS, "mine", wrong)
+        with pytest.raises(AlikitError, match=r"metric mine failed .*: correct it, and let it return"):
+            measured(model, train, held_out, metrics=("mine",))
