@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from alikit import ALI, RECIPES, Config, Recipe, Trainer, load, load_model, register, runs
+from alikit import ALI, RECIPES, Config, Recipe, Trainer, evaluation, load, load_model, register, runs
 from alikit.architectures import SMALL
 from alikit.data import Dataset
 from alikit.runs import records, running
@@ -133,3 +133,16 @@ def test_a_new_setting_is_one_field_and_one_parameter(tmp_path):
         running.train("without-r2", tmp_path / "wrong", steps=2)
     with pytest.raises(ValueError, match="no training setting r2"):
         running.train("digits", tmp_path / "none", steps=2, changes={"r2": 1})
+
+
+def test_the_file_in_the_readme_works(tmp_path):
+    """Its game with a hyperparameter, its recipe for pictures of another size, its metric."""
+    blocks = (GAME.parents[1] / "README.md").read_text().split("```python\n")[1:]
+    text = [block.partition("```")[0] for block in blocks]
+    (tmp_path / "mine.py").write_text("\n".join(block for block in text if "register(" in block))
+    runpy.run_path(str(tmp_path / "mine.py"))
+    running.train("digits-margin", tmp_path / "run", steps=2, changes={"margin": 1.5})
+    assert runs.read_settings(tmp_path / "run")["margin"] == 1.5
+    assert 0 < running.evaluate(tmp_path / "run", ("sharpness",))["sharpness_samples"] < 1
+    assert RECIPES["mnist"].build((3, 28, 28)).sample(2).shape == (2, 3, 28, 28)
+    del evaluation.OWN_METRICS["sharpness"]
