@@ -9,6 +9,7 @@ import errno
 import hashlib
 import io
 import logging
+import math
 import mmap
 import os
 import shutil
@@ -31,6 +32,7 @@ from .. import reading
 from ..errors import AlikitError
 from .dataset import Dataset
 
+LARGEST_SIDE = 1024  # pixels a side that pictures can be resized to
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
 LARGEST = 2**31  # bytes of a file: SVHN's extra split has 1.3 GB. To count a checksum of more could take hours
@@ -82,8 +84,8 @@ def picture_files(folder: Path) -> list[str]:
 
 def square(size: int | None) -> Fit | None:
     """Resizes a picture on its shorter side and crops its centre to size x size; None leaves it as it is."""
-    if size is not None and size < 1:
-        raise AlikitError(f"cannot make pictures of size {size}: choose at least 1 pixel")
+    if size is not None and not 1 <= size <= LARGEST_SIDE:
+        raise AlikitError(f"cannot make pictures of size {size}: choose 1 to {LARGEST_SIDE:,} pixels a side")
     return size and (lambda picture: ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
 
 
@@ -216,8 +218,8 @@ def _opened(file: Path, state: bytes) -> tuple[Tensor, Tensor, tuple[str, ...], 
         end = memoryview(content)[-40 - int.from_bytes(content[-40:-32]) : -40]
         found = hashlib.sha256(state)
         found.update(end)
-        if found.digest() == content[-32:]:
-            about = np.load(io.BytesIO(end))
+        about = np.load(io.BytesIO(end)) if found.digest() == content[-32:] else {}
+        if about and len(content) == math.prod(about["shape"].tolist()) + len(end) + 40:
             x = torch.from_numpy(np.ndarray(tuple(about["shape"]), np.uint8, content))
             labels = torch.from_numpy(about["labels"])
             return x, labels, tuple(about["classes"].tolist()), tuple(about["unreadable"].tolist())

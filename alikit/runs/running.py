@@ -210,7 +210,7 @@ def evaluate(
     labels   of each of an SVM's draws; by default the run's, or 1000
     network  the feature network of fidelity and copying, if not our own
     """
-    folder = Path(folder)
+    folder, metrics = Path(folder), (metrics,) if isinstance(metrics, str) else metrics
     settings, model = runs.read_settings(folder), runs.load_model(folder)
     parts = judged(folder, settings, data)
     return measured(model, *parts, metrics, network, labels or settings.get("labels") or LABELS)

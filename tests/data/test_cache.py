@@ -147,11 +147,11 @@ def test_it_is_made_anew_when_a_picture_changes_and_only_then(pets, paint, decod
 
 
 def test_a_damaged_cache_is_made_anew(pets, decoded):
-    """Any byte behind the pictures may be wrong: the checksum counts them all."""
+    """Any byte behind the pictures may be wrong, and their number: a checksum and the length say so."""
     before = both(pets)
     (file,) = caches(pets)
     whole = file.read_bytes()
-    damages = [b"", b"\xff" * 4096, whole[:-1], whole + b"\0"]
+    damages = [b"", b"\xff" * 4096, whole[:-1], whole + b"\0", whole[1:], b"\0" + whole]
     for place in (*range(45 * N, len(whole), 97), *range(len(whole) - 45, len(whole), 7)):
         damages.append(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
     for number, damaged in enumerate(damages, start=2):

@@ -238,7 +238,8 @@ REFUSED = [  # what is done to `pets`, what is read, and what is said
     (None, lambda root: load(f"table:{root}/gone"), r"no folder .*gone"),
     (None, lambda root: load("folder:~no-such-user/x"), "nobody here has the home folder of ~no-such-user/x"),
     (None, lambda root: image_folder(root, "val"), r"no split 'val' in .*pets: expected a folder val/"),
-    (None, lambda root: image_folder(root, size=0), "cannot make pictures of size 0: choose at least 1 pixel"),
+    (None, lambda root: image_folder(root, size=0), "cannot make pictures of size 0: choose 1 to 1,024 pixels a side"),
+    (None, lambda root: image_folder(root, size=10**6), "cannot make pictures of size 1000000: choose 1 to 1,024"),
     (lambda root: [file.unlink() for file in root.rglob("*.png")], image_folder, r"no pictures in .*pets"),
     (
         lambda root: (root / "bird").mkdir(),
