@@ -29,7 +29,7 @@ lab: .venv/.installed
 test: .venv/.installed
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m ruff check .
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=180 \
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile notebooks tests --nbval --nbval-current-env --nbval-cell-timeout=180 \
 	  --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg -p tests.notebooks.solutions -p tests.offline.plugin \
 	  --durations=12 --junitxml=build/tests.xml $(OPTIONS)
 

@@ -110,8 +110,7 @@ class Trainer:
         distributed.check_divides(self.labelled_batch, distributed.world(), "labelled examples")
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: search the fastest kernels once
-        # The layout in which convolutions are fastest, on CPU and GPU; it does not change other networks.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)  # in which convolutions are fastest
         self.config, self.seed, self.step = config, seed, 0
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
@@ -298,6 +297,7 @@ class Trainer:
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
         for parameter in [p for own in self.players.values() for p in own] if moments else ():
             own = self.optimiser.state[parameter]
+            own["step"] = own["step"].view(())
             for name in ("exp_avg", "exp_avg_sq"):
                 # In the memory order of the weights: fused Adam does not check that the two agree.
                 own[name] = torch.empty_like(parameter).copy_(own[name].view_as(parameter))

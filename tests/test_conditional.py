@@ -92,7 +92,7 @@ def test_what_is_drawn_depends_on_y(x, y):
         (torch.zeros(A - 1), "y is 4, and"),
         (torch.tensor(1.0), "y is a single number"),
         (["Eyeglasses"], "y is a tensor of 0 and 1"),
-        *((torch.full((N, A), number), "y goes from 0, which is no, to 1") for number in (2.0, -1.0, float("nan"))),
+        *((torch.full((N, A), number), "y goes from 0 .no. to 1 .yes.") for number in (2.0, -1.0, float("nan"))),
     ],
 )
 def test_another_y_is_refused_in_one_line(wrong, message, x, y):

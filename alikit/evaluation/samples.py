@@ -22,13 +22,13 @@ class Coverage:
     kl_uniform: float  # KL from the modes' shares of the samples to equal shares, in nats; 0 is even, also of a smear
 
 
-def coverage(x: Tensor) -> Coverage:
-    """Counts modes of the paper's mixture in samples x (N, 2); the paper draws N = 10,000.
+def coverage(x: Tensor, mixture: GridMixture | None = None) -> Coverage:
+    """Counts the modes of a mixture, by default the paper's, in samples x (N, 2); the paper draws N = 10,000.
 
     By the paper's measure a smear over the plane covers everything; the two strict ones count only samples where the
     data is. Samples that are not finite belong to no mode.
     """
-    mixture, finite = GridMixture(), x[x.isfinite().all(1)].cpu()
+    mixture, finite = mixture or GridMixture(), x[x.isfinite().all(1)].cpu()
     mode, distance = mixture.nearest_mode(finite)
     close, number = distance <= 3, len(mixture.means)
     share = mode.bincount(minlength=number).double() / max(1, len(finite))

@@ -184,7 +184,7 @@ def test_damaged_celeba(faces):
     table.write_text(table.read_text().replace("000001.jpg -1", "000001.jpg  1", 1))
     with pytest.raises(AlikitError, match="celeba is damaged or not what it should be: delete its lists and fetch"):
         celeba(faces)
-    with pytest.raises(AlikitError, match="at least 1 pixel"):
+    with pytest.raises(AlikitError, match="choose 1 to 1,024 pixels"):
         load(f"celeba:{faces}", size=0)
 
 
