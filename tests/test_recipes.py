@@ -72,8 +72,8 @@ def trained(name: str, steps: int) -> tuple[Trainer, list[dict[str, float]], Dat
 
 @pytest.mark.parametrize("name", [name for name, losses in EXPECTED.items() if not isinstance(losses, str)])
 def test_every_recipe_has_the_losses_it_always_had(name):
-    """To five digits, step by step; with the paper's networks, which take long, two steps but in `make soak`. A processor
-    that adds in another order rounds otherwise, and by the tenth step the games have made some percent of that."""
+    """To five digits, step by step; with the paper's networks, which take long, two steps, except in `make soak`. A
+    processor that adds in another order rounds otherwise, and the games make some percent of that in ten steps."""
     steps = 20 if "ALIKIT_SOAK" in os.environ or "PAPER" not in NETWORKS[id(RECIPES[name].networks)] else 2
     steps = 3 if name in EXACT else steps
     trainer, losses, data = trained(name, steps)
