@@ -56,7 +56,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@functools.cache
+@functools.lru_cache(2)  # a trainer of the paper's networks takes hundreds of MB
 def trained(name: str, steps: int) -> tuple[Trainer, list[dict[str, float]], Dataset]:
     """After so many steps on few examples with library layers, in float32, and the losses of each step."""
     recipe, data = RECIPES[name], examples(RECIPES[name])
