@@ -132,8 +132,10 @@ def test_two_runs_into_one_folder_and_resuming_what_still_runs(whole, tmp_path):
     busy = "alikit: another process is at work in run: wait until it is done, or stop it"
     assert finished(TRAIN, tmp_path).last == busy
     first.until((tmp_path / "run" / "metrics.jsonl").exists)
+    first.kill(signal.SIGSTOP)  # it has to wait, for on a quick machine it would be done too soon
     assert finished("resume run", tmp_path).last == busy
     first.kill(HUP)
+    first.kill(signal.SIGCONT)
     assert first.wait() == 0
     assert_same(tmp_path / "run", whole)
 
