@@ -129,7 +129,7 @@ def read_pictures(
             state.update(os.fsencode(name) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     except OSError as error:
         raise AlikitError(f"cannot read {error.filename} ({error.strerror}): mend or remove it") from None
-    kept = _opened(file, state.digest())
+    kept = known = _opened(file, state.digest())
     if not kept:
         try:
             _make(file, state.digest(), listed)
@@ -143,9 +143,10 @@ def read_pictures(
         total, some = len(x) + len(unreadable), ", ".join(str(root / name) for name in sorted(unreadable)[:3])
         some += ", ..." if len(unreadable) > 3 else ""
         if not skip_corrupt or not len(x):
-            with suppress(OSError):  # nothing is left of a refused folder, and files that are mended are read again
-                file.unlink()
-                file.parent.rmdir()
+            with suppress(OSError):  # nothing is left of a refused folder; a cache that another call uses stays
+                if not known:
+                    file.unlink()
+                    file.parent.rmdir()
             if skip_corrupt:
                 raise AlikitError(f"no readable picture in {root}: all {total} files are damaged ({some})")
             way = "mend or remove them, or use --skip-corrupt (skip_corrupt=True)"
