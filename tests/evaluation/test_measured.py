@@ -4,6 +4,7 @@ import json
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from fixed import game as fixed_game
@@ -172,7 +173,9 @@ def test_a_metric_of_ones_own(monkeypatch):
     """One function, measured by the same random numbers each time; its name is among those to choose from."""
     train, held_out = digits().split(100)
     model = RECIPES["digits-gan"].build(train.shape, train.mean())
-    monkeypatch.setitem(OWN_METRICS, "mine", lambda model, train, held_out: {"mean": model.sample(5).mean(), "n": 5})
+    monkeypatch.setitem(
+        OWN_METRICS, "mine", lambda model, train, held_out: {"mean": model.sample(5).mean(), "n": np.int64(5)}
+    )
     found = [measured(model, train, held_out, metrics=("mine",)) for _ in range(2)]
     assert found[0] == found[1] and found[0].keys() == {"mine_mean", "mine_n"} and 0 < found[0]["mine_mean"] < 1
     with pytest.raises(AlikitError, match=r"no metric called theirs: choose from.*svm, mine"):
