@@ -4,11 +4,9 @@ import json
 import logging
 import os
 import platform
-import runpy
 import shlex
 import statistics
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -18,20 +16,16 @@ from typing import Annotated
 
 import torch
 import typer
-from pydantic import ValidationError
 from tqdm import tqdm
 
 from . import distributed, reading, runs
 from .data import SOURCES
-from .data.conditions import paper_grid, switched, usual
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
-from .evaluation.inference import conditions_of
-from .figures import beside, grid
 from .recipes import RECIPES
-from .runs import records, running
+from .runs import pictures, records, running
 from .runs.report import write_report
-from .runs.settings import MOST_STEPS, described
+from .runs.settings import MOST_STEPS
 from .side_by_side import run_side_by_side
 from .stopping import interruptible
 from .studies import STUDIES, run_study
@@ -51,6 +45,8 @@ def _names(attributes: str | None) -> list[str] | None:
     return names or None
 
 
+RecipesFrom = option(list[Path] | None, "Your Python file of recipes; it is run.", "--recipes", metavar="FILE")
+Results = Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
 Data = option(str | None, "Where the run's data lies now; where it lay in training by default.", metavar="DATA")
 Seed = option(int, "Seed of random numbers.", min=0, max=2**32 - 1)
@@ -64,23 +60,10 @@ Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a cla
 
 
 @app.callback()
-def about(
-    recipes_from: option(
-        list[Path] | None, "Your Python file of recipes; it is run.", "--recipes", metavar="FILE"
-    ) = None,
-) -> None:
+def about(recipes_from: RecipesFrom = None) -> None:
     """Adversarially Learned Inference: train it, sample it, look at what it keeps."""
     for file in recipes_from or ():
-        if not file.is_file():
-            raise AlikitError(f"there is no file {file}: name one that registers recipes")
-        sys.path.insert(0, str(file.parent.absolute()))  # as Python does for a script
-        try:
-            runpy.run_path(str(file))
-        except (Exception, SystemExit) as error:
-            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-            line = frames[-1].lineno if frames else getattr(error, "lineno", "unknown")  # of a SyntaxError
-            why = described(error) if isinstance(error, ValidationError) else getattr(error, "msg", error)
-            raise AlikitError(f"{file}, line {line}: {type(error).__name__}: {why}: correct it") from None
+        running.register_from(file)
 
 
 @app.command()
@@ -95,8 +78,9 @@ def recipes() -> None:
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
-    typer.echo(f"\ndata: {', '.join(SOURCES)}")
-    typer.echo("or folder:PATH for class folders of your own pictures, table:PATH for pictures with attributes")
+    typer.echo(
+        f"\ndata: {', '.join(SOURCES)}\nor of your own: folder:PATH, with class folders; table:PATH, with attributes"
+    )
     typer.echo("\nsettings for --set NAME=VALUE, with their defaults where a recipe says nothing else:")
     for name, setting in settings.items():
         typer.echo(f"  {name}={setting.default}: {setting.description or 'see the recipe that adds it'}")
@@ -164,24 +148,8 @@ def sample(
     Those of a conditional model have the attributes of held-out examples; or the attributes that you name, and
     otherwise what most training examples have that share these.
     """
-    if attributes and grid_:
-        raise AlikitError("--grid has attributes of its own: leave --attributes out")
-    model, y = runs.load_model(run), None
-    if model.attributes:
-        train, held_out = running.judged(run, runs.read_settings(run), data)
-        some = held_out.some(number).conditions()
-        y = usual(train, attributes) if attributes else some[torch.arange(number) % len(some)]
-    elif attributes or grid_:
-        raise AlikitError(f"{run} is no conditional run: leave --attributes and --grid out")
-    torch.manual_seed(seed)
-    if grid_:
-        y, number = paper_grid(train), 48
-        x = model.decode(model.prior(1).expand(number, -1), y=y.flatten(0, 1))
-        picture = grid(x, y.shape[1], zoom=max(1, 64 // x.shape[-1]))
-    else:
-        picture = running.picture(model.sample(number, y))
-    runs.save_picture(picture, out)
-    typer.echo(one_line(f"{number} samples in {out}"))
+    drawn = pictures.samples(run, out, number, seed, attributes, grid_, data)
+    typer.echo(one_line(f"{drawn} samples in {out}"))
 
 
 @app.command(name="reconstruct")
@@ -198,18 +166,8 @@ def reconstruct_(
 
     With --attributes, a conditional model encodes with the example's own attributes, and decodes with these switched.
     """
-    model, to = runs.load_model(run), None
-    if attributes and not model.attributes:
-        raise AlikitError(f"{run} is no conditional run: leave --attributes out")
-    _, held_out = running.judged(run, runs.read_settings(run), data)
-    torch.manual_seed(seed)
-    some = held_out.some(number)
-    x, y = some.floats(), conditions_of(model, some)
-    if attributes:
-        of_classes = held_out.labels.ndim == 1
-        to = usual(held_out, attributes) if of_classes else switched(y, attributes, held_out.classes)
-    runs.save_picture(running.picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
-    typer.echo(one_line(f"{len(x)} originals and their reconstructions in {out}"))
+    drawn = pictures.reconstructions(run, out, number, seed, mean, attributes, data)
+    typer.echo(one_line(f"{drawn} originals and their reconstructions in {out}"))
 
 
 @app.command(help=running.evaluate.__doc__.rpartition("\n\n")[0])  # without the arguments of the function
@@ -246,9 +204,7 @@ def record(
 
 
 @app.command()
-def report(
-    results: Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")] = Path("results"),
-) -> None:
+def report(results: Results = Path("results")) -> None:
     """Write the table of recorded runs into RESULTS/README.md, between its two marks."""
     typer.echo(one_line(f"{write_report(results)} recorded runs in {results / 'README.md'}"))
 

@@ -112,6 +112,11 @@ def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
     return drawn(figure)
 
 
+def picture(x: Tensor) -> Image.Image:
+    """A grid of pictures, small ones enlarged; or a scatter plot of points."""
+    return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
+
+
 def drawn(figure: Figure) -> Image.Image:
     """A figure as an RGB image, without a screen."""
     canvas = FigureCanvasAgg(figure)

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from .. import reading, runs, storage
 from ..data import Dataset
-from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched
+from ..data.conditions import NAMED, paper_grid
 from ..errors import AlikitError, unwritten
 from ..evaluation import AttributeClassifier, attributes, codes, measured, probe, train_classifier
 from ..evaluation.factors import scales
@@ -45,13 +45,9 @@ from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
 from ..models import Game
 
-SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
-SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
-FOLDERS = re.compile(
-    r"(?:^|(?<=[=:]))[/~](.*/)?(?=[^/])"
-)  # of an absolute path, alone or as in --out=PATH, folder:PATH
+FOLDERS = re.compile(r"(?:^|(?<=[=:]))[/~](.*/)?(?=[^/])")  # of an absolute path, alone or as in --out=PATH
 AGAIN = "record it anew"
 
 
@@ -215,6 +211,8 @@ def _save(picture: Image.Image, file: Path) -> None:
 
 def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict:
     """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
+    from . import pictures
+
     train, held_out = parts
     model = runs.load_model(stage).to("cuda" if torch.cuda.is_available() else "cpu")
     colours, high, wide = held_out.shape
@@ -225,7 +223,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
         found |= measured(trained, train, held_out, metrics=("classification",))
     kept = described(model, train, held_out)
     found |= kept.metrics
-    _draw(model, held_out, stage)
+    drawn = pictures.sheets(model, held_out)
     if model.attributes and held_out.labels.ndim == 2:
         if in_colour and high in (32, 64):
             classifier = train_classifier(train, device=model.device)
@@ -234,58 +232,8 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
             found |= named("attributes", each)
             found |= {"attributes_of": each["of"], "attributes_drags": each["drags"]}
             _write(stage / "judge.safetensors", storage.to_file(classifier, limit=0))
-        _draw_switches(model, held_out, kept.codes.get("grid"), stage)
+        drawn |= pictures.switch_sheets(model, held_out, kept.codes.get("grid"))
+    for name, sheet in drawn.items():
+        _save(sheet, stage / f"{name}.png")
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     return found
-
-
-def _draw(model: Game, held_out: Dataset, out: Path) -> None:
-    """The model's own pictures, from the same seed each time."""
-    from ..figures import grid
-
-    some = held_out.some(60)
-    x, y = some.floats()[:30], conditions_of(model, some)
-
-    def of(*rows: int) -> Tensor | None:
-        return None if y is None else y[slice(*rows)]
-
-    ends = 2 * min(6, len(x) // 2)
-    with same_chance():
-        z = model.prior(10)
-        left, right = of(0, ends, 2), of(1, ends, 2)
-        paths = model.interpolate(x[:ends:2], x[1:ends:2], steps=10, y_from=left, y_to=right)
-        cycle = [model.decode(z, y=of(10))]
-        for _ in range(3):
-            cycle.append(model.reconstruct(cycle[-1], sample=False, y=of(10)))
-        samples = model.sample(len(some), y)
-        x_hat = [model.reconstruct(x, sample=sample, y=of(len(x))) for sample in (False, True)]
-    sheets = {"samples": samples, "reconstructions": torch.cat(x_hat)}
-    sheets |= {"interpolations": paths.flatten(0, 1), "cycle": torch.cat(cycle)}
-    for name, pictures in sheets.items():
-        _save(grid(pictures, columns=10, zoom=max(1, 64 // x.shape[-1])), out / f"{name}.png")
-
-
-def _draw_switches(model: Game, held_out: Dataset, grid_of_y: Tensor | None, out: Path) -> None:
-    """Attributes switched one by one, of codes from the prior and of held-out pictures; and the paper's grid of one z.
-    The codes are the first that the seed gives, none is chosen."""
-    from ..figures import strips
-
-    some, names = held_out.some(SWITCHED), held_out.classes
-    y, zoom = some.conditions(), max(2, 96 // held_out.shape[-1])
-    with same_chance():
-        z = model.prior(len(some))
-        z_hat = model.encode(some.floats().to(model.device), sample=False, y=y)
-    shown = [name for name in NAMED if name in names] or list(names[:14])
-    columns = ["as it is", *(SHORT.get(name, name.replace("_", " ").lower()) for name in shown)]
-    for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
-        rows = {}
-        for number, (code, own) in enumerate(zip(codes_of, y, strict=True), start=1):
-            flipped = [switched(own, [("-" if own[names.index(a)] else "") + a], names) for a in shown]
-            ys = torch.stack([own, *flipped])
-            rows[f"{of} {number}"] = model.decode(code.expand(len(ys), -1), y=ys)
-        _save(strips(rows, columns, zoom), out / f"{name}.png")
-    if grid_of_y is not None:
-        with same_chance():
-            z = model.prior(1)
-        rows = {name: model.decode(z.expand(len(ys), -1), y=ys) for name, ys in zip(ROWS, grid_of_y, strict=True)}
-        _save(strips(rows, list(COLUMNS), zoom), out / "grid.png")

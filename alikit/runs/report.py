@@ -12,13 +12,6 @@ from .records import metrics_of, restore
 
 BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
 ASKED_BEGIN, ASKED_END = "<!-- conditional runs: written by alikit report -->", "<!-- end of conditional runs -->"
-# The paper's own settings, wanted as long as no recorded run has them. It shows pictures for these and gives no number.
-WANTED = {
-    "cifar10": "alikit train cifar10 --data folder:data/cifar10-jpeg --epochs 100",
-    "svhn": "alikit train svhn --download",
-    "celeba": "alikit train celeba --data table:data/celeba-30k-64px --epochs 100",
-    "tiny-imagenet": "alikit train tiny-imagenet --data folder:data/tiny-imagenet-25k --epochs 100",
-}
 
 
 def write_report(results: Path) -> int:
@@ -47,12 +40,10 @@ def write_report(results: Path) -> int:
         with reading.boundary(folder, "record the run again, with this version of alikit"):
             records.append(_about(folder))
             for part in ("recorded", "conditional"):  # alone, so that an error names its record
-                render(part=part, records=records[-1:], wanted={})
-    here = {record["recipe"] for record in records if not record["data"].startswith("stand-in:")}
-    wanted = {recipe: command for recipe, command in WANTED.items() if recipe not in here}
+                render(part=part, records=records[-1:])
     for part, marks in {"recorded": (BEGIN, END), "conditional": (ASKED_BEGIN, ASKED_END)}.items():
         if part == "recorded" or any(mark in text for mark in marks):
-            text = filled(text, page, marks, [render(part=part, records=records, wanted=wanted).strip()])
+            text = filled(text, page, marks, [render(part=part, records=records).strip()])
     write_page(page, text)
     return len(records)
 

@@ -9,7 +9,10 @@ import copy
 import json
 import logging
 import os
+import runpy
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -29,7 +32,7 @@ from ..errors import AlikitError, Diverged, expanded
 from ..evaluation import QUICK, awake, measured
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import LABELS
-from ..figures import beside, grid, plane_image
+from ..figures import beside, picture
 from ..recipes import Recipe, named
 from ..stopping import held
 from ..training import Progress, Trainer
@@ -50,6 +53,20 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, folder: Path, step: int, steps: int):
         super().__init__(f"stopped at step {step} of {steps}, saved in {folder}: resume it")
         self.folder, self.step, self.steps = folder, step, steps
+
+
+def register_from(file: Path) -> None:
+    """Runs a person's own Python file, which registers recipes. AlikitError with the line where that fails."""
+    if not file.is_file():
+        raise AlikitError(f"there is no file {file}: name one that registers recipes")
+    sys.path.insert(0, str(file.parent.absolute()))  # as Python does for a script
+    try:
+        runpy.run_path(str(file))
+    except (Exception, SystemExit) as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", "unknown")  # of a SyntaxError
+        why = described(error) if isinstance(error, ValidationError) else getattr(error, "msg", error)
+        raise AlikitError(f"{file}, line {line}: {type(error).__name__}: {why}: correct it") from None
 
 
 def changed(name: str, changes: dict) -> Recipe:
@@ -247,11 +264,6 @@ def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
             "not the data that this run was trained on: examples it has seen may be among the held-out ones"
         )
     return parts
-
-
-def picture(x: Tensor):
-    """A grid of pictures, small ones enlarged; or a scatter plot of points."""
-    return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
 
 
 def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, decoder: object, size: int | None) -> None:
