@@ -78,9 +78,7 @@ def recipes() -> None:
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
-    typer.echo(
-        f"\ndata: {', '.join(SOURCES)}\nor of your own: folder:PATH, with class folders; table:PATH, with attributes"
-    )
+    typer.echo(f"\ndata: {', '.join(SOURCES)}; your own: folder:PATH (class folders), table:PATH (attributes)")
     typer.echo("\nsettings for --set NAME=VALUE, with their defaults where a recipe says nothing else:")
     for name, setting in settings.items():
         typer.echo(f"  {name}={setting.default}: {setting.description or 'see the recipe that adds it'}")
