@@ -61,7 +61,7 @@ def register_from(file: Path) -> None:
         raise AlikitError(f"there is no file {file}: name one that registers recipes")
     sys.path.insert(0, str(file.parent.absolute()))  # as Python does for a script
     try:
-        runpy.run_path(str(file))
+        runpy.run_path(str(file), run_name=file.stem)
     except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", "unknown")  # of a SyntaxError
@@ -288,17 +288,23 @@ def _is_resized(source: str) -> bool:
 
 
 def _tried(settings: dict, data: Dataset) -> Trainer:
-    """The trainer of the settings. AlikitError where its game and networks fail on the first batch, tried on a copy."""
+    """The trainer of the settings. AlikitError where its game fails on a first batch or cannot draw, tried on a copy."""
     try:
         trainer = runs.trainer(settings, data)
         with torch.random.fork_rng():
-            trainer.gradients(copy.deepcopy(trainer.model).train(), *trainer._batch())
+            trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
+            trainer.gradients(trial.train(), *trainer._batch())
+            y = conditions_of(trial.eval(), some)
+            if trial.decoder is not None:
+                trial.sample(len(some), y)
+            if None not in (trial.decoder, trial.encoder):
+                trial.reconstruct(some.floats().to(trial.device), y=y)
         return trainer
     except (AlikitError, distributed.Lost):
         raise
     except Exception as error:  # a reader's game may fail in any way
         name, game = settings["recipe"], named(settings["recipe"]).game.__name__
-        why = f"{name}: {game} cannot take a step ({type(error).__name__}: {error})"
+        why = f"{name}: {game} cannot take a step and draw ({type(error).__name__}: {error})"
         raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
 
 
