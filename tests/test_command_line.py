@@ -15,11 +15,13 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from games import readme_recipes
 from PIL import Image
 from safetensors.torch import load_file
 
 from alikit import load, load_model, runs
 from alikit.cli import main
+from alikit.evaluation import OWN_METRICS
 from alikit.recipes import RECIPES
 from alikit.runs.settings import MOST_TEXT
 from alikit.studies import STUDIES
@@ -163,21 +165,15 @@ def test_evaluate_repeats_what_training_found(digits, gan):
         assert found.keys() == OF_POINTS if run == gan else len(found) > 4
     of_codes = {"purity", "prior_distance", "reconstruction_drawn", "identity_strict", "prior_floor"}
     assert OF_POINTS | of_codes <= found.keys()
+    svm = json.loads(alikit(f"evaluate {digits} --metrics svm --labels 20").out)
+    assert (svm["svm_labels"], svm["svm_n"], svm["svm_dims"]) == (20, 297, 528) and 0 < svm["svm_pixels_error"] < 0.5
     assert alikit(f"sample {gan} --out a.png -n 100").status == 0
     with Image.open("a.png") as picture:
         assert picture.size == (500, 500)
 
 
-def test_an_svm_on_request(digits):
-    found = json.loads(alikit(f"evaluate {digits} --metrics svm --labels 20").out)
-    assert (found["svm_labels"], found["svm_n"], found["svm_draws"]) == (20, 297, 100)
-    assert {"svm_error", "svm_pixels_error", "svm_components_error", "svm_random_error"} <= found.keys()
-    assert 0 < found["svm_pixels_error"] < 0.5 and (found["svm_dims"], found["svm_pixels_dims"]) == (528, 64)
-
-
-@pytest.mark.parametrize("line", ["", "--help", "train --help"])
-def test_help(line):
-    finished = alikit(line)
+def test_nothing_asks_for_help():
+    finished = alikit("")
     assert finished.status == 0 and finished.out.startswith("Usage: alikit") and not finished.err
 
 
@@ -220,29 +216,23 @@ def test_a_classifier_draws_nothing():
     assert all(name.startswith("classification_") for name in json.loads(alikit("evaluate gan").out))
 
 
-def test_labels_of_a_folder(paint):
-    """Its class folders, as many of each; loose pictures have no class."""
-    for number in range(40):
-        paint(f"pets/{('cat', 'dog')[number % 2]}/{number}.png", (6 * number, 0, 0))
-        paint(f"loose/{number}.png", (6 * number, 0, 0))
-    rest = "--labels 6 --batch 8 --steps 2"
-    assert alikit(f"train digits-semi --data folder:pets {rest} --out run").status == 0
-    assert load_model("run").classify(torch.rand(3, 3, 8, 8)).shape == (3, 2)
-    finished = alikit(f"train digits-semi --data folder:loose {rest} --out none")
-    assert finished.status == 2 and not Path("none").exists()
-    assert "data whose examples have one class each: choose other data, or sort" in finished.err
-
-
 # Folders of pictures, and decoders of other runs.
 
 
 def test_a_folder_of_pictures(paint, tmp_path):
-    for i in range(12):
-        paint(f"my pets/cat/{i}.png", (20 * i, 0, 0), size=(12, 10))
+    """Its class folders are labels, as many of each; loose pictures have no class."""
+    for number in range(40):
+        paint(f"my pets/{('cat', 'dog')[number % 2]}/{number}.png", (6 * number, 0, 0), size=(12, 10))
+        paint(f"loose/{number}.png", (6 * number, 0, 0))
     (tmp_path / "my pets" / "cat" / "broken.jpg").touch()
-    finished = alikit("train digits --data 'folder:my pets' --size 8 --skip-corrupt --batch 5 --steps 2 --out run")
-    assert finished.status == 0 and runs.read_settings(Path("run"))["x_shape"] == [3, 8, 8]
-    assert alikit("reconstruct run --out a.png").out == "2 originals and their reconstructions in a.png\n"
+    train = "train digits-semi --labels 6 --batch 8 --steps 2"
+    assert alikit(f"{train} --data 'folder:my pets' --size 8 --skip-corrupt --out run").status == 0
+    assert runs.read_settings(Path("run"))["x_shape"] == [3, 8, 8]
+    assert load_model("run").classify(torch.rand(3, 3, 8, 8)).shape == (3, 2)
+    assert re.match(r"\d originals and their reconstructions in a.png\n", alikit("reconstruct run --out a.png").out)
+    finished = alikit(f"{train} --data folder:loose --out none")
+    assert finished.status == 2 and not Path("none").exists()
+    assert "data whose examples have one class each: choose other data, or sort" in finished.err
 
 
 def test_inverse_mapping_from_a_finished_gan(gan):
@@ -254,39 +244,24 @@ def test_inverse_mapping_from_a_finished_gan(gan):
 
 # Recipes of a reader's own.
 
-MINE = """
-from dataclasses import fields
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-from alikit import ALI, RECIPES, Recipe, register
-from alikit.training import CHECKED
-
-class Warm(ALI):
-    def __init__(self, encoder, decoder, discriminator, z_dim, warmth):
-        super().__init__(encoder, decoder, discriminator, z_dim)
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class WithMore(Recipe):
-    warmth: float = Field(0.0, ge=0, description="of a game")
-
-row = {field.name: getattr(RECIPES["digits"], field.name) for field in fields(Recipe)}
-register("mine", WithMore(**row | {"summary": "mine", "game": Warm}))
-"""
-
 
 @pytest.fixture
 def mine() -> Iterator[None]:
-    """A file that registers a recipe, mine.py, for this test."""
-    with patch.dict(RECIPES):
-        Path("mine.py").write_text(MINE)
+    """The README's file of recipes, mine.py, for this test."""
+    with patch.dict(RECIPES), patch.dict(OWN_METRICS):
+        Path("mine.py").write_text(readme_recipes())
         yield
 
 
 def test_recipes_lists_all(mine):
     finished = alikit("--recipes mine.py recipes")
     lines = {line.split()[0]: line for line in finished.out.splitlines() if line}
-    assert finished.status == 0 and "mine" in lines
-    assert "warmth=0.0:" in lines and "lr=0.0001:" in lines and not any(line.startswith("z_dim") for line in lines)
+    assert finished.status == 0 and "digits-margin" in lines
+    assert (
+        any(line.startswith("margin=") for line in lines)
+        and "lr=0.0001:" in lines
+        and not any(line.startswith("z_dim") for line in lines)
+    )
     for name, recipe in RECIPES.items():
         assert recipe.summary in lines[name] and (recipe.data or "folder:PATH") in lines[name]
     for name, study in STUDIES.items():
@@ -294,11 +269,11 @@ def test_recipes_lists_all(mine):
 
 
 def test_what_a_stopped_run_says_has_the_file_of_its_recipe(mine):
-    line = "--recipes mine.py train mine --set warmth=2 --steps 4 --out run"
+    line = "--recipes mine.py train digits-margin --set margin=2 --steps 4 --out run"
     said = stopped(line, 2).err.splitlines()[-1]
     assert said == "stopped at step 2 of 4, saved; go on with: alikit --recipes mine.py resume run --steps 4"
-    assert runs.read_settings(Path("run"))["warmth"] == 2.0
-    del RECIPES["mine"]  # as in a new process
+    assert runs.read_settings(Path("run"))["margin"] == 2.0
+    del RECIPES["digits-margin"]  # as in a new process
     assert alikit(said.partition("with: alikit ")[2]).status == 0
 
 
@@ -329,40 +304,24 @@ LONG = "x" * 300
     [
         ("train digit --out run", "no recipe called 'digit': did you mean digits?"),
         ("train digits --steps 0 --out run", "'--steps'.*alikit train --help"),
-        ("train digits --save-every -1 --out run", "'--save-every'"),
         ("train digits --batch 1 --out run", "batch_size: Input should be greater than or equal to 2"),
-        ("train digits --lr 0 --out run", "lr: Input should be greater than 0"),
         ("train digits --lr nan --out run", "lr: Input should be a finite number"),
-        ("train digits --set betas=[1,0.9] --out run", "betas: Input should be less than 1"),
-        *(
-            (f"train digits --set betas={pair} --out run", r"betas: .*: choose another value, such as \[0.5, 0.999\]")
-            for pair in ("0.1", "[0.1]", "[0.1,0.2,0.3]", "much")
-        ),
-        (
-            "train digits --set lr=true --out run",
-            "lr: Input should be a valid number: choose another value, such as 0.002",
-        ),
-        (
-            "train digits --set decay=1 --out run",
-            "decay: Input should be a valid boolean: choose another value, such as true",
-        ),
+        ("train digits --set betas=0.1 --out run", r"betas: .*: choose another value, such as \[0.5, 0.999\]"),
+        ("train digits --set lr=true --out run", "lr: .* valid number: choose another value, such as 0.002"),
         (f"train digits --set lr={'[' * 100_000} --out run", "lr: Input should be a valid number"),
         ("train digits --set beta=1 --out run", "digits has no training setting beta: there are batch_size, lr, "),
         ("train digits --set scale=0.1 --out run", "no training setting scale: register a recipe of your own"),
         ("train digits --set lr --out run", "--set lr is no NAME=VALUE"),
-        ("train digits --set =3 --out run", "--set =3 is no NAME=VALUE"),
         ("train digits --lr 1 --set lr=2 --out run", "lr is set twice: leave one out"),
-        ("train digits --set lr=1 --set lr=2 --out run", "lr is set twice: leave one out"),
         ("train digits --float32 --set fast=true --out run", "fast is set twice: leave one out"),
         ("train digits --set consistency=1 --out run", "ALI has no consistency: leave it out"),
         ("--recipes nowhere.py train digits --out run", "there is no file nowhere.py"),
-        ("train digits --nonsense --out run", "--nonsense.*alikit train --help"),
-        ("train", "Missing argument.*alikit train --help"),
         ("trian digits", "trian.*alikit --help"),
         ("train digits --steps 10 --epochs 1 --out run", "leave one out"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
         ("train digits --data folder:mixed --size 0 --out run", "digits is of pictures of 8 pixels: leave size out"),
         ("train digits --out file", "file is there already"),
+        ("train digits --out broken", "broken is there already: choose another folder$"),
         ("train digits --out file/run", "cannot write file/run .*"),
         ("train digits --out {digits}", "digits is there already: choose another folder, or .*alikit resume"),
         (f"train digits --out {LONG}", r"cannot use x+ \(File name too long\): give it a shorter name$"),
@@ -372,8 +331,6 @@ LONG = "x" * 300
         ("train digits --decoder {gan} --out run", "leave decoder out"),
         ("train digits --labels 20 --out run", "digits uses no labels: leave labels out"),
         ("sample nowhere", "nowhere is no run folder"),
-        ("sample {digits} --out grid.jpg", "name it grid.png"),
-        ("sample {digits} --out no/such/a.png", "cannot write no/such/a.png"),
         ("sample {digits} --grid", "is no conditional run"),
         ("reconstruct {gan} --out a.png", "a GAN cannot encode"),
         (
@@ -381,13 +338,10 @@ LONG = "x" * 300
             "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data",
         ),
         ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
-        ("evaluate {digits} --metrics svm --labels 0", "'--labels'.*alikit evaluate --help"),
         ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
         ("report {digits}", "is a run, or the record of one: name the folder that such records lie in"),
-        ("resume nowhere", "nowhere is no run folder"),
         ("resume {digits} --steps 20", "has its 20 steps: ask for a larger number of steps"),
         ("study mixtures --out run", "no study called 'mixtures': there are mixture, "),
-        ("study mixture --runs 0 --out run", "'--runs'.*alikit study --help"),
         ("study mixture --side-by-side --workers 2 --out run", "leave --workers"),
         ("study mixture --out file/run", "cannot write file/run .*"),
     ],
@@ -485,15 +439,11 @@ def test_resume_goes_further(run):
     assert runs.read_settings(run)["command"] == "; ".join(commands)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere not all of it can be in a name")
 def test_whatever_a_folder_is_called_it_is_said_in_one_line(run, monkeypatch):
     """Also where standard error is closed, to which a progress bar would still write."""
-    strange = "a\nb\x1b]0;owned\x07"
-    run.rename(strange)
-    found = alikit(f"resume '{strange}' --steps 21")
-    assert found.status == 0 and "\x1b" not in found.out + found.err
-    assert found.out.splitlines()[-1] == r"weights, log and pictures in a\nb\x1b]0;owned\x07"
-    monkeypatch.setattr(sys, "argv", ["alikit", "resume", strange, "--steps", "22"])
+    run.rename("a\nb")
+    assert alikit("resume 'a\nb' --steps 21").out.splitlines()[-1] == r"weights, log and pictures in a\nb"
+    monkeypatch.setattr(sys, "argv", ["alikit", "resume", "a\nb", "--steps", "22"])
     monkeypatch.setattr(sys, "stderr", None)
     assert main() == 0
 

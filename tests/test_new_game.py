@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from games import ali, differ, snapshot
+from games import ali, differ, readme_recipes, snapshot
 from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -137,9 +137,7 @@ def test_a_new_setting_is_one_field_and_one_parameter(tmp_path):
 
 def test_the_file_in_the_readme_works(tmp_path):
     """Its game with a hyperparameter, its recipe for pictures of another size, its metric."""
-    blocks = (GAME.parents[1] / "README.md").read_text().split("```python\n")[1:]
-    text = [block.partition("```")[0] for block in blocks]
-    (tmp_path / "mine.py").write_text("\n".join(block for block in text if "register(" in block))
+    (tmp_path / "mine.py").write_text(readme_recipes())
     runpy.run_path(str(tmp_path / "mine.py"))
     running.train("digits-margin", tmp_path / "run", steps=2, changes={"margin": 1.5})
     assert runs.read_settings(tmp_path / "run")["margin"] == 1.5

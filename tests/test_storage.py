@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from alikit import AlikitError, reading
-from alikit.recipes import RECIPES
 from alikit.storage import PICKLE, from_file, pack, read_archive, to_file, unpack
 
 
@@ -69,16 +68,6 @@ def test_what_does_not_fit_is_refused(tmp_path, name, tensor):
         AlikitError, match=r"cannot read [^\n]*net.safetensors \(larger than [\d,]+ bytes\): install it"
     ):
         from_file(network(), file, "install it again")
-
-
-@pytest.mark.parametrize("name", ["tiny-imagenet", "celeba-small"])
-def test_networks_of_pictures_are_small_as_files(name):
-    """At most 16 MB, so that a code host shows them: what float16 needs more than 0.9 MB for takes 8 bits."""
-    networks, z_dim = RECIPES[name].networks, RECIPES[name].z_dim
-    shape = (3, networks.size, networks.size)
-    for network in (networks.build_encoder("gaussian", shape, z_dim), networks.build_decoder(shape, z_dim, None)):
-        assert len(to_file(network)) <= 16_000_000
-        assert any(tensor.dtype == torch.int8 for tensor in pack(network).values())
 
 
 # Checkpoints.

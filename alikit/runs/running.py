@@ -288,7 +288,7 @@ def _is_resized(source: str) -> bool:
 
 
 def _tried(settings: dict, data: Dataset) -> Trainer:
-    """The trainer of the settings. AlikitError where its game fails on a first batch or cannot draw, tried on a copy."""
+    """The trainer of the settings. AlikitError where its game fails at a first batch or at drawing, on a copy."""
     try:
         trainer = runs.trainer(settings, data)
         with torch.random.fork_rng():
