@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,3 +71,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{text} is not finite")
     return number
+
+
+def check_format(file: object, found: object, ours: int, wrote: object = None, instead: str = "train again") -> None:
+    """AlikitError unless `found`, the number of a file's format, is `ours`; a format gets the next number when older
+    versions could not read it. `wrote` is the version that the file names, `instead` what can be done without it."""
+    from . import __version__  # defined only after this module is imported
+
+    if found != ours:
+        newer = type(found) is int and found > ours
+        who = f"alikit {wrote}" if isinstance(wrote, str) and re.fullmatch(r"[\w.+]{1,40}", wrote) else "another alikit"
+        way = "install a newer one" if newer else f"use that one, or {instead}"
+        raise AlikitError(f"{file} is from {who}, of another format than this alikit {__version__} reads: {way}")

@@ -29,7 +29,7 @@ import torch
 
 import alikit
 
-from . import formats, reading, runs
+from . import reading, runs
 from .data import Dataset, load
 from .errors import AlikitError, Diverged, unwritten
 from .evaluation import Coverage, found_modes, measured
@@ -131,7 +131,7 @@ def parsed(text: bytes, study: Study, steps: int, place: str) -> tuple[str, dict
     """Key and line of a finished run, from its text. AlikitError unless it is a run of this study as it is now."""
     with reading.boundary(place, "it is no run of this study as it is now, so remove it or use another folder"):
         line = reading.parsed(text, nan=True)  # in its history, of a run that diverged
-        formats.check(place, line.get("format", FORMAT), FORMAT, line.get("alikit"), "use another folder")
+        reading.check_format(place, line.get("format", FORMAT), FORMAT, line.get("alikit"), "use another folder")
         arm, run, found = line["arm"], line["run"], line["steps"]
         finite = all(math.isfinite(line[measure.name]) for measure in fields(Coverage))
         # By today's names, with what a line of an earlier version lacks.

@@ -24,7 +24,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save as to_bytes
 
-from .. import distributed, formats, reading, storage
+from .. import distributed, reading, storage
 from ..data import Dataset
 from ..errors import AlikitError, expanded, unwritten
 from ..models import Game
@@ -237,8 +237,7 @@ def checkpoint(folder: Path) -> dict:
         state = storage.read_archive(file)
         number = state.pop("format", OF_CHECKPOINTS if "optimiser" in state else 1)
         if number != OF_CHECKPOINTS:
-            known = read_settings(folder)
-            formats.check(file, number, OF_CHECKPOINTS, wrote(known), formats.again(known))
+            reading.check_format(file, number, OF_CHECKPOINTS, wrote(read_settings(folder)))
         if type(state["step"]) is not int or not 0 <= state["step"] <= MOST_STEPS:
             raise ValueError("no step")
         return {"average": None, "random_cuda": [], **state, "bf16": bool(state.get("bf16"))}  # earlier ones lack these
@@ -278,7 +277,7 @@ def load_model(folder: str | Path) -> Game:
         if (folder / "metrics.json").is_file():
             raise AlikitError(f"{folder} is a record without weights: train the run anew, by its command")
         raise AlikitError(f"{folder} holds no weights yet: go on with: alikit resume {folder}")
-    way = f"put weights of recipe {known['recipe']} there, or {formats.again(known)}"
+    way = f"put weights of recipe {known['recipe']} there, or train again"
     if (folder / "checkpoint.pt").is_file():
         way = f"move it elsewhere, and the checkpoint gives it back with: alikit resume {folder}"
     with reading.boundary(file, way):

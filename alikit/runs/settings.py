@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from .. import formats
 from ..errors import AlikitError
+from ..reading import check_format
 from ..recipes import RECIPES, Recipe
 from ..training import Config
 
@@ -79,11 +79,10 @@ def checked(file: Path, found: object) -> dict:
     number = known.get("format") if known.keys() >= needed and isinstance(known["recipe"], str) else None
     if number == 1:
         known, number = upgraded(known), FORMAT
-    formats.check(file, number, FORMAT, wrote(known), formats.again(known))
+    check_format(file, number, FORMAT, wrote(known))
     if known["recipe"] not in RECIPES:
-        made = formats.again(known).removeprefix("train again").removeprefix(" with: ")
-        way = f"register it first, as in the run's own command, {made}" if "--recipes" in made else "register it first"
-        raise AlikitError(f"{file} is of recipe {known['recipe'][:40]!r}, which is not known here: {way}")
+        name = known["recipe"][:40]
+        raise AlikitError(f"{file} is of recipe {name!r}, which is not known here: register it, as its command did")
     try:
         known = {**known, **json.loads(json.dumps(recipe_of(known).config()))}  # lists, as JSON has them
         Facts.model_validate(known)
