@@ -40,7 +40,7 @@ from .stopping import STOPS, held
 from .training import Progress
 
 FORMAT = 1  # of a line
-REPORTS, MEASURED_EVERY = 30, 100  # measurements along each run, and the least number of steps between two
+REPORTS, MEASURED_EVERY = 30, 50  # measurements along each run, and the least number of steps between two
 GRACE = 40  # seconds without a sign of life, after which a run in a store is free again
 CONTEXT = multiprocessing.get_context("spawn")  # forks of a process that runs threads may hang
 
