@@ -329,7 +329,7 @@ LONG = "x" * 300
         ("train mixture-post-hoc --out run", "name its run folder as decoder"),
         ("train mixture-inverse --decoder {digits} --out run", "decoder is not this recipe's"),
         ("train digits --decoder {gan} --out run", "leave decoder out"),
-        ("train digits --labels 20 --out run", "digits uses no labels: leave labels out"),
+        ("train digits --labels 20 --out run", "ALI has no labels: leave it out, choose another recipe"),
         ("sample nowhere", "nowhere is no run folder"),
         ("sample {digits} --grid", "is no conditional run"),
         ("reconstruct {gan} --out a.png", "a GAN cannot encode"),

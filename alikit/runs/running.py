@@ -275,8 +275,6 @@ def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, dec
         raise AlikitError(f"{name} starts from a finished GAN: name its run folder as decoder")
     if decoder and not recipe.frozen_decoder:
         raise AlikitError(f"{name} trains its own decoder: leave decoder out")
-    if recipe.labels and not recipe.has_labels:
-        raise AlikitError(f"{name} uses no labels: leave labels out, or choose a recipe with labels")
     own = getattr(recipe.networks, "size", None)
     if None not in (size, own) and size != own:
         raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
