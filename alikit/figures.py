@@ -11,6 +11,7 @@ from matplotlib.patches import Circle
 from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate, pad
 
 from .data import GridMixture
 from .models import Game
@@ -22,12 +23,17 @@ SIZE = 9  # points, the size of names
 
 
 def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
-    """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row with white lines between, each pixel zoom x zoom."""
-    from torchvision.utils import make_grid  # takes seconds to import
+    """Pictures (N, C, H, W) in [0, 1] as one RGB image, row by row with white lines between, each pixel zoom x zoom.
 
-    tiles = torch.nn.functional.interpolate(pictures.float().cpu().clamp(0, 1), scale_factor=zoom)
-    sheet = make_grid(tiles, nrow=columns, padding=2, pad_value=1.0)
-    return Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())
+    As `torchvision.utils.make_grid` lays them out, which takes more than a second to import.
+    """
+    tiles = interpolate(pictures.float().cpu().clamp(0, 1), scale_factor=zoom)
+    if len(tiles) > 1:
+        columns = min(columns, len(tiles))
+        lines = pad(tiles, (2, 0, 2, 0, 0, 0, 0, -len(tiles) % columns), value=1.0)  # to the left of each and above
+        sheet = lines.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        tiles = pad(sheet, (0, 2, 0, 2), value=1.0)[None]
+    return Image.fromarray((tiles[0] * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3).numpy())
 
 
 def beside(x: Tensor, x_hat: Tensor) -> Tensor:

@@ -63,8 +63,6 @@ def consistency_loss(class_logits: Tensor, target_logits: Tensor, classes: int) 
 
     The target is constant: its logits get no gradient (after Laine and Aila 2017).
     """
-    p, target = (
-        logits.reshape(len(logits), -1)[:, :classes].float().softmax(1)
-        for logits in (class_logits, target_logits.detach())
-    )
+    rows = (logits.reshape(len(logits), -1) for logits in (class_logits, target_logits.detach()))
+    p, target = (row[:, :classes].float().softmax(1) for row in rows)
     return (p - target).square().sum(1).mean()

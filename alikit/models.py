@@ -187,12 +187,7 @@ class AdversarialGame(Game):
     """
 
     def __init__(
-        self,
-        decoder: nn.Module,
-        discriminator: nn.Module,
-        z_dim: int,
-        encoder: nn.Module | None,
-        r1: float = 0.0,
+        self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None, r1: float = 0.0
     ):
         super().__init__(decoder, z_dim, encoder)
         self.discriminator, self.r1 = discriminator, r1

@@ -62,6 +62,14 @@ class Config:
     consistency: float = Field(0.0, ge=0, le=10**6, description="weight of the consistency loss, see KPlusOne")
 
 
+class _Adam(torch.optim.Adam):
+    """The library's, in whose own methods torch's compiler is imported, which takes a second and is not used here."""
+
+    step = torch.no_grad()(torch.optim.Adam.step.__wrapped__)
+    add_param_group = torch.optim.Adam.add_param_group.__wrapped__
+    state_dict, load_state_dict = torch.optim.Adam.state_dict.__wrapped__, torch.optim.Adam.load_state_dict.__wrapped__
+
+
 @dataclass(frozen=True)
 class Progress:
     """What the loop reports."""
@@ -116,7 +124,7 @@ class Trainer:
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.players = model.players()
         groups = [{"params": own} for own in self.players.values()]
-        self.optimiser = torch.optim.Adam(groups, config.lr, config.betas, fused=True)
+        self.optimiser = _Adam(groups, config.lr, config.betas, fused=True)
         self._average = AveragedModel(model, multi_avg_fn=self._mean, use_buffers=True) if config.ema else None
         self._precise = (-1, model)  # the step at which statistics were counted, and the model with them
         self._epoch, self._order = -1, torch.empty(0)

@@ -95,6 +95,7 @@ for arguments in (
 ):
     sys.argv = ["alikit", *arguments]
     print("status", main(), flush=True)
+assert not {"torch._dynamo", "torchvision"} & sys.modules.keys(), "they take more than a second, and nobody needs them"
 """
 
 
