@@ -1,14 +1,12 @@
-"""What people look at: grids of pictures, planes of points, curves of a run. Takes tensors, never trains."""
+"""What people look at: grids of pictures, planes of points, curves of a run. Takes tensors, never trains.
+
+matplotlib is imported where it draws: most commands show pictures alone, and start sooner without it.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
-from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -60,7 +58,7 @@ def strips(rows: dict[str, Tensor], columns: Sequence[str] = (), zoom: int = 2) 
     size = SIZE * room / max([room, *map(_width, heads)])
     top = 0 if not heads else 40 if any("\n" in head for head in heads) else 25
     height = top + high * len(sheets)
-    figure = Figure(figsize=((left + wide) / 100, height / 100), dpi=100)
+    figure = new_figure(figsize=((left + wide) / 100, height / 100), dpi=100)
     # Without a transform, places are in pixels from the lower left. The centre of a pixel is at a half.
     centred = {"va": "center", "transform": None}
     for number, name in enumerate(rows):
@@ -83,6 +81,8 @@ def _on_two_lines(name: str) -> str:
 
 def _width(name: str) -> float:
     """The width of a name of full size, or of its wider line, in pixels with a margin of 10."""
+    from matplotlib.textpath import TextPath
+
     widths = [TextPath((0, 0), line, size=SIZE).get_extents().width for line in name.splitlines() if line.strip()]
     return 10 + max(widths, default=0.0) * 100 / 72
 
@@ -113,7 +113,7 @@ def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = 
 
 def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
     """`plane` as an image of its own."""
-    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
+    figure = new_figure(figsize=(5, 5), dpi=100, layout="constrained")
     plane(figure.subplots(), points, colour)
     return drawn(figure)
 
@@ -123,8 +123,17 @@ def picture(x: Tensor) -> Image.Image:
     return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
 
 
-def drawn(figure: Figure) -> Image.Image:
-    """A figure as an RGB image, without a screen."""
+def new_figure(**how):
+    """A matplotlib figure that no screen shows."""
+    from matplotlib.figure import Figure
+
+    return Figure(**how)
+
+
+def drawn(figure) -> Image.Image:
+    """A matplotlib figure as an RGB image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -136,7 +145,7 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
     log           lines as `runs.metrics` gives them; those without losses are left out
     epoch_steps   steps in an epoch
     """
-    figure = Figure(figsize=(6.5, 5), dpi=100, layout="constrained")
+    figure = new_figure(figsize=(6.5, 5), dpi=100, layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     for axes, name, colour, label in (
         (above, "discriminator", DISCRIMINATOR, "discriminator"),
@@ -176,8 +185,8 @@ ROWS = (
 )
 
 
-def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor) -> Figure:
-    """The layout of the paper's figure 8: a column for each model under its name, and five rows.
+def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor):
+    """A matplotlib figure in the layout of the paper's figure 8: a column for each model under its name, and five rows.
 
     Held-out x (N, 2) of the paper's mixture, coloured by their modes `labels` (N,), their codes z_hat and their
     reconstructions; draws z from the prior and their samples, both coloured by the sample's mode, grey if the sample is
@@ -187,7 +196,7 @@ def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor) -> Figu
     """
     mixture = GridMixture()
     of_mode = mode_colours(mixture.means)
-    figure = Figure(figsize=(0.6 + 2.1 * len(models), 10.7), dpi=150, layout="compressed")
+    figure = new_figure(figsize=(0.6 + 2.1 * len(models), 10.7), dpi=150, layout="compressed")
     table = figure.subplots(5, len(models), squeeze=False)
     for column, (name, model) in zip(table.T, models.items(), strict=True):
         with torch.random.fork_rng():
@@ -209,6 +218,9 @@ def inference_figure(models: dict[str, Game], x: Tensor, labels: Tensor) -> Figu
 
 def _panel(axes, points: Tensor, colours: Tensor, mixture: GridMixture | None) -> None:
     """The plane of the mixture, or of codes without one; in a corner the share of points outside."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Circle
+
     if mixture:
         extent, rings = 5.5, [Circle(mean, 3 * mixture.std) for mean in mixture.means]
     else:

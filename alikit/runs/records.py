@@ -43,7 +43,9 @@ from ..evaluation import AttributeClassifier, attributes, codes, measured, probe
 from ..evaluation.factors import scales
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
+from ..figures import few_colours, learning_figure
 from ..models import Game
+from .pictures import sheets, switch_sheets
 
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
@@ -123,8 +125,6 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
     """
-    from ..figures import learning_figure  # matplotlib is slow to import: only where pictures are drawn
-
     restore(out)
     settings = runs.read_settings(run)
     if len(settings["x_shape"]) != 3 or (trained := runs.load_model(run)).encoder is None:
@@ -204,15 +204,11 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    from ..figures import few_colours
-
     runs.save_picture(few_colours(picture), file)  # a record has many pictures, only to look at
 
 
 def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict:
     """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
-    from . import pictures
-
     train, held_out = parts
     model = runs.load_model(stage).to("cuda" if torch.cuda.is_available() else "cpu")
     colours, high, wide = held_out.shape
@@ -223,7 +219,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
         found |= measured(trained, train, held_out, metrics=("classification",))
     kept = described(model, train, held_out)
     found |= kept.metrics
-    drawn = pictures.sheets(model, held_out)
+    drawn = sheets(model, held_out)
     if model.attributes and held_out.labels.ndim == 2:
         if in_colour and high in (32, 64):
             classifier = train_classifier(train, device=model.device)
@@ -232,7 +228,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict
             found |= named("attributes", each)
             found |= {"attributes_of": each["of"], "attributes_drags": each["drags"]}
             _write(stage / "judge.safetensors", storage.to_file(classifier, limit=0))
-        drawn |= pictures.switch_sheets(model, held_out, kept.codes.get("grid"))
+        drawn |= switch_sheets(model, held_out, kept.codes.get("grid"))
     for name, sheet in drawn.items():
         _save(sheet, stage / f"{name}.png")
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
