@@ -29,7 +29,7 @@ WANTED = ["calm-000", "gan-000", "calm-001", "gan-001"]
 ARMS = {arm: ("mixture-gan-paper", {"batch_size": 20, "ema": ema}) for arm, ema in (("calm", 0.9), ("gan", 0.0))}
 SMALL = replace(STUDIES["mixture"], arms=ARMS)  # quick: without an encoder there is little to measure
 CONTEXT = multiprocessing.get_context("forkserver")  # imports what workers need once, for all tests
-CONTEXT.set_forkserver_preload(["alikit.studies", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["alikit.studies"])
 
 
 # The table.
