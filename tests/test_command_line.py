@@ -283,8 +283,6 @@ def test_what_a_stopped_run_says_has_the_file_of_its_recipe(mine):
         ("x = 1\nx = = 2\n", "line 2: SyntaxError: invalid syntax"),
         ("from alikit import Config\n\nConfig(\n    lr=-1)\n", "line [34]: ValidationError: lr: Input should be gr"),
         ("def f():\n    return 1 / 0\n\nf()\n", "line 2: ZeroDivisionError: division by zero"),
-        ("import nowhere\n", "line 1: ModuleNotFoundError: No module named 'nowhere'"),
-        ("raise SystemExit('no\\nmore')\n", r"line 1: SystemExit: no\\nmore"),
     ],
 )
 def test_a_mistake_in_such_a_file(text, says):
@@ -439,23 +437,11 @@ def test_resume_goes_further(run):
     assert runs.read_settings(run)["command"] == "; ".join(commands)
 
 
-def test_whatever_a_folder_is_called_it_is_said_in_one_line(run, monkeypatch):
-    """Also where standard error is closed, to which a progress bar would still write."""
-    run.rename("a\nb")
-    assert alikit("resume 'a\nb' --steps 21").out.splitlines()[-1] == r"weights, log and pictures in a\nb"
-    monkeypatch.setattr(sys, "argv", ["alikit", "resume", "a\nb", "--steps", "22"])
+def test_a_run_goes_on_where_standard_error_is_closed(run, monkeypatch):
+    """To which a progress bar would still write."""
     monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "argv", ["alikit", "resume", "run", "--steps", "22"])
     assert main() == 0
-
-
-def test_a_checkpoint_that_is_not_of_this_run(run, gan):
-    """Of another run, and of this one with an average that it has not."""
-    before = (run / "checkpoint.pt").read_bytes()
-    shutil.copy(gan / "checkpoint.pt", run)
-    assert "is damaged or not of this run: train again" in alikit("resume run --steps 25").err
-    (run / "checkpoint.pt").write_bytes(before)
-    runs.write_settings(run, runs.read_settings(run) | {"ema": 0.9})
-    assert "is damaged or not of this run: train again" in alikit("resume run --steps 25").err
 
 
 def test_a_run_is_found_by_its_data_from_anywhere(paint, tmp_path, monkeypatch):
