@@ -10,75 +10,60 @@ from alikit.data import Dataset
 from alikit.data.labels import few_labels, for_settings, labels_to_spare
 from alikit.errors import AlikitError
 
-
-@pytest.fixture
-def pictures() -> Dataset:
-    x = torch.randint(0, 256, (23, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return Dataset("pictures", x, torch.arange(23), tuple("abc"), {"size": torch.arange(23) * 10})
+PIXELS = torch.randint(0, 256, (23, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PICTURES = Dataset("pictures", PIXELS, torch.arange(23), tuple("abc"), {"size": torch.arange(23) * 10})
+POINTS = Dataset("points", torch.randn(23, 2, generator=torch.Generator().manual_seed(0)))
 
 
-@pytest.fixture
-def points() -> Dataset:
-    return Dataset("points", torch.randn(23, 2, generator=torch.Generator().manual_seed(0)))
-
-
-def test_pictures_become_floats_and_points_stay_as_they_are(pictures, points):
-    assert (len(pictures), pictures.shape, points.shape) == (23, (3, 4, 5), (2,))
+def test_pictures_become_floats_and_points_stay_as_they_are():
+    assert (len(PICTURES), PICTURES.shape, POINTS.shape) == (23, (3, 4, 5), (2,))
     for index in (slice(None), slice(3, 7), torch.tensor([5, 0, 5])):
-        assert torch.equal(pictures.floats(index), pictures.x[index].float() / 255)
-        assert torch.equal(points.floats(index), points.x[index])
-    batches = list(pictures.batches(10))
-    assert [len(batch) for batch in batches] == [10, 10, 3] and torch.equal(torch.cat(batches), pictures.floats())
-
-
-def test_mean(pictures, points):
-    np.testing.assert_allclose(pictures.mean(), pictures.x.numpy().mean(0) / 255, rtol=1e-6)
-    np.testing.assert_allclose(points.mean(), points.x.numpy().mean(0), rtol=1e-5)
+        assert torch.equal(PICTURES.floats(index), PIXELS[index].float() / 255)
+        assert torch.equal(POINTS.floats(index), POINTS.x[index])
+    batches = list(PICTURES.batches(10))
+    assert [len(batch) for batch in batches] == [10, 10, 3] and torch.equal(torch.cat(batches), PICTURES.floats())
+    np.testing.assert_allclose(PICTURES.mean(), PIXELS.numpy().mean(0) / 255, rtol=1e-6)
     several_batches = torch.cat([torch.zeros(1000, 1), torch.full((500, 1), 3.0)])
     assert Dataset("points", several_batches).mean().item() == pytest.approx(1)
 
 
-def test_selection_keeps_what_belongs_together(pictures, points):
-    some = pictures.select(torch.tensor([4, 2]))
-    assert torch.equal(some.x, pictures.x[[4, 2]]) and some.labels.tolist() == [4, 2]
+def test_selection_keeps_what_belongs_together():
+    some = PICTURES.select(torch.tensor([4, 2]))
+    assert torch.equal(some.x, PIXELS[[4, 2]]) and some.labels.tolist() == [4, 2]
     assert some.factors["size"].tolist() == [40, 20] and (some.name, some.classes) == ("pictures", tuple("abc"))
-    assert points.select(slice(3)).labels is None
+    assert POINTS.select(slice(3)).labels is None
 
 
-def test_split_shares_nothing_loses_nothing_and_is_the_same_every_time(pictures):
+def test_split_shares_nothing_loses_nothing_and_is_the_same_every_time():
     state = torch.get_rng_state()
-    train, held_out = pictures.split(5)
+    train, held_out = PICTURES.split(5)
     assert (len(train), len(held_out)) == (18, 5)
     assert sorted([*train.labels.tolist(), *held_out.labels.tolist()]) == list(range(23))
-    assert torch.equal(held_out.x, pictures.x[held_out.labels])
-    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(held_out.x, PIXELS[held_out.labels]) and torch.equal(state, torch.get_rng_state())
     torch.rand(3)
-    assert torch.equal(held_out.labels, pictures.split(5)[1].labels)
-    assert not torch.equal(held_out.labels, pictures.split(5, seed=2)[1].labels)
-    for wrong in (-1, 0, 23, 24):
+    assert torch.equal(held_out.labels, PICTURES.split(5)[1].labels)
+    assert not torch.equal(held_out.labels, PICTURES.split(5, seed=2)[1].labels)
+    for wrong in (0, 23):
         with pytest.raises(AlikitError, match=f"cannot hold out {wrong} of 23 examples: choose between 1 and 22"):
-            pictures.split(wrong)
+            PICTURES.split(wrong)
 
 
-def test_conditions_are_attributes_or_one_of_the_classes(pictures, points):
+def test_conditions_are_attributes_or_one_of_the_classes():
     attributes = torch.arange(69, dtype=torch.uint8).view(23, 3) % 2
-    some = Dataset("faces", pictures.x, attributes, ("a", "b", "c")).select(torch.tensor([4, 2]))
+    some = Dataset("faces", PIXELS, attributes, ("a", "b", "c")).select(torch.tensor([4, 2]))
     assert torch.equal(some.conditions(), attributes[[4, 2]])
-    assert Dataset("points", points.x[:3], torch.tensor([2, 0, 2])).conditions().tolist() == [
-        [0, 0, 1],
-        [1, 0, 0],
-        [0, 0, 1],
-    ]
+    classes = Dataset("points", POINTS.x[:3], torch.tensor([2, 0, 2]))
+    assert classes.conditions().tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
     with pytest.raises(AlikitError, match="points has neither attributes nor classes"):
-        points.conditions()
+        POINTS.conditions()
 
 
 @pytest.mark.parametrize(("free", "fits"), [(2 * 23 * 60, True), (2 * 23 * 60 - 1, False)])
-def test_fits_where_twice_as_much_is_free(pictures, monkeypatch, free, fits):
+def test_fits_where_twice_as_much_is_free(monkeypatch, free, fits):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
-    assert pictures.fits("cuda") is fits and pictures.fits(torch.device("cuda", 0)) is fits
-    assert pictures.fits("cpu") is True
-    moved = pictures.to("meta")
+    assert PICTURES.fits("cuda") is fits and PICTURES.fits(torch.device("cuda", 0)) is fits
+    assert PICTURES.fits("cpu") is True
+    moved = PICTURES.to("meta")
     assert moved.x.device.type == "meta" and moved.labels.device.type == "cpu"
 
 
@@ -110,7 +95,6 @@ def test_as_many_labels_of_each_class_by_the_seed_alone():
     assert few.labels.bincount().tolist() == [5, 5, 5, 5] and len({*numbers(few)}) == 20
     assert torch.equal(few.labels, data.labels[numbers(few)])
     assert torch.equal(few.factors["tenth"], data.factors["tenth"][numbers(few)])
-    assert (few.name, few.classes) == (data.name, data.classes)
     torch.manual_seed(9)
     assert numbers(few_labels(data, 20, seed=0)) == numbers(few)
     assert len({tuple(numbers(few_labels(data, 20, seed))) for seed in range(10)}) == 10
@@ -127,21 +111,14 @@ def test_every_example_has_its_chance_but_those_that_choose_settings():
     assert numbers(labels_to_spare(data)[1]) == numbers(for_settings(data)) == numbers(validation)
 
 
-@pytest.mark.parametrize(
-    ("examples", "kept"), [(2, 1), (4, 1), (100, 20), (104, 20), (49_999, 9_999), (80_000, 10_000)]
-)
+@pytest.mark.parametrize(("examples", "kept"), [(2, 1), (104, 20), (49_999, 9_999), (80_000, 10_000)])
 def test_a_fifth_is_kept_to_choose_settings_by_or_ten_thousand(examples, kept):
-    rest, validation = labels_to_spare(folder(examples))
-    assert (len(rest), len(validation)) == (examples - kept, kept)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_the_order_of_classes_does_not_matter(backwards):
-    """Both parts have examples of every class, though the last fifth of the folder is all of one."""
-    data = folder()
-    rest, validation = labels_to_spare(data.select(torch.arange(599, -1, -1)) if backwards else data)
-    for part, of_each in ((rest, 120), (validation, 30)):
-        assert part.labels.bincount().tolist() == pytest.approx([of_each] * 4, abs=15)
+    """Of every class as many, though the last fifth of the folder is all of one."""
+    parts = labels_to_spare(folder(examples))
+    assert list(map(len, parts)) == [examples - kept, kept]
+    if kept > 1000:
+        shares = [part.labels.bincount() / len(part) for part in parts]
+        assert torch.stack(shares).sub(0.25).abs().max() < 0.02
 
 
 def lacking(label: int, left: int) -> Dataset:
@@ -157,11 +134,11 @@ NO_CLASSES = "[a-z]+ has no classes to tell apart: name data whose examples have
 @pytest.mark.parametrize(
     ("data", "n", "says"),
     [
-        (Dataset("points", torch.randn(50, 2)), 10, NO_CLASSES),
+        (POINTS, 10, NO_CLASSES),
         (Dataset("faces", torch.randn(50, 2), torch.ones(50, 4)), 8, NO_CLASSES),
         (folder(classes="a"), 5, NO_CLASSES),
         (folder(), 484, "484 labels are wanted; pets has [0-9]+ to spare of class [a-d]: ask for at most [0-9]+, .*"),
-        *((folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for .*") for n in (13, 2, 0, -4)),
+        *((folder(), n, f"{n} labels cannot be shared out evenly over 4 .*: ask for .*") for n in (13, 0, -4)),
         (lacking(3, 0), 12, ".* pets has 0 to spare of class d: ask for at most 0, or name data with more of it"),
         (lacking(1, 2), 12, ".* pets has [12] to spare of class b: ask for at most [48], .*"),
     ],

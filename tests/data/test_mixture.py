@@ -12,14 +12,8 @@ PAPER = sorted((float(x), float(y)) for x in (-4, -2, 0, 2, 4) for y in (-4, -2,
 BROAD = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
 
 
-def density(grid: GridMixture, x: torch.Tensor) -> np.ndarray:
-    """(N, modes): each mode's own density."""
-    return np.stack([multivariate_normal(mean, grid.std**2).pdf(x.double()) for mean in grid.means], axis=1)
-
-
 def test_means():
-    grid = GridMixture()
-    assert sorted(map(tuple, grid.means.tolist())) == PAPER and grid.std == 0.05
+    assert sorted(map(tuple, GridMixture().means.tolist())) == PAPER and GridMixture().std == 0.05
     other = GridMixture(side=2, spacing=3.0, std=0.1)
     assert sorted(other.means.tolist()) == [[-1.5, -1.5], [-1.5, 1.5], [1.5, -1.5], [1.5, 1.5]]
 
@@ -27,7 +21,7 @@ def test_means():
 @pytest.mark.parametrize(("std", "x"), [(0.05, GridMixture().sample(200, seed=5).x), (1.0, BROAD)])
 def test_density_and_responsibilities(std, x):
     grid = GridMixture(std=std)
-    of_each = density(grid, x)
+    of_each = np.stack([multivariate_normal(mean, std**2).pdf(x.double()) for mean in grid.means], axis=1)
     np.testing.assert_allclose(grid.log_density(x), np.log(of_each.mean(1)), atol=1e-3)
     np.testing.assert_allclose(grid.responsibilities(x), of_each / of_each.sum(1, keepdims=True), atol=1e-5)
 

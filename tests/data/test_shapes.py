@@ -1,7 +1,5 @@
 """The drawn shapes: what the docstring promises, measured in the pictures themselves."""
 
-from itertools import combinations
-
 import pytest
 import torch
 from ink import LUMA, centre_and_angle, coverage, cut_by_the_edge
@@ -29,7 +27,7 @@ def test_position_and_angle_are_true(data, name):
     """Within half a pixel of 64; the angle, counter-clockwise, of the only shape here with a long axis."""
     some = plain(data, name)
     centre, long_axis = centre_and_angle(coverage(some) > 0.5)
-    assert len(some) > 20
+    assert len(some) > 20 and not cut_by_the_edge(coverage(some) > 0.6)
     assert (centre / 64 - some.factors["position"]).abs().quantile(0.95) < 0.5 / 64
     if name == "bar":
         assert ((long_axis + 90) % 180 - 90 - some.factors["angle"]).abs().quantile(0.95) < 1.5
@@ -43,11 +41,6 @@ def test_radius_is_true(data, name, area):
     assert (measured / area - 1).abs().quantile(0.9) < 0.05
 
 
-def test_no_shape_is_cut_by_the_edge(data):
-    contrast = (data.factors["ink"] - data.factors["paper"]).norm(dim=1)
-    assert not cut_by_the_edge(coverage(data.select(contrast > 0.8)) > 0.6)
-
-
 def test_a_ring_is_hollow_and_a_disc_is_not(data):
     for name, filled in (("ring", False), ("frame", False), ("disc", True), ("square", True), ("star", True)):
         some = plain(data, name)
@@ -58,24 +51,20 @@ def test_a_ring_is_hollow_and_a_disc_is_not(data):
 
 def test_points_up_and_opens_to_the_right():
     """A triangle and a star have their point at the top, a heart at the foot; the crescent is open on the right."""
-    inside = _distances() < 0
-    halves = {name: inside[SHAPES.index(name)].float() for name in SHAPES}
+    halves = {name: inside.float() for name, inside in zip(SHAPES, _distances() < 0, strict=True)}
     for name in ("triangle", "star"):
-        rows = halves[name].sum(1)
-        assert rows[: len(rows) // 4].sum() < rows[-len(rows) // 2 :].sum()
         assert halves[name][14:20].sum() < halves[name][60:66].sum()
     assert halves["heart"][20:30].sum() > halves["heart"][-30:-20].sum()
     assert halves["crescent"][:, :48].sum() > 2 * halves["crescent"][:, 48:].sum()
 
 
 def test_patterns_fade_part_of_the_ink(data):
-    ink = coverage(data.select((data.labels == SHAPES.index("disc")) & (data.factors["radius"] > 0.3)))
-    fill = data.factors["fill"][(data.labels == SHAPES.index("disc")) & (data.factors["radius"] > 0.3)]
-    for kind in range(len(FILLS)):
-        some = ink[fill == kind]
-        full, faded = (some > 0.7).sum((1, 2)).float(), ((some > 0.2) & (some < 0.5)).sum((1, 2)).float()
-        share = (faded / (full + faded)).median()
-        assert (share < 0.1) if kind == PLAIN else (0.2 < share < 0.65), FILLS[kind]
+    discs = data.select((data.labels == SHAPES.index("disc")) & (data.factors["radius"] > 0.3))
+    ink = coverage(discs)
+    full, faded = (ink > 0.7).sum((1, 2)).float(), ((ink > 0.2) & (ink < 0.5)).sum((1, 2)).float()
+    for kind, name in enumerate(FILLS):
+        share = (faded / (full + faded))[discs.factors["fill"] == kind].median()
+        assert (share < 0.1) if kind == PLAIN else (0.2 < share < 0.65), name
 
 
 # The stand-ins.
@@ -109,14 +98,3 @@ def test_attributes_are_independent():
     assert torch.equal(data.labels[:, data.classes.index("Bright_Paper")].bool(), data.factors["paper"] @ LUMA > 0.5)
     correlations = torch.corrcoef(data.labels.T.float()) - torch.eye(len(ATTRIBUTES))
     assert correlations.abs().max() < 0.06  # standard deviation 0.016
-
-
-def test_distances_are_distances():
-    """Their slope is 1 nearly everywhere, and no two shapes are alike."""
-    distances = _distances()
-    step = 2 * 1.3 / distances.shape[1]
-    down, right = distances.diff(dim=1)[:, :, 1:] / step, distances.diff(dim=2)[:, 1:] / step
-    slope = (down.square() + right.square()).sqrt()
-    assert ((slope - 1).abs() < 0.05).float().mean((1, 2)).min() > 0.9
-    for a, b in combinations(range(len(SHAPES)), 2):
-        assert ((distances[a] < 0) != (distances[b] < 0)).float().mean() > 0.02, f"{SHAPES[a]} and {SHAPES[b]}"
