@@ -11,7 +11,6 @@ from torch import nn
 from alikit import figures
 from alikit.data import GridMixture
 from alikit.data.conditions import COLUMNS
-from alikit.errors import AlikitError
 from alikit.figures import few_colours, grid, inference_figure, learning_figure, mode_colours, strips
 from alikit.models import Game
 
@@ -36,14 +35,13 @@ def test_show_and_plane_draw_on_axes():
     figures.show(left, torch.rand(4, 1, 8, 8), title="digits")
     assert not left.axison and left.get_title() == "digits" and len(left.images) == 1
     points = torch.randn(7, 2, requires_grad=True)
-    figures.plane(right, points, title="x")
+    figures.plane(right, points)
     np.testing.assert_array_equal(right.collections[0].get_offsets(), points.detach())
-    assert right.get_xlim() == right.get_ylim() == (-5.5, 5.5)
     picture = figures.plane_image(torch.zeros(500, 2), figures.DATA)
     assert picture.size == (500, 500) and picture.mode == "RGB"
     assert (np.abs(np.asarray(picture).reshape(-1, 3) / 255 - to_rgb(figures.DATA)).max(1) < 0.02).any()
-    x, x_hat = torch.arange(3.0)[:, None], torch.arange(3.0)[:, None] + 10
-    assert figures.beside(x, x_hat).flatten().tolist() == [0, 10, 1, 11, 2, 12]
+    x = torch.arange(3.0)[:, None]
+    assert figures.beside(x, x + 10).flatten().tolist() == [0, 10, 1, 11, 2, 12]
 
 
 class Affine(nn.Module):
@@ -60,21 +58,16 @@ class Affine(nn.Module):
         return self.a * v + self.b
 
 
-NOISY = {"noisy": Game(Affine(2.0), 2, Affine(0.5, noise=0.1))}
-
-
 @pytest.fixture(scope="module")
 def inference():
-    """Four models, one of them with draws, one broken, and what is drawn of them: panels[row][column]."""
+    """Three models, one of them with draws, one broken, and what is drawn of them: panels[row][column]."""
     models = {
         "half": Game(Affine(2.0), 2, Affine(0.5)),
-        **NOISY,
-        "far": Game(Affine(2.0, b=100.0), 2, Affine(1.0)),
+        "noisy": Game(Affine(2.0), 2, Affine(1.0, noise=0.1)),
         "broken": Game(Affine(float("nan")), 2, Affine(0.5)),
     }
     data = GridMixture().sample(400, seed=2)
-    figure = inference_figure(models, data.x, data.labels)
-    return np.array(figure.axes).reshape(5, 4), data
+    return np.array(inference_figure(models, data.x, data.labels).axes).reshape(5, 3), data, models
 
 
 def points_and_colours(axes):
@@ -83,9 +76,9 @@ def points_and_colours(axes):
 
 
 def test_inference_figure_follows_each_point_by_its_colour(inference):
-    panels, data = inference
+    panels, data, _ = inference
     titles = [axes.get_title() for axes in panels.flat]
-    assert titles == ["half", "noisy", "far", "broken"] + [""] * 16 and all(axes.get_ylabel() for axes in panels[:, 0])
+    assert titles == ["half", "noisy", "broken"] + [""] * 12 and all(axes.get_ylabel() for axes in panels[:, 0])
     of_mode, means = mode_colours(GridMixture().means), GridMixture().means
     assert (torch.cdist(of_mode, of_mode) + torch.eye(25)).min() > 0.1, "modes have different colours"
     (x, colours), (z_hat, colours_z), (x_hat, colours_hat) = map(points_and_colours, panels[:3, 0])
@@ -96,52 +89,43 @@ def test_inference_figure_follows_each_point_by_its_colour(inference):
     torch.testing.assert_close(z_hat, x / 2)
     torch.testing.assert_close(x_hat, x)
     x, z_hat, x_hat = (points_and_colours(axes)[0] for axes in panels[:3, 1])
-    assert (z_hat - x / 2).std() == pytest.approx(0.1, rel=0.2)
+    assert (z_hat - x).std() == pytest.approx(0.1, rel=0.2)
     torch.testing.assert_close(x_hat, 2 * z_hat)  # of the codes it shows
     (z, colours_z), (x_tilde, colours) = map(points_and_colours, panels[3:, 0])
     torch.testing.assert_close(x_tilde, 2 * z)
     torch.testing.assert_close(colours, of_mode[torch.cdist(x_tilde.float(), means).argmin(1)])
     assert colours.equal(colours_z) and all(points_and_colours(axes)[0].equal(z) for axes in panels[3, 1:])
-
-
-def test_inference_figure_counts_what_lies_outside(inference):
-    panels, _ = inference
-    z_hat = points_and_colours(panels[1, 2])[0]
-    expected = (z_hat.abs() > 4).any(1).double().mean().item()
-    assert 0.1 < expected < 0.9 and not panels[0, 2].texts
-    assert panels[1, 2].texts[0].get_text() == f"{expected:.1%} outside"
-    assert panels[4, 2].texts[0].get_text() == panels[4, 3].texts[0].get_text() == "100.0% outside"
-    torch.testing.assert_close(points_and_colours(panels[3, 3])[1], torch.full((400, 3), 0.6))
+    outside = (z_hat.abs() > 4).any(1).double().mean().item()  # is counted
+    assert 0.1 < outside < 0.9 and panels[1, 1].texts[0].get_text() == f"{outside:.1%} outside"
+    assert not panels[0, 1].texts and panels[4, 2].texts[0].get_text() == "100.0% outside"
+    torch.testing.assert_close(points_and_colours(panels[3, 2])[1], torch.full((400, 3), 0.6))
 
 
 def test_inference_figure_is_reproducible_and_leaves_the_seed_alone(inference):
-    panels, data = inference
+    panels, data, models = inference
     torch.manual_seed(9)
     state = torch.get_rng_state()
-    again = inference_figure(NOISY, data.x, data.labels)
+    again = inference_figure({"noisy": models["noisy"]}, data.x, data.labels)
     assert torch.get_rng_state().equal(state)
     for before, after in zip(panels[:, 1], again.axes, strict=True):
         assert points_and_colours(before)[0].equal(points_and_colours(after)[0])
-    with pytest.raises(AlikitError, match="cannot encode"):
-        inference_figure({"gan": Game(Affine(1.0), 2)}, data.x, data.labels)
 
 
 @pytest.mark.filterwarnings("error")
 def test_learning_figure_draws_what_the_log_says():
     log = [{"step": 10 * i, "generator": 5.0, "discriminator": 1.0, "cycle": 1.0, "spread": 0.5} for i in range(1, 9)]
 
-    def pixels(log: list[dict]) -> np.ndarray:
-        return np.asarray(learning_figure(log, epoch_steps=10)).astype(int)
+    def changed(log: list[dict]) -> np.ndarray:
+        """In which rows of the figure."""
+        return (np.asarray(learning_figure(log, epoch_steps=10)) != plain).any((1, 2))
 
-    plain = pixels([*log, {"step": 80, "reconstruction_mean": 0.1}])
-    assert plain.shape == (500, 650, 3) and np.array_equal(plain, pixels(log)), "an evaluation is no report"
-    loss, spread = (
-        (pixels([{**line, name: line[name] * 0.9} for line in log]) != plain).any((1, 2))
-        for name in ("generator", "spread")
-    )
-    assert loss[:250].any() and spread[250:].any() and not spread[:250].any()
+    plain = np.asarray(learning_figure(log, epoch_steps=10))
+    assert not changed([*log, {"step": 80, "reconstruction_mean": 0.1}]).any(), "an evaluation is no report"
+    spread = changed([{**line, "spread": 0.45} for line in log])
+    assert spread[250:].any() and not spread[:250].any()
+    assert changed([{**line, "generator": 4.5} for line in log])[:250].any()
     gan = [{name: line[name] for name in ("step", "generator", "discriminator")} for line in log]
-    assert not np.array_equal(pixels(gan), plain)
+    assert changed(gan)[250:].any()
 
 
 def test_strips_have_a_row_and_a_name_each():

@@ -68,22 +68,17 @@ def test_a_switch_changes_y_and_the_picture_in_place(panel, passes):
     assert place.value == before
 
 
-def test_above_each_switch_is_what_it_leads_to(panel):
+def test_above_each_switch_is_what_it_leads_to_and_hair_has_one_colour(panel, passes):
     for column in (0, SMILING, BLOND):
-        switch, preview, y = panel.switches[column], panel.previews[column], panel.y
+        switch, preview = panel.switches[column], panel.previews[column]
         promised = preview.value
         switch.value = not switch.value
         x = of(panel, panel.y)
-        panel.y = y
+        hair = [name for name in pressed(panel) if name in HAIR_COLOURS]
+        assert hair == ["Blond_Hair" if column == BLOND else "Black_Hair"]
+        panel.y = Y
         assert preview.value == promised and shows(preview, x)
-
-
-def test_hair_has_one_colour(panel, passes):
-    panel.switches[BLOND].value = True
-    assert passes == [15], "one pass, though two switches move"
-    assert [name for name in pressed(panel) if name in HAIR_COLOURS] == ["Blond_Hair"]
-    panel.switches[BLOND].value = False
-    assert not set(pressed(panel)) & set(HAIR_COLOURS)
+    assert passes == [15, 1, 15] * 3, "one pass, though two switches move"
     panel.y = torch.zeros(14, dtype=torch.bool)
     assert not pressed(panel) and "nothing<br>z of seed 0" in panel.words.value
 
@@ -133,7 +128,7 @@ def test_starts(model):
     assert pressed(panel) == ["Black_Hair", "Male", "Young"] and not panel.message.value
 
 
-def test_without_the_pictures_ahead(model, panel, passes):
+def test_without_the_pictures_ahead(panel, passes):
     panel.ahead.value = False
     panel.switches[SMILING].value = True
     assert passes == [1, 1] and {preview.layout.display for preview in panel.previews} == {"none"}
@@ -144,12 +139,11 @@ def test_without_the_pictures_ahead(model, panel, passes):
 @pytest.mark.parametrize("name", ["y", "z"])
 @pytest.mark.parametrize("wrong", [torch.zeros(13), torch.full((14,), 0.5), torch.full((64,), torch.nan)])
 def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, panel, name, wrong):
-    complaint = {"y": "y is a tensor of 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
-    with pytest.raises(AlikitError, match=complaint):
-        Switches(model, ATTRIBUTES, **{"y": Y, name: wrong})
     z, before = panel.z, panel.picture.value
-    with pytest.raises(AlikitError, match=complaint):
-        setattr(panel, name, wrong)
+    complaint = {"y": "y is a tensor of 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
+    for show in (lambda: Switches(model, ATTRIBUTES, **{"y": Y, name: wrong}), lambda: setattr(panel, name, wrong)):
+        with pytest.raises(AlikitError, match=complaint):
+            show()
     assert panel.z is z and torch.equal(panel.y, Y.byte()) and panel.picture.value == before
 
 
