@@ -1,30 +1,38 @@
-"""What holds for all drawn pictures: their form, what the seed decides, and what is refused."""
+"""The drawn pictures: what the docstrings promise, measured in the pictures themselves."""
 
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+from torch import Tensor
 
-from alikit.data import coloured_shapes, faces, house_numbers, load
+from alikit.data import Dataset, coloured_shapes, faces, house_numbers, load
 from alikit.data.synthetic import drawing
 from alikit.data.synthetic.drawing import CHUNK
-from alikit.data.synthetic.shapes import ATTRIBUTES
+from alikit.data.synthetic.house_numbers import FONTS, MIN_CONTRAST
+from alikit.data.synthetic.shapes import ATTRIBUTES, FILLS, HUES, SHAPES, stand_in
 from alikit.errors import AlikitError
 
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+SLANTED = torch.tensor(["Oblique" in name or "Ita" in name for name in FONTS])
+BOLD = torch.tensor([name == "cmb10" or "Bol" in name for name in FONTS])
 N = 2000
 # Of each factor: numbers in a row, least, greatest.
-HOUSE_NUMBERS = """digit 1 0 9, font 1 0 17, neighbours 2 -1 9, position 2 -2 2, ink 3 0 1, paper 3 0 1, height 1 18 26,
+OF_NUMBERS = """digit 1 0 9, font 1 0 17, neighbours 2 -1 9, position 2 -2 2, ink 3 0 1, paper 3 0 1, height 1 18 26,
     angle 1 -8 8, blur 1 0.3 1.2"""
-SHAPES = """shape 1 0 9, fill 1 0 3, hue 1 0 4, ink 3 0 1, paper 3 0 1, position 2 -0.12 0.12, radius 1 0.24 0.36,
+OF_SHAPES = """shape 1 0 9, fill 1 0 3, hue 1 0 4, ink 3 0 1, paper 3 0 1, position 2 -0.12 0.12, radius 1 0.24 0.36,
     angle 1 -25 25"""
-FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03, skin 3 0.15 1, background 3 0.4 0.92,
+OF_FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03, skin 3 0.15 1, background 3 0.4 0.92,
     shirt 3 0.05 0.65, hat 3 0.05 0.75, iris 3 0.05 0.45, shade 1 -1 1, red 1 0 1"""
 
 
 @pytest.mark.parametrize(
     ("draw", "name", "labels", "known"),
     [
-        (house_numbers, "house-numbers", "digit", HOUSE_NUMBERS),
-        (lambda n, seed=0: coloured_shapes(n, seed=seed), "shapes", "shape", SHAPES),
-        (lambda n, seed=0: faces(n, seed=seed), "faces", None, FACES),
+        (house_numbers, "house-numbers", "digit", OF_NUMBERS),
+        (lambda n, seed=0: coloured_shapes(n, seed=seed), "shapes", "shape", OF_SHAPES),
+        (lambda n, seed=0: faces(n, seed=seed), "faces", None, OF_FACES),
     ],
 )
 def test_form_and_what_the_seed_decides(draw, name, labels, known):
@@ -32,10 +40,7 @@ def test_form_and_what_the_seed_decides(draw, name, labels, known):
     data = draw(N)
     assert torch.equal(torch.get_rng_state(), state)
     assert data.x.shape == (N, 3, 32, 32) and data.x.dtype == torch.uint8 and data.name == name
-    if labels:
-        assert torch.equal(data.labels, data.factors[labels]) and len(data.classes) == 10
-    else:
-        assert data.labels.shape == (N, len(data.classes)) and data.labels.dtype == torch.uint8
+    assert not labels or torch.equal(data.labels, data.factors[labels])
     known = {factor: map(float, numbers) for factor, *numbers in map(str.split, known.split(","))}
     assert data.factors.keys() == known.keys()
     for factor, (width, least, greatest) in known.items():
@@ -66,31 +71,217 @@ def test_the_same_at_every_size(draw, too_small):
         draw(5, too_small)
 
 
-@pytest.mark.parametrize(
-    ("name", "n", "side", "classes", "dtype"),
-    [
-        ("house-numbers", 20_000, 32, 10, torch.int64),
-        ("faces", 20_000, 32, 14, torch.uint8),
-        ("stand-in:cifar10", 10_000, 32, 10, torch.int64),
-        ("stand-in:svhn", 20_000, 32, 10, torch.int64),
-        ("stand-in:celeba", 5_000, 64, len(ATTRIBUTES), torch.uint8),
-        ("stand-in:tiny-imagenet", 5_000, 64, 200, torch.int64),
-    ],
-)
-def test_drawn_sources(monkeypatch, name, n, side, classes, dtype):
+SOURCES = {  # examples to train on, pixels a side, classes
+    "house-numbers": (20_000, 32, 10),
+    "faces": (20_000, 32, 14),
+    "stand-in:cifar10": (10_000, 32, 10),
+    "stand-in:svhn": (20_000, 32, 10),
+    "stand-in:celeba": (5_000, 64, len(ATTRIBUTES)),
+    "stand-in:tiny-imagenet": (5_000, 64, 200),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_drawn_sources(monkeypatch, name):
     """A fiftieth of each, which are the first ones."""
-    calls = []
-
-    def first(n: int, seed: int, chunk):
-        calls.append((n, seed))
-        return drawing.draw(n // 50, seed, chunk)
-
+    calls, (n, side, classes) = [], SOURCES[name]
     for module in ("faces", "house_numbers", "shapes"):
-        monkeypatch.setattr(f"alikit.data.synthetic.{module}.draw", first)
+        draw = lambda n, seed, chunk: calls.append((n, seed)) or drawing.draw(n // 50, seed, chunk)  # noqa: E731
+        monkeypatch.setattr(f"alikit.data.synthetic.{module}.draw", draw)
     parts = load(name)
     assert calls == [(n, 0), (n // 10, 1)]
     for part in parts:
-        assert part.shape == (3, side, side) and part.x.dtype == torch.uint8 and part.labels.dtype == dtype
-        assert part.name == name and len(part.classes) == classes
+        assert part.shape == (3, side, side) and part.name == name and len(part.classes) == classes
+        assert part.labels.dtype == (torch.uint8 if name in ("faces", "stand-in:celeba") else torch.int64)
     rows = [{row.numpy().tobytes() for row in part.x} for part in parts]
     assert not rows[0] & rows[1]
+
+
+# Measured by the ink.
+
+
+def coverage(data: Dataset) -> Tensor:
+    """How much ink (N, S, S) is in each pixel, 0 for paper and 1 for ink."""
+    ink, paper = (data.factors[name][:, :, None, None] for name in ("ink", "paper"))
+    return ((data.floats() - paper) * (ink - paper)).sum(1) / (ink - paper).square().sum(1)
+
+
+def is_cut_by_the_edge(ink: Tensor) -> bool:
+    return bool(torch.cat([ink[:, 0], ink[:, -1], ink[:, :, 0], ink[:, :, -1]], dim=1).any())
+
+
+def centre_and_angle(ink: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ink (N, S, S) the centre of mass (N, 2) from the picture's, x right and y down in pixels, and the direction of
+    its long axis (N,) in degrees counter-clockwise, in [0, 180)."""
+    ticks = torch.arange(ink.shape[1]) + 0.5 - ink.shape[1] / 2
+    share = ink.float() / ink.sum((1, 2), keepdim=True)
+    x, y = (share * ticks).sum((1, 2)), (share * ticks[:, None]).sum((1, 2))
+    dx, dy = ticks - x[:, None, None], y[:, None, None] - ticks[:, None]  # y up
+    xx, xy, yy = ((share * product).sum((1, 2)) for product in (dx * dx, dx * dy, dy * dy))
+    return torch.stack([x, y], dim=1), torch.rad2deg(torch.atan2(2 * xy, xx - yy) / 2) % 180
+
+
+def extent(inked: Tensor) -> tuple[Tensor, Tensor]:
+    """The middle (N,) of what is True along the last axis of (N, S), from the picture's, and its length."""
+    first, last = inked.int().argmax(1), inked.shape[1] - inked.flip(1).int().argmax(1)
+    return (first + last - inked.shape[1]) / 2, (last - first).float()
+
+
+# House numbers.
+
+
+@pytest.fixture(scope="module")
+def houses() -> Dataset:
+    return house_numbers(8_000, seed=0)
+
+
+@pytest.fixture(scope="module")
+def clear(houses) -> Dataset:
+    """Light ink on dark paper, sharp: uneven lighting scales with the colour, so here it hardly moves the paper."""
+    luma_ink, luma_paper = houses.factors["ink"] @ LUMA, houses.factors["paper"] @ LUMA
+    return houses.select((luma_paper < 0.3) & (luma_ink - luma_paper > 0.4) & (houses.factors["blur"] < 0.8))
+
+
+@pytest.fixture(scope="module")
+def alone(clear) -> Dataset:
+    return clear.select((clear.factors["neighbours"] == -1).all(1))
+
+
+def test_digits_fonts_and_polarities_are_balanced_and_contrast_has_its_range(houses):
+    assert houses.labels.bincount(minlength=10).min() > 700  # 800 expected, standard deviation 27
+    assert houses.factors["font"].bincount(minlength=len(FONTS)).min() > 300  # 400 expected, standard deviation 19
+    contrast = houses.factors["ink"] @ LUMA - houses.factors["paper"] @ LUMA
+    assert 0.45 < (contrast > 0).float().mean() < 0.55
+    assert -1e-5 < contrast.abs().min() - MIN_CONTRAST < 0.05  # float32 rounding
+
+
+def test_ink_and_paper_are_the_colours_in_the_picture(houses):
+    thick = houses.select(BOLD[houses.factors["font"]] & (houses.factors["blur"] < 0.6))
+    darkness = coverage(thick)
+    for name, other, chosen in (("paper", "ink", darkness < 0.3), ("ink", "paper", darkness > 0.9)):
+        count = chosen.sum((1, 2))
+        enough = count >= 20
+        mean = (thick.floats() * chosen[:, None]).sum((2, 3))[enough] / count[enough, None]
+        error, of_other = ((mean - thick.factors[each][enough]).abs().amax(1) for each in (name, other))
+        assert enough.float().mean() > 0.9
+        assert error.quantile(0.95) < 0.12 and (error < of_other).float().mean() > 0.99, name
+
+
+def test_position_and_height_are_true_and_no_digit_is_cut_by_the_edge(alone):
+    upright = alone.select(alone.factors["angle"].abs() < 2)
+    ink, position, height = coverage(upright) > 0.4, upright.factors["position"], upright.factors["height"]
+    (x, _), (y, tall) = extent(ink.any(1)), extent(ink.any(2))
+    assert len(upright) > 50 and not is_cut_by_the_edge(coverage(alone) > 0.6)
+    for measured, true, most in ((x, position[:, 0], 1), (y, position[:, 1], 1), (tall, height, 2)):
+        assert (measured - true).abs().max() < most and (measured - true).mean().abs() < 0.3
+        assert torch.corrcoef(torch.stack([measured, true]))[0, 1] > 0.9
+
+
+def test_angle_is_true_and_counter_clockwise(alone):
+    symmetric = (alone.labels == 0) | (alone.labels == 8)
+    chosen = alone.select(symmetric & ~SLANTED[alone.factors["font"]])
+    _, long_axis = centre_and_angle(coverage(chosen) > 0.3)  # 90 for a digit that stands upright
+    assert len(chosen) > 25
+    assert (long_axis - 90 - chosen.factors["angle"]).abs().median() < 1.5
+    assert torch.corrcoef(torch.stack([long_axis, chosen.factors["angle"]]))[0, 1] > 0.9
+
+
+def test_neighbours_are_where_and_what_they_are_said_to_be(clear):
+    """The foot of a 2 reaches far to both sides, that of a 7 stands in the middle."""
+    ink, known = coverage(clear), clear.factors
+    small = (known["height"] < 22) & (known["position"][:, 0].abs() < 1)
+    upright = (known["angle"].abs() < 4) & ~SLANTED[known["font"]]
+    for neighbour, edge, beside in zip(
+        known["neighbours"].T, (ink[:, :, :3], ink[:, :, -3:]), (slice(6), slice(26, 32)), strict=True
+    ):
+        seen, there = (edge > 0.4).any(2).any(1)[small], neighbour[small] != -1
+        assert not seen[~there].any() and seen[there].float().mean() > 0.95
+        foot = ink[:, 21:28, beside].clamp(0, 1).mean((1, 2))
+        assert foot[upright & (neighbour == 2)].mean() > 1.5 * foot[upright & (neighbour == 7)].mean()
+
+
+def test_a_simple_classifier_reads_the_digits():
+    """An SVM on grey pictures, contrast and polarity taken out; chance is 0.1."""
+
+    def features(data: Dataset) -> Tensor:
+        grey = torch.einsum("nchw,c->nhw", data.floats(), LUMA).flatten(1)
+        grey = (grey - grey.mean(1, keepdim=True)) / grey.std(1, keepdim=True)
+        return grey * grey.pow(3).mean(1, keepdim=True).sign()  # ink is the rarer colour: the skew has its sign
+
+    train, test = house_numbers(4_000, seed=10), house_numbers(1_000, seed=11)
+    classifier = make_pipeline(PCA(80, random_state=0), SVC(C=10)).fit(features(train), train.labels)
+    assert classifier.score(features(test), test.labels) > 0.9
+
+
+def test_blur_and_font_are_true(houses, alone):
+    """Blur softens the edges; over the same digits, bold fonts put down more ink for their height than the others."""
+    thick = houses.select(BOLD[houses.factors["font"]])
+    steepest, blur = coverage(thick).diff(dim=2).abs().flatten(1).quantile(0.95, dim=1), thick.factors["blur"]
+    assert steepest[blur < 0.5].mean() > 1.5 * steepest[blur > 1.0].mean()
+    ink = coverage(alone).clamp(0, 1).sum((1, 2)) / alone.factors["height"].square()
+    bold = BOLD[alone.factors["font"]]
+    assert ink[bold].mean() > 1.3 * ink[~bold].mean()
+
+
+# Shapes.
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Dataset:
+    return coloured_shapes(4000, size=64, seed=0)
+
+
+AREAS = {"disc": 2.27, "square": 1.85, "bar": 1.104, "cross": 1.922, "ring": 1.602, "frame": 1.15}  # in squared radii
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_position_radius_and_angle_are_true(shapes, name):
+    """Within half a pixel of 64, of plain shapes that stand out; the angle of the only one here with a long axis."""
+    known = shapes.factors
+    clear = (known["ink"] - known["paper"]).norm(dim=1) > 0.6
+    some = shapes.select(clear & (known["shape"] == SHAPES.index(name)) & (known["fill"] == FILLS.index("plain")))
+    ink, known = coverage(some), some.factors
+    centre, long_axis = centre_and_angle(ink > 0.5)
+    assert len(some) > 20 and not is_cut_by_the_edge(ink > 0.6)
+    assert (centre / 64 - known["position"]).abs().quantile(0.95) < 0.5 / 64
+    area = (ink > 0.5).sum((1, 2)) / 64**2 / known["radius"].square()
+    assert (area / AREAS[name] - 1).abs().quantile(0.9) < 0.05
+    x, y = ((known["position"] + 0.5) * 64).long().T
+    is_hollow = ink[torch.arange(len(some)), y, x] < 0.5
+    assert (is_hollow == (name in ("ring", "frame"))).float().mean() > 0.95
+    if name == "bar":
+        assert ((long_axis + 90) % 180 - 90 - known["angle"]).abs().quantile(0.95) < 1.5
+
+
+def test_patterns_fade_part_of_the_ink(shapes):
+    discs = shapes.select((shapes.labels == SHAPES.index("disc")) & (shapes.factors["radius"] > 0.3))
+    ink = coverage(discs)
+    full, faded = (ink > 0.7).sum((1, 2)).float(), ((ink > 0.2) & (ink < 0.5)).sum((1, 2)).float()
+    for kind, name in enumerate(FILLS):
+        share = (faded / (full + faded))[discs.factors["fill"] == kind].median()
+        assert (share < 0.1) if name == "plain" else (0.2 < share < 0.65), name
+
+
+def test_hues_are_what_they_are_called(shapes):
+    red, green, blue = shapes.factors["ink"].unbind(1)
+    seen = {
+        "red": (red > green + 0.3) & (red > blue + 0.3),
+        "yellow": (red > blue + 0.3) & (green > blue + 0.3),
+        "green": (green > red + 0.3) & (green > blue + 0.3),
+        "blue": (blue > red + 0.3) & (blue > green),
+        "violet": (blue > green + 0.3) & (red > green + 0.3),
+    }
+    for hue, name in enumerate(HUES):
+        assert seen[name][shapes.factors["hue"] == hue].all(), name
+
+
+def test_labels_of_stand_ins_name_what_is_drawn():
+    data = stand_in("tiny-imagenet", 300, 16)
+    known = zip(*(data.factors[name].tolist() for name in ("hue", "fill", "shape")), strict=True)
+    words = [f"{[*HUES][hue]} {FILLS[fill]} {SHAPES[shape]}" for hue, fill, shape in known]
+    assert [data.classes[label] for label in data.labels] == words and len({*data.classes}) == 200
+    data = stand_in("celeba", 4000, 8)
+    assert set(data.labels.unique().tolist()) == {0, 1} and data.classes == tuple(ATTRIBUTES)
+    assert torch.equal(data.labels[:, data.classes.index("Bright_Paper")].bool(), data.factors["paper"] @ LUMA > 0.5)
+    correlations = torch.corrcoef(data.labels.T.float()) - torch.eye(len(ATTRIBUTES))
+    assert correlations.abs().max() < 0.06  # standard deviation 0.016
