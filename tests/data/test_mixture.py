@@ -12,12 +12,6 @@ TICKS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 BROAD = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
 
 
-def test_means():
-    assert sorted(GridMixture().means.tolist()) == [[x, y] for x in TICKS for y in TICKS]
-    other = GridMixture(side=2, spacing=3.0, std=0.1)
-    assert sorted(other.means.tolist()) == [[-1.5, -1.5], [-1.5, 1.5], [1.5, -1.5], [1.5, 1.5]]
-
-
 @pytest.mark.parametrize(("std", "x"), [(0.05, GridMixture().sample(200, seed=5).x), (1.0, BROAD)])
 def test_density_and_responsibilities(std, x):
     grid = GridMixture(std=std)
@@ -44,12 +38,15 @@ def test_samples_have_the_moments_of_the_mixture_and_come_from_the_seed_alone():
     torch.testing.assert_close(offsets.std(0), torch.tensor([0.05, 0.05]), rtol=0.01, atol=0)
 
 
-def test_far_from_every_mode():
+def test_means_and_what_is_far_from_them():
+    means = GridMixture().means
+    assert sorted(means.tolist()) == [[x, y] for x in TICKS for y in TICKS]
+    assert sorted(GridMixture(side=2, spacing=3.0).means.tolist()) == [[x, y] for x in (-1.5, 1.5) for y in (-1.5, 1.5)]
     responsibilities = GridMixture().responsibilities(torch.tensor([[100.0, 100.0], [-1e4, 3.0]]))
     torch.testing.assert_close(responsibilities.sum(1), torch.ones(2))
-    assert GridMixture().means[responsibilities[0].argmax()].tolist() == [4, 4]
+    assert means[responsibilities[0].argmax()].tolist() == [4, 4]
     mode, distance = GridMixture().nearest_mode(torch.tensor([[0.0, 0.1], [2.0, 1.0 + 1e-3], [9.0, 4.0]]))
-    assert GridMixture().means[mode].tolist() == [[0, 0], [2, 2], [4, 4]]
+    assert means[mode].tolist() == [[0, 0], [2, 2], [4, 4]]
     torch.testing.assert_close(distance, torch.tensor([2.0, 19.98, 100.0]))
 
 
