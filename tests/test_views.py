@@ -8,17 +8,17 @@ from alikit.views import mirrored, shifted
 def test_shifted_moves_whole_pictures_and_repeats_the_edge():
     """600 equal pictures of 3 maps, 32 by 40, each pixel of which encodes its map, row and column."""
     torch.manual_seed(0)
-    maps, rows, columns = torch.meshgrid(torch.arange(3), torch.arange(32), torch.arange(40), indexing="ij")
-    x = (maps * 10_000 + rows * 100 + columns).float().repeat(600, 1, 1, 1)
+    x = (torch.arange(3.0).view(3, 1, 1) * 10_000 + torch.arange(32.0).view(32, 1) * 100 + torch.arange(40.0)).repeat(
+        600, 1, 1, 1
+    )
     moved = shifted(x)
     assert moved.shape == x.shape and moved.is_contiguous(memory_format=torch.channels_last)
     where = moved[:, 0, 10, 10] - x[:, 0, 10, 10]
     down = (where / 100).round()
     right = where - 100 * down
-    rows = (torch.arange(32) + down[:, None]).clamp(0, 31)
-    columns = (torch.arange(40) + right[:, None]).clamp(0, 39)
-    expected = rows[:, None, :, None] * 100 + columns[:, None, None, :] + 10_000 * torch.arange(3)[:, None, None]
-    assert torch.equal(moved, expected)
+    rows, columns = ((torch.arange(n) + by[:, None]).clamp(0, n - 1) for n, by in ((32, down), (40, right)))
+    assert torch.equal(moved[:, 0], rows[:, :, None] * 100 + columns[:, None])
+    assert torch.equal(moved, moved[:, :1] + 10_000 * torch.arange(3)[:, None, None])
     # A sixteenth of the shorter side is 2: five places each way, 120 of 600 pictures at each, give or take 4 sigma.
     for way in (down, right):
         values, counts = way.unique(return_counts=True)

@@ -27,14 +27,11 @@ def model(drags: torch.Tensor) -> Game:
         x[:, :, 1, :Z] = v[:, None, :Z]
         return x
 
-    def embedding():
-        found = Embedding(A, A)
+    embeddings = Embedding(A, A), Embedding(A, A)
+    for found in embeddings:
         nn.init.eye_(found.weight), nn.init.zeros_(found.bias)
-        return found
-
-    encoder = Conditioned(nn.Flatten(), embedding(), Fixed(lambda v: v[:, 32 : 32 + Z]))
-    decoder = Conditioned(nn.Identity(), embedding(), Fixed(paint))
-    return Game(Deterministic(decoder), Z, Deterministic(encoder))
+    encoder = Conditioned(nn.Flatten(), embeddings[0], Fixed(lambda v: v[:, 32 : 32 + Z]))
+    return Game(Deterministic(Conditioned(nn.Identity(), embeddings[1], Fixed(paint))), Z, Deterministic(encoder))
 
 
 @pytest.fixture
@@ -49,11 +46,10 @@ def data() -> Dataset:
 def test_seen_and_balanced_by_hand(data):
     assert torch.equal(seen(CORNERS, data.floats()), data.labels > 0)
     assert balanced_accuracy(CORNERS, data).tolist() == [1.0] * A
-    wrong = Dataset("wrong", data.x, data.labels.clone(), NAMES)
-    wrong.labels[:, 2] = torch.arange(300) >= 30
     truth = data.labels[:, 2].float()
+    data.labels[:, 2] = torch.arange(300) >= 30
     expected = (truth[30:].mean() + 1 - truth[:30].mean()) / 2
-    assert balanced_accuracy(CORNERS, wrong)[2] == pytest.approx(expected.item())
+    assert balanced_accuracy(CORNERS, data)[2] == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("encoded", [False, True])
@@ -62,8 +58,7 @@ def test_a_model_that_follows_y(data, encoded):
     assert found.asked.tolist() == found.kept.tolist() == found.accuracy.tolist() == [1.0] * A
     assert found.unasked.tolist() == found.interval.tolist() == [0.0] * A and found.n == 300
     # Black hair replaces blond, as it should.
-    hair = data.labels[:, 1].float().mean()
-    assert found.drags[0, 1] == pytest.approx(-hair.item(), abs=0.05)
+    assert found.drags[0, 1] == pytest.approx(-data.labels[:, 1].float().mean().item(), abs=0.05)
     assert torch.equal(found.drags[2:], torch.eye(A)[2:])
 
 
@@ -74,12 +69,10 @@ def test_a_model_that_ignores_y_or_drags_another_attribute_along(data):
     drags = torch.eye(A)
     drags[2, 3] = 1.0  # glasses come with a beard, say
     found = switching(model(drags), CORNERS, data)
-    without = 1 - data.labels[:, 3].float().mean()
-    assert found.drags[2, 3] == pytest.approx(without.item(), abs=1e-5) and found.drags[3, 2] == 0
-    assert found.kept[2] == pytest.approx(1 - without.item() / 3, abs=1e-5)
-
-
-def test_the_interval_is_that_of_a_mean_of_differences(data):
+    without = 1 - data.labels[:, 3].float().mean().item()
+    assert found.drags[2, 3] == pytest.approx(without, abs=1e-5) and found.drags[3, 2] == 0
+    assert found.kept[2] == pytest.approx(1 - without / 3, abs=1e-5)
+    # The interval is that of a mean of differences.
     half_blind = Fixed(lambda x: x[:, 0, 0, :A] * (x[:, 0, 1, :1] > 0) - 0.5)  # sees where z's first number is above 0
     found = switching(model(torch.eye(A)), half_blind, data)
     share = found.asked[2].item()
@@ -112,8 +105,8 @@ def test_a_classifier_learns_what_is_there_the_same_each_time():
     assert torch.equal(torch.get_rng_state(), state)
     names = [data.classes.index(name) for name in ("Male", "Wearing_Hat", "Blond_Hair")]
     assert balanced_accuracy(classifier, faces(200, seed=5))[names].min() > 0.7
-    again = train_classifier(data, steps=1), train_classifier(data, steps=1)
-    assert all(torch.equal(*pair) for pair in zip(*(j.state_dict().values() for j in again), strict=True))
+    again = [train_classifier(data, steps=1).state_dict().values() for _ in range(2)]
+    assert all(map(torch.equal, *again))
     assert train_classifier(faces(64, 64), steps=1)(torch.rand(2, 3, 64, 64)).shape == (2, 14)
 
 

@@ -39,20 +39,16 @@ def test_other_examples_are_refused(shape):
         in_features(game(colours), noise_pictures(20), noise_pictures(4), NETWORK)
 
 
-def test_the_shipped_file():
+def test_the_shipped_file_and_files_that_are_no_feature_network(tmp_path):
     """Small, in 16 bits, read whole, and its metadata says that all three heads are far above chance."""
     network = feature_network()
     assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert FILE.stat().st_size < 2_000_000
     with safe_open(FILE, "pt") as stored:
-        known = {name: json.loads(value) for name, value in stored.metadata().items()}
+        accuracy = json.loads(stored.metadata()["held_out_accuracy"])
         for name, value in network.state_dict().items():
             assert torch.equal(value, stored.get_tensor(name).to(value.dtype))
-    accuracy = known["held_out_accuracy"]
     assert accuracy["cifar10"] > 0.8 and accuracy["tiny_imagenet"] > 0.2 and accuracy["celeba"] > 0.85
-
-
-def test_files_that_are_no_feature_network(tmp_path):
     file = tmp_path / "network.safetensors"
     with pytest.raises(AlikitError, match=r"^[^\n]*network.safetensors is missing: install alikit again[^\n]*$"):
         feature_network(file)
