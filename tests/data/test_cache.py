@@ -43,6 +43,8 @@ def both(root: Path) -> list[list[int]]:
 
 
 def caches(root: Path) -> list[Path]:
+    """Whole ones. There are no others, now that all is done."""
+    assert not [*root.rglob("*.partial")]
     return sorted(root.rglob("*.cache"))
 
 
@@ -54,8 +56,8 @@ def decoded(monkeypatch) -> list[str]:
     return files
 
 
-def write_sparse(file: Path, shape: tuple[int, ...]) -> None:
-    """A cache of black pictures that fills next to nothing of the disk, however many they are; ten classes in turn."""
+def sparse(file: Path, *shape: int) -> Dataset:
+    """Black pictures in a cache that fills next to nothing of the disk, however many they are; ten classes in turn."""
     end = io.BytesIO()
     labels, classes = np.arange(shape[0]) % 10, np.array([*"abcdefghij"])
     np.savez(end, shape=shape, labels=labels, classes=classes, unreadable=np.array([], dtype=str))
@@ -63,6 +65,7 @@ def write_sparse(file: Path, shape: tuple[int, ...]) -> None:
     with open(file, "wb") as out:
         out.seek(np.prod(shape, dtype=object))
         out.write(about + len(about).to_bytes(8) + hashlib.sha256(b"sparse" + about).digest())
+    return Dataset("sparse", *images._opened(file, b"sparse")[:3])
 
 
 @contextmanager
@@ -98,9 +101,7 @@ def test_both_parts_are_slices_of_one_mapped_file(pets):
 @on_linux
 def test_pictures_are_read_with_less_memory_than_they_fill(tmp_path):
     """With 200 MB more than the process has now; the training pictures fill 290 MB."""
-    write_sparse(tmp_path / "many.cache", (100_000, 3, 32, 32))
-    x, labels, classes, _ = images._opened(tmp_path / "many.cache", b"sparse")
-    whole = Dataset("many", x, labels, classes)
+    whole = sparse(tmp_path / "many.cache", 100_000, 3, 32, 32)
     train, held_out = whole.select(slice(95_000)), whole.select(slice(95_000, None))
     has = 1024 * int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     with limited("RLIMIT_DATA", has + 200 * 2**20):
@@ -117,10 +118,9 @@ def test_a_cache_larger_than_the_memory_can_be_read(tmp_path):
     known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     memory = 1024 * sum(int(known[name].split()[0]) for name in ("MemTotal", "SwapTotal"))
     n = 2 * memory // (3 * 2048 * 2048)
-    write_sparse(tmp_path / "large.cache", (n, 3, 2048, 2048))
-    x, labels, *_ = images._opened(tmp_path / "large.cache", b"sparse")
-    assert x.nbytes > 1.9 * memory and labels.tolist() == [i % 10 for i in range(n)]
-    assert not x[[0, n // 2, n - 1], :, 7].any()
+    data = sparse(tmp_path / "large.cache", n, 3, 2048, 2048)
+    assert data.x.nbytes > 1.9 * memory and data.labels.tolist() == [i % 10 for i in range(n)]
+    assert not data.x[[0, n // 2, n - 1], :, 7].any()
 
 
 def test_writing_to_pictures_reaches_neither_the_cache_nor_another_reader(pets):
@@ -167,7 +167,7 @@ def test_a_damaged_cache_is_made_anew(pets, decoded):
     for number, damaged in enumerate(damages, start=2):
         file.write_bytes(damaged), partial.write_bytes(whole[:100])
         assert both(pets) == before and len(decoded) == N * number
-        assert file.read_bytes() == whole and not partial.exists()
+        assert caches(pets) == [file] and file.read_bytes() == whole
 
 
 def test_where_it_lies(pets, tmp_path, monkeypatch):
@@ -190,13 +190,7 @@ def test_where_it_lies(pets, tmp_path, monkeypatch):
 def test_two_at_once_decode_once(pets, caplog, monkeypatch, decoded):
     """The second waits, says so, and reads what the first has made."""
     decode, begun, go_on = folders.decode, threading.Event(), threading.Event()
-
-    def slow(file, fit):
-        begun.set()
-        assert go_on.wait(60)
-        return decode(file, fit)
-
-    monkeypatch.setattr(folders, "decode", slow)
+    monkeypatch.setattr(folders, "decode", lambda *way: begun.set() or (go_on.wait(60) and decode(*way)))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(both, pets)
         assert begun.wait(60)
@@ -205,9 +199,9 @@ def test_two_at_once_decode_once(pets, caplog, monkeypatch, decoded):
         while not caplog.messages and time.monotonic() < deadline:
             time.sleep(0.01)
         go_on.set()
-        assert first.result() == second.result() and len(decoded) == N
+        assert first.result() == second.result() and len(decoded) == N and len(caches(pets)) == 1
     (message,) = caplog.messages
-    assert message.startswith("another process is reading these pictures into ") and len(caches(pets)) == 1
+    assert message.startswith("another process is reading these pictures into ")
 
 
 @pytest.mark.parametrize(
@@ -231,16 +225,13 @@ def test_where_none_can_be_written_nothing_is_left(pets, monkeypatch, where, wha
     monkeypatch.setattr(f"alikit.data.images.{where}", what)
     with pytest.raises(AlikitError if "cannot" in says else KeyboardInterrupt, match=says):
         load(f"folder:{pets}")
-    assert not [*pets.rglob("*.partial")] and (where == "mmap.mmap" or not caches(pets))
+    assert not caches(pets) or where == "mmap.mmap"
 
 
 @on_linux
 @pytest.mark.parametrize("room", [100, 45 * 31 + 7, 45 * N + 10], ids=["pictures", "more", "labels"])
 def test_a_disk_that_fills_up_is_one_line(pets, room):
-    with (
-        limited("RLIMIT_FSIZE", room),
-        pytest.raises(AlikitError, match=r"cannot write .*\.cache \(File too large\): name a folder that"),
-    ):
+    says = r"cannot write .*\.cache \(File too large\): name a folder that"
+    with limited("RLIMIT_FSIZE", room), pytest.raises(AlikitError, match=says):
         load(f"folder:{pets}")
-    assert not caches(pets) and not [*pets.rglob("*.partial")]
-    assert sum(map(len, both(pets))) == N
+    assert not caches(pets) and sum(map(len, both(pets))) == N

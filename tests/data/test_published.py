@@ -1,5 +1,4 @@
-"""The paper's data sets through torchvision's readers, from small files in their real formats; and fetching them: only
-with `download`, checked, whole or not at all, and a way out in one line."""
+"""The paper's data sets in their real formats, and fetching them: checked, and whole or not at all."""
 
 import os
 import pickle
@@ -8,6 +7,7 @@ import socket
 import sys
 import types
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -52,10 +52,8 @@ def test_cifar10(cifar, monkeypatch):
     assert whole.labels.tolist() == test.labels.tolist() * 5 == [i % 10 for i in range(20)] * 5
     assert whole.classes == test.classes == tuple(f"class {i}" for i in range(10))
     monkeypatch.setattr(datasets.CIFAR10, "__init__", None)  # what was read once comes from the cache
-    train, held_out = load(f"cifar10:{cifar}")
-    assert (len(train), len(held_out)) == (90, 10)
-    assert torch.equal(torch.cat([train.x, held_out.x]), whole.x)
-    assert torch.equal(torch.cat([train.labels, held_out.labels]), whole.labels)
+    for part, expected in zip(load(f"cifar10:{cifar}"), (slice(90), slice(90, 100)), strict=True):
+        assert torch.equal(part.x, whole.x[expected]) and torch.equal(part.labels, whole.labels[expected])
 
 
 @pytest.mark.parametrize(("seed", "split", "name"), [(0, "train", "svhn"), (2, "extra", "svhn-extra")])
@@ -119,15 +117,8 @@ def test_imagenet(paint, tmp_path):
 
 
 class Hostile:
-    """A pickle that makes a folder where it is loaded."""
-
     def __reduce__(self):
         return os.mkdir, ("harm",)
-
-
-def link_to_itself(file: Path) -> None:
-    file.unlink()
-    file.symlink_to(file.name)
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
@@ -140,24 +131,19 @@ def test_a_hostile_pickle_is_refused_unopened(cifar, tmp_path, monkeypatch, name
         with pytest.raises(AlikitError, match=f"{file.parent} is damaged or not .*: delete it and fetch http"):
             cifar10(cifar)
         file.unlink(missing_ok=True)
-    link_to_itself(cifar / "cifar-10-batches-py" / "data_batch_1")
-    with pytest.raises(AlikitError, match=r"cannot read .*data_batch_1 \(Too many levels of symbolic links\)"):
-        cifar10(cifar)
-    assert not (tmp_path / "harm").exists()
+    assert not Path("harm").exists()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (lambda file: os.truncate(file, 500), "{} is damaged or not what it should be: delete it and fetch http"),
-        (lambda file: os.truncate(file, 2**32), r"cannot read {} \(File too large\)"),
-        (link_to_itself, "SVHN is not there"),
-    ],
-)
-def test_damaged_svhn(house_number_files, spoil, why):
-    spoil(file := house_number_files / "train_32x32.mat")
-    with pytest.raises(AlikitError, match=why.format(file)):
-        svhn(house_number_files)
+def test_damaged_svhn(house_number_files):
+    file = house_number_files / "train_32x32.mat"
+    for spoil, why in (
+        (lambda: os.truncate(file, 500), "{} is damaged or not what it should be: delete it and fetch http"),
+        (lambda: os.truncate(file, 2**32), r"cannot read {} \(File too large\)"),
+        (lambda: file.unlink() or file.symlink_to(file.name), "SVHN is not there"),
+    ):
+        spoil()
+        with pytest.raises(AlikitError, match=why.format(file)):
+            svhn(house_number_files)
     assert len(svhn(house_number_files, "test")) == 12
 
 
@@ -192,36 +178,36 @@ def test_incomplete_tiny_imagenet(tiny, lost, message):
         load(f"tiny-imagenet:{tiny}")
 
 
-@pytest.mark.parametrize("read", [cifar10, svhn, celeba, tiny_imagenet, imagenet])
-def test_unknown_splits(tmp_path, read):
-    with pytest.raises(AlikitError, match="no split 'dev': choose one of train, "):
-        read(tmp_path, "dev")
+def test_unknown_splits_and_a_root_that_cannot_be_written_to(tmp_path):
+    for read in (cifar10, svhn, celeba, tiny_imagenet, imagenet):
+        with pytest.raises(AlikitError, match="no split 'dev': choose one of train, "):
+            read(tmp_path, "dev")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AlikitError, match=r"make it a folder that can be written to"):
+        cifar10(tmp_path / "file", download=True)
 
 
 # Fetched.
 
-NAMES = {
-    "cifar10": ("CIFAR-10", datasets.CIFAR10.url, "cifar10"),
-    "svhn": ("SVHN", datasets.SVHN.split_list["train"][0], "svhn"),
-    "svhn-extra": ("SVHN", datasets.SVHN.split_list["extra"][0], "svhn"),
-    "celeba": ("CelebA", published.CELEBA_PAGE, "celeba"),
-    "tiny-imagenet": ("Tiny ImageNet", published.TINY_URL, "tiny-imagenet"),
-    "imagenet": ("ImageNet", "https://image-net.org", "tiny-imagenet"),
+URLS = {
+    "cifar10": datasets.CIFAR10.url,
+    "svhn": datasets.SVHN.split_list["train"][0],
+    "svhn-extra": datasets.SVHN.split_list["extra"][0],
+    "celeba": published.CELEBA_PAGE,
+    "tiny-imagenet": published.TINY_URL,
+    "imagenet": "https://image-net.org",
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", URLS)
 @pytest.mark.parametrize("download", [False, True])
 def test_without_files_and_without_a_network(tmp_path, monkeypatch, name, download):
-    def refuse(*_, **__):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    title, url, stand_in = NAMES[name]
-    with pytest.raises(AlikitError, match=f"^{title} ") as raised:
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=socket.gaierror(-2, "Name or service not known")))
+    stand_in = {"svhn-extra": "svhn", "imagenet": "tiny-imagenet"}.get(name, name)
+    with pytest.raises(AlikitError, match=r"^(CIFAR-10|SVHN|CelebA|Tiny ImageNet|ImageNet) ") as raised:
         load(f"{name}:{tmp_path / 'data'}", download=download)
     message = str(raised.value)
-    assert "\n" not in message and url in message and str(tmp_path / "data") in message
+    assert "\n" not in message and URLS[name] in message and str(tmp_path / "data") in message
     assert f"--data stand-in:{stand_in} runs" in message and f"stand-in:{stand_in}" in SOURCES
     assert name == "imagenet" or ("--download" in message) != download
     assert not left(tmp_path)
@@ -262,9 +248,6 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
 
 
 def test_an_archive_in_place_is_unpacked_once_it_is_found_true(cifar, monkeypatch, tmp_path):
-    def no_room(*_):
-        raise OSError(28, "No space left on device")
-
     def refused(why: str) -> None:
         with pytest.raises(AlikitError, match=rf"cifar-10-python\.tar\.gz {why}: make room, or delete it and fetch"):
             cifar10(root)
@@ -276,7 +259,7 @@ def test_an_archive_in_place_is_unpacked_once_it_is_found_true(cifar, monkeypatc
     refused("is damaged or not what it should be")
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(archive))
     with monkeypatch.context() as full:
-        full.setattr("tarfile.copyfileobj", no_room)
+        full.setattr("tarfile.copyfileobj", Mock(side_effect=OSError(28, "No space left on device")))
         refused(r".*\(No space left on device\)")
     assert torch.equal(cifar10(root).x, whole)
 
@@ -295,9 +278,3 @@ def test_celeba_is_fetched_from_google_drive(faces, tmp_path, monkeypatch):
     with pytest.raises(AlikitError, match=r"fetch list_bbox_celeba\.txt from https://mmlab"):
         celeba(root)
     assert len(celeba(root, "test", download=True)) == 2  # only the missing file is fetched
-
-
-def test_a_root_that_cannot_be_written_to_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(AlikitError, match=r"make it a folder that can be written to"):
-        cifar10(tmp_path / "file", download=True)
