@@ -81,30 +81,28 @@ def test_the_order_is_by_folders_first(paint, root):
     assert [names[i] for i in greys(image_folder(root))] == sorted(names, key=lambda name: name.split("/"))
 
 
-def test_modes(root):
-    """A transparent pixel shows the white paper, not the colour that lies beneath."""
+def test_modes_and_a_camera_that_was_held_upright(root):
+    """A transparent pixel shows the white paper, not the colour that lies beneath. Orientation 6 is to be turned a
+    quarter clockwise, so that the left side comes up."""
+    blue, exif = Image.new("RGB", (4, 8), "blue"), Image.Exif()
     modes = [
-        (np.full((8, 4), 77, np.uint8), [77, 77, 77]),  # grey
-        (np.full((8, 4), True), WHITE),  # black and white
-        (np.full((8, 4), 128 * 257, np.uint16), [128, 128, 128]),  # 16 bits
-        (np.full((8, 4, 4), (255, 0, 0, 102), np.uint8), [255, 153, 153]),  # 40 % of red on white
-        (np.full((8, 4, 2), (0, 0), np.uint8), WHITE),  # transparent grey
+        (Image.fromarray(np.full((8, 4), 77, np.uint8)), [77, 77, 77]),  # grey
+        (Image.fromarray(np.full((8, 4), True)), WHITE),  # black and white
+        (Image.fromarray(np.full((8, 4), 128 * 257, np.uint16)), [128, 128, 128]),  # 16 bits
+        (Image.new("RGBA", (4, 8), (255, 0, 0, 102)), [255, 153, 153]),  # 40 % of red on white
+        (Image.new("LA", (4, 8), (0, 0)), WHITE),
+        (blue.quantize(4), BLUE),
     ]
-    for number, (pixels, _) in enumerate(modes):
-        Image.fromarray(pixels).save(root / f"{number}.png")
-    Image.new("RGB", (4, 8), "blue").quantize(4).save(root / "a.png")
-    Image.new("RGB", (4, 8), "blue").quantize(4).save(root / "b.png", transparency=0)
-    Image.new("CMYK", (4, 8), (0, 255, 255, 0)).save(root / "c.tif")
-    assert colours(image_folder(root)) == [*(colour for _, colour in modes), BLUE, WHITE, RED]
-
-
-def test_a_camera_that_was_held_upright(root):
-    """Orientation 6: to be turned a quarter clockwise, so that the left side comes up."""
-    picture, exif = Image.new("RGB", (8, 4), "blue"), Image.Exif()
+    for number, (picture, _) in enumerate(modes):
+        picture.save(root / f"{number}.png")
+    blue.quantize(4).save(root / "a.png", transparency=0)
+    Image.new("CMYK", (4, 8), (0, 255, 255, 0)).save(root / "b.tif")
+    assert colours(image_folder(root)) == [*(colour for _, colour in modes), WHITE, RED]
+    picture = Image.new("RGB", (8, 4), "blue")
     picture.paste("red", (0, 0, 4, 4))
     exif[0x0112] = 6
-    picture.save(root / "a.png", exif=exif)
-    (x,) = image_folder(root).x
+    picture.save(root / "upright.png", exif=exif)
+    x = image_folder(root).x[-1]
     assert x.shape == (3, 8, 4) and x[:, 0, 0].tolist() == RED and x[:, 7, 3].tolist() == BLUE
 
 
@@ -147,9 +145,7 @@ def test_a_table_of_splits(faces):
 def test_a_table_may_be_signed_and_from_a_spreadsheet_and_is_read_again_when_it_changes(faces, paint):
     """-1 for an absent attribute as in CelebA's; a byte order mark, Windows' line ends, a blank line at the end."""
     paint("faces/images/more/4.png", (90, 90, 90))
-    head, *lines = GOOD.splitlines()
-    signed = [line.replace(",0", ",-1") for line in lines]
-    table = "\ufeff" + "\r\n".join([head, *signed, "more/4.png,train,1,1", "", ""])
+    table = f"\ufeff{GOOD}more/4.png,train,1,1\n\n".replace(",0", ",-1").replace("\n", "\r\n")
     (faces / "attributes.csv").write_bytes(table.encode())
     data = image_table(faces)
     assert greys(data) == [0, 20, 90] and data.labels.tolist() == [[1, 0], [0, 0], [1, 1]]
@@ -210,12 +206,10 @@ REFUSED = [  # what is said, of which data, read how, and what is done to `pets`
         *(r"cat/a\.png is 9x8, cat/b\.png is 8x8: choose one size for all with --size N \(size=N\)", "folder:{}", {}),
         lambda root: Image.new("RGB", (9, 8)).save(root / "cat" / "a.png"),
     ),
-    (r"1 of 3 files .* \(.*pets/cat/a\.png\): mend or remove them, or use --skip", "folder:{}", {}, emptied(*ALL[:1])),
     (r"no readable picture in .*pets: all 3 .* \(.*cat/a.png, .*, .*dog/a.png\)", "folder:{}", SKIP, emptied(*ALL)),
     ("has 1 readable pictures: add some, to train on and to hold out", "folder:{}", SKIP, emptied(*ALL[:2])),
     (r"test has classes that train/ lacks \(bird, dog\): give both the same", "folder:{}", {}, split),
 ]
-
 
 USUALLY = {}, emptied()
 
@@ -238,12 +232,10 @@ def test_damaged_files_are_named_or_left_out_and_counted(pets, caplog):
     ):
         file = pets / "cat" / f"damaged-{name}"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
-        whole = file.read_bytes()
-        file.write_bytes(damage(whole))
-        assert file.read_bytes() != whole
+        file.write_bytes(damage(file.read_bytes()))
     files = ", ".join(str(pets / "cat" / f"damaged-{name}") for name in ("a.jpg", "b.tif"))
     for made in (False, True):  # decoded, then from the cache, which a refusal leaves to those who use it
-        with pytest.raises(AlikitError, match=f"2 of 5 files are no readable pictures .{files}.: mend or remove them"):
+        with pytest.raises(AlikitError, match=f"2 of 5 files are no readable pictures .{files}.: .*, or use --skip"):
             image_folder(pets)
         assert any(pets.glob(".alikit-cache/*.cache")) == made and not caplog.messages
         data = image_folder(pets, skip_corrupt=True)
@@ -255,10 +247,9 @@ def test_damaged_files_are_named_or_left_out_and_counted(pets, caplog):
 def test_floating_point_and_many_damaged_files_are_one_short_line(root):
     """Nobody knows the unit of floats, and PIL would cut them off at 255: 0 to 1 would be black."""
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "00.tif")
-    Image.new("RGB", (8, 8)).save(root / "99.png")
     for i in range(1, 50):
         (root / f"{i:02}.jpg").write_text("")
-    with pytest.raises(AlikitError, match=r"^50 of 51 files .*00\.tif, .*01\.jpg, .*02\.jpg, \.\.\.\)[^\n]*$"):
+    with pytest.raises(AlikitError, match=r"^50 of 50 files .*00\.tif, .*01\.jpg, .*02\.jpg, \.\.\.\)[^\n]*$"):
         image_folder(root)
 
 
@@ -306,9 +297,9 @@ def test_a_tenth_is_held_out_by_name_and_none_moves(paint, root, kind):
     assert [[i for i in part if i != 7] for part in many] == parts_of(120, skip_corrupt=True)
 
 
-@pytest.mark.parametrize("n", range(2, 9))
-def test_of_a_few_pictures_each_part_gets_one(paint, root, n):
-    for i in range(n):
-        paint(f"pets/{i}.png", (i, i, i))
-    train, held_out = load(f"folder:{root}")
-    assert len(train) >= 1 and len(held_out) >= 1 and sorted(greys(train) + greys(held_out)) == list(range(n))
+def test_of_a_few_pictures_each_part_gets_one(paint, root):
+    for n in range(1, 9):
+        paint(f"pets/{n}.png", (n, n, n))
+        if n > 1:
+            train, held_out = load(f"folder:{root}")
+            assert len(train) and len(held_out) and sorted(greys(train) + greys(held_out)) == [*range(1, n + 1)]

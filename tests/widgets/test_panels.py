@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import alikit
-from alikit import Recorded
-from alikit.widgets import Between, Pencil, Sliders
+from alikit import AlikitError, Game, Recorded
+from alikit.data.conditions import HAIR_COLOURS, switched
+from alikit.data.synthetic.faces import ATTRIBUTES
+from alikit.widgets import Between, Pencil, Sliders, Switches
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 PANELS = pytest.mark.parametrize("kind", [Sliders, Between, Pencil])
@@ -90,15 +93,12 @@ def test_a_moved_slider_turns_its_direction_and_the_picture_follows_in_place(pan
     assert shows(place, decoded(panel, panel.space.mean)) and not torch.equal(panel.z, panel.space.mean)
     panel.reset.click()
     assert place.value == begin and torch.equal(panel.z, z) and panel.truncation.value == 1.0
-
-
-def test_seeds_come_back_and_leave_torchs_generator_alone(panel):
-    before, state = panel.picture.value, torch.get_rng_state()
+    state = torch.get_rng_state()
     panel.another.click()
-    assert panel.seed.value == 1 and panel.picture.value != before
+    assert panel.seed.value == 1 and place.value != begin
     panel.seed.value = panel.seed.max
     panel.another.click()
-    assert panel.seed.value == 0 and panel.picture.value == before and torch.get_rng_state().equal(state)
+    assert panel.seed.value == 0 and place.value == begin and torch.get_rng_state().equal(state)
 
 
 def test_an_error_is_a_message_and_leaves_the_panel(panel, monkeypatch):
@@ -211,3 +211,142 @@ def test_a_file_of_any_size_is_made_to_fit(runs):
         assert shows(panel.given, torch.ones(shape))
         panel.upload.value = ({**file, "content": memoryview(b"no picture")},)
         assert "mine.png is no readable picture" in said(panel) and shows(panel.given, torch.ones(shape))
+
+
+# Switches.
+
+SMILING, BLOND = (ATTRIBUTES.index(name) for name in ("Smiling", "Blond_Hair"))
+Y = switched(torch.zeros(14), ["Male", "Black_Hair", "Young"], ATTRIBUTES)
+
+
+@pytest.fixture(scope="module")
+def model() -> Game:
+    """Untrained, with weights large enough for each switch to change some pixels."""
+    torch.manual_seed(0)
+    model = alikit.RECIPES["faces-conditional"].build((3, 32, 32), attributes=14)
+    for weight in model.decoder.parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight)
+    return model
+
+
+@pytest.fixture
+def board(model) -> Switches:
+    return Switches(model, ATTRIBUTES, Y)
+
+
+@pytest.fixture
+def passes(board, monkeypatch) -> list[int]:
+    """How many pictures each pass through the decoder made."""
+    made, decode = [], board.model.decode
+    monkeypatch.setattr(board.model, "decode", lambda z, y: (made.append(len(z)), decode(z, y=y))[1])
+    return made
+
+
+def of(board: Switches, y: torch.Tensor) -> torch.Tensor:
+    return board.model.decode(board.z[None], y=y)[0]
+
+
+def pressed(board: Switches) -> list[str]:
+    return [name for name, switch in zip(ATTRIBUTES, board.switches, strict=True) if switch.value]
+
+
+def test_a_switch_changes_y_and_the_picture_in_place(board, passes):
+    place, z, before, switch = board.picture, board.z, board.picture.value, board.switches[SMILING]
+    assert board.seed == 0 and board.z.shape == (64,) and torch.equal(board.y, Y.byte()) and not said(board)
+    assert shows(place, of(board, Y)) and pressed(board) == ["Black_Hair", "Male", "Young"]
+    assert "Black Hair, Male, Young<br>z of seed 0" in board.words.value
+    assert (switch.description, switch.button_style) == ("Smiling", "")
+    assert board.start.layout.display == board.given.layout.display == "none"
+    switch.value = True
+    assert passes == [1, 15] and board.picture is place and board.z is z and place.value != before
+    assert torch.equal(board.y, switched(Y, ["Smiling"], ATTRIBUTES).byte())
+    assert shows(place, of(board, board.y)) and "Male, Smiling, Young" in board.words.value
+    assert (switch.description, switch.button_style) == ("✓ Smiling", "primary"), "more than a colour shows it"
+    switch.value = False
+    assert place.value == before
+    assert board.sheet().width > 130 + 2 * 64 and board.sheet().height > 14 * 64
+
+
+def test_above_each_switch_is_what_it_leads_to_and_hair_has_one_colour(board, passes):
+    for column in (0, SMILING, BLOND):
+        switch, preview = board.switches[column], board.previews[column]
+        promised = preview.value
+        switch.value = not switch.value
+        x = of(board, board.y)
+        assert ({*pressed(board)} & {*HAIR_COLOURS}) == {"Blond_Hair" if column == BLOND else "Black_Hair"}
+        board.y = Y
+        assert preview.value == promised and shows(preview, x)
+    assert passes == [15, 1, 15] * 3, "one pass, though two switches move"
+    board.y = torch.zeros(14, dtype=torch.bool)
+    assert not pressed(board) and "nothing<br>z of seed 0" in board.words.value
+    passes.clear()
+    board.ahead.value = False
+    board.switches[SMILING].value = True
+    assert passes == [1, 1] and {preview.layout.display for preview in board.previews} == {"none"}
+    board.ahead.value = True
+    assert passes == [1, 1, 15] and {preview.layout.display for preview in board.previews} == {None}
+
+
+def test_another_z_and_back(board, passes):
+    before, state = board.picture.value, torch.get_rng_state()
+    board.another.click()
+    assert board.seed == board.number.value == 1 and board.picture.value != before
+    board.number.value = board.number.max
+    board.another.click()
+    assert board.seed == 0 and board.picture.value == before and torch.get_rng_state().equal(state)
+    board.number.value = 7
+    assert board.seed == 7 and passes == [15] * 4
+    before = board.picture.value
+    board.switches[SMILING].value, board.switches[BLOND].value = True, True
+    board.back.click()
+    assert board.picture.value == before and board.seed == 7 and torch.equal(board.y, Y.byte())
+
+
+def test_a_code_of_ones_own(model, board):
+    z = model.encode(torch.rand(1, 3, 32, 32), sample=False, y=Y)
+    board.z = z
+    assert torch.equal(board.z, z[0]) and board.seed is None and "z as given" in board.words.value
+    assert shows(board.picture, of(board, Y)) and board.given.layout.display is None
+    assert shows(Switches(model, ATTRIBUTES, Y, z).picture, of(board, Y))
+    board.another.click()
+    assert board.seed == 0, "the seed in the panel was not drawn before"
+    board.given.click()
+    assert torch.equal(board.z, z[0]) and board.seed is None
+    z += 1
+    assert not torch.equal(board.z, z[0]), "it is the panel's own"
+
+
+def test_starts(model):
+    starts = {"female, smiling": switched(Y, ["-Male", "Smiling"], ATTRIBUTES), "none": torch.zeros(13)}
+    board = Switches(model, ATTRIBUTES, Y, starts=starts)
+    assert board.start.options == ("as given", "female, smiling", "none") and board.start.layout.display is None
+    board.start.value = "female, smiling"
+    assert pressed(board) == ["Black_Hair", "Smiling", "Young"] and shows(board.picture, of(board, board.y))
+    board.switches[SMILING].value = False
+    board.back.click()
+    assert pressed(board) == ["Black_Hair", "Smiling", "Young"]
+    board.start.value = "none"
+    assert "y is a tensor of 14 numbers" in said(board) and "Smiling" in pressed(board)
+    board.start.value = "as given"
+    assert pressed(board) == ["Black_Hair", "Male", "Young"] and not said(board)
+
+
+@pytest.mark.parametrize("name", ["y", "z"])
+@pytest.mark.parametrize("wrong", [torch.zeros(13), torch.full((14,), 0.5), torch.full((64,), torch.nan)])
+def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, board, name, wrong):
+    z, before = board.z, board.picture.value
+    complaint = {"y": "y is a tensor of 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
+    for show in (lambda: Switches(model, ATTRIBUTES, **{"y": Y, name: wrong}), lambda: setattr(board, name, wrong)):
+        with pytest.raises(AlikitError, match=complaint):
+            show()
+    assert board.z is z and torch.equal(board.y, Y.byte()) and board.picture.value == before
+
+
+def test_models_that_have_nothing_to_switch(model, monkeypatch):
+    for other, names in ((alikit.RECIPES["digits"].build((1, 8, 8)), ATTRIBUTES), (model, ATTRIBUTES[:13])):
+        with pytest.raises(AlikitError, match=f"needs a model that is conditional on its {len(names)} names"):
+            Switches(other, names, Y)
+    monkeypatch.setattr(model, "decode", lambda z, y: torch.zeros(len(z), 2))
+    with pytest.raises(AlikitError, match="points"):
+        Switches(model, ATTRIBUTES, Y)
