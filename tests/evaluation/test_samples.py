@@ -67,19 +67,16 @@ def colours(z):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("factor", [1, 2, 3])
-def test_larger_pictures_are_averaged(factor):
-    x = torch.rand(4, 3, 32 * factor, 32 * factor)
-    found = NETWORK(x)
-    assert found.shape == (4, NETWORK.num_features) and found.dtype == torch.float32 and found.min() >= 0
-    small = x.reshape(4, 3, 32, factor, 32, factor).mean((3, 5))
-    torch.testing.assert_close(found, NETWORK(small), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 32, 32), (3, 32, 48), (2,)])
-def test_other_examples_are_refused(shape):
-    with pytest.raises(AlikitError, match=f"these examples are {'x'.join(map(str, shape))}: leave out fidelity"):
-        NETWORK(torch.zeros(2, *shape))
+def test_larger_pictures_are_averaged_and_other_examples_refused():
+    for factor in (1, 2, 3):
+        x = torch.rand(4, 3, 32 * factor, 32 * factor)
+        found = NETWORK(x)
+        assert found.shape == (4, NETWORK.num_features) and found.dtype == torch.float32 and found.min() >= 0
+        small = x.reshape(4, 3, 32, factor, 32, factor).mean((3, 5))
+        torch.testing.assert_close(found, NETWORK(small), rtol=1e-4, atol=1e-5)
+    for shape in ((3, 16, 16), (1, 32, 32), (3, 32, 48), (2,)):
+        with pytest.raises(AlikitError, match=f"these examples are {'x'.join(map(str, shape))}: leave out fidelity"):
+            NETWORK(torch.zeros(2, *shape))
     with pytest.raises(AlikitError, match="sets of 4 pictures"):
         in_features(game(colours), noise_pictures(20), noise_pictures(4), NETWORK)
 
@@ -107,12 +104,11 @@ def test_inception_is_only_read_from_the_cache(tmp_path, monkeypatch):
     file = tmp_path / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
     with pytest.raises(AlikitError, match=rf"{file} is missing: fetch http.*inception_v3_google-0cc3c7bd\.pth"):
         inception()
-    assert not list(tmp_path.iterdir())
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half a download")
     with pytest.raises(AlikitError, match="is damaged"):
         inception()
-    net = inception_v3(weights=None, init_weights=False, aux_logits=True).eval()
+    net = inception_v3(weights=None, init_weights=False).eval()
     torch.save(net.state_dict(), file)
     found, x = inception(), torch.rand(2, 3, 299, 299)
     with torch.no_grad():
