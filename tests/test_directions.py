@@ -14,15 +14,9 @@ MEAN = torch.tensor([1.0, 0.0, -1.0])
 S = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.25]])
 
 
-class Flat(nn.Module):
-    """Codes of 3 numbers as pictures of 1x1x3 and back."""
-
-    def forward(self, v):
-        return v.reshape(len(v), 1, 1, 3) if v.ndim == 2 else v.flatten(1)
-
-
 @pytest.fixture
 def run() -> Recorded:
+    """Codes of 3 numbers as pictures of 1x1x3 and back."""
     codes = {
         "q_mean": MEAN.double(),
         "q_covariance": S.double(),
@@ -32,8 +26,8 @@ def run() -> Recorded:
     }
     attributes = {n: {"accuracy": 0.9, "balanced": 0.8, "baseline": 0.6} for n in ("hat", "tie")}
     metrics = {"probe_names": ["hat", "tie"], "probe_attributes": attributes, "factor_r2": {"height": 0.5}}
-    flat = Deterministic(Flat())
-    return Recorded(Game(flat, 3, flat), {}, metrics, [], codes)
+    decoder, encoder = Deterministic(nn.Unflatten(1, (1, 1, 3))), Deterministic(nn.Flatten())
+    return Recorded(Game(decoder, 3, encoder), {}, metrics, [], codes)
 
 
 def test_axes_are_those_of_the_covariance_the_widest_first(run):
@@ -46,6 +40,8 @@ def test_axes_are_those_of_the_covariance_the_widest_first(run):
     turned = torch.stack([axis.reading(space.axes[0].turned(z, 2.0)) for axis in space.axes])
     before = torch.stack([axis.reading(z) for axis in space.axes])
     torch.testing.assert_close(turned, torch.tensor([2.0, before[1], before[2]]))
+    assert space.neighbours(torch.tensor([1.2, 1.0, 1.0]), 3).tolist() == [3, 1, 0]
+    assert len(space.neighbours(torch.zeros(3), 10)) == 4
 
 
 def test_a_meaning_is_turned_as_the_codes_do_it(run):
@@ -71,12 +67,6 @@ def test_what_directions_mean(run):
     del run.codes["probe_weight"], run.codes["factor_weight"]
     bare = LatentSpace(replace(run, metrics={}))
     assert bare.meanings == {} and len(bare.axes) == 3
-
-
-def test_neighbours_are_the_nearest_codes(run):
-    space = LatentSpace(run)
-    assert space.neighbours(torch.tensor([1.2, 1.0, 1.0]), 3).tolist() == [3, 1, 0]
-    assert len(space.neighbours(torch.zeros(3), 10)) == 4
 
 
 def test_one_picture_from_0_to_1_and_one_code_are_taken(run):

@@ -1,5 +1,7 @@
 """Grids, strips and planes, read back pixel by pixel."""
 
+from math import log
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from alikit.data import GridMixture
 from alikit.data.conditions import COLUMNS
 from alikit.figures import few_colours, grid, inference_figure, learning_figure, mode_colours, strips
 from alikit.models import Game
+from alikit.networks import Deterministic, Gaussian
 
 
 @pytest.mark.parametrize(("channels", "zoom"), [(1, 3), (3, 1)])
@@ -37,34 +40,27 @@ def test_show_and_plane_draw_on_axes():
     points = torch.randn(7, 2, requires_grad=True)
     figures.plane(right, points)
     np.testing.assert_array_equal(right.collections[0].get_offsets(), points.detach())
-    picture = figures.plane_image(torch.zeros(500, 2), figures.DATA)
-    assert picture.size == (500, 500) and picture.mode == "RGB"
-    assert (np.abs(np.asarray(picture).reshape(-1, 3) / 255 - to_rgb(figures.DATA)).max(1) < 0.02).any()
+    picture = np.asarray(figures.plane_image(torch.zeros(500, 2), figures.DATA))
+    assert picture.shape == (500, 500, 3) and (np.abs(picture / 255 - to_rgb(figures.DATA)).max(2) < 0.02).any()
     x = torch.arange(3.0)[:, None]
     assert figures.beside(x, x + 10).flatten().tolist() == [0, 10, 1, 11, 2, 12]
 
 
-class Affine(nn.Module):
-    """z = a x + b, noise added when drawn."""
-
-    def __init__(self, a: float, b: float = 0.0, noise: float = 0.0):
-        super().__init__()
-        self.a, self.b, self.noise = nn.Parameter(torch.tensor(a)), b, noise
-
-    def forward(self, v):
-        return self.mean(v) + self.noise * torch.randn_like(v)
-
-    def mean(self, v):
-        return self.a * v + self.b
+def linear(a: float, noise: float | None = None) -> Deterministic | Gaussian:
+    """a x, with noise when drawn."""
+    layer = nn.Linear(2, 2 if noise is None else 4)
+    layer.weight.data = torch.eye(len(layer.weight), 2) * a
+    layer.bias.data = torch.tensor([0.0, 0.0] if noise is None else [0.0, 0.0, log(noise), log(noise)])
+    return Deterministic(layer) if noise is None else Gaussian(layer)
 
 
 @pytest.fixture(scope="module")
 def inference():
     """Three models, one of them with draws, one broken, and what is drawn of them: panels[row][column]."""
     models = {
-        "half": Game(Affine(2.0), 2, Affine(0.5)),
-        "noisy": Game(Affine(2.0), 2, Affine(1.0, noise=0.1)),
-        "broken": Game(Affine(float("nan")), 2, Affine(0.5)),
+        "half": Game(linear(2.0), 2, linear(0.5)),
+        "noisy": Game(linear(2.0), 2, linear(1.0, noise=0.1)),
+        "broken": Game(linear(float("nan")), 2, linear(0.5)),
     }
     data = GridMixture().sample(400, seed=2)
     return np.array(inference_figure(models, data.x, data.labels).axes).reshape(5, 3), data, models
@@ -154,11 +150,9 @@ def test_few_colours_are_the_picture_to_the_eye():
     waves = [torch.sin(torch.outer(torch.rand(40) * 3, torch.linspace(0, 6, 32)) + phase) for phase in (0, 1, 2)]
     whole = grid(torch.stack(waves, 1)[:, :, None] * torch.linspace(0.4, 1, 32)[:, None] / 2 + 0.5, zoom=2)
     few = few_colours(whole)
-    assert few.mode == "P" and few.size == whole.size
     seen = np.asarray(few.convert("RGB"))
-    assert np.sqrt(((seen.astype(float) - np.asarray(whole)) ** 2).mean()) < 10  # of 255, on all colours there are
+    assert few.mode == "P" and np.sqrt(((seen.astype(float) - np.asarray(whole)) ** 2).mean()) < 10  # of 255
     assert (seen[:2] == 255).all(), "white lines stay white"
-    plain = Image.new("RGB", (9, 7), "#0072B2")
-    plain.paste((255, 255, 255), (3, 0, 6, 7))
-    assert np.array_equal(np.asarray(few_colours(plain).convert("RGB")), np.asarray(plain))
-    assert few_colours(Image.new("RGB", (1, 1), "white")).size == (1, 1)
+    for plain in (Image.new("RGB", (9, 7), "#0072B2"), Image.new("RGB", (1, 1), "white")):
+        plain.paste((255, 255, 255), (3, 0, 6, 7))
+        assert np.array_equal(np.asarray(few_colours(plain).convert("RGB")), np.asarray(plain))
