@@ -33,17 +33,16 @@ def test_grid(channels, zoom):
     assert pixels.tolist() == [0] * zoom + [255] * zoom
 
 
-def test_show_and_plane_draw_on_axes():
-    left, right = Figure().subplots(1, 2)
-    figures.show(left, torch.rand(4, 1, 8, 8), title="digits")
-    assert not left.axison and left.get_title() == "digits" and len(left.images) == 1
-    points = torch.randn(7, 2, requires_grad=True)
-    figures.plane(right, points)
-    np.testing.assert_array_equal(right.collections[0].get_offsets(), points.detach())
+def test_planes_and_pictures_beside_their_reconstructions():
+    axes, points = Figure().subplots(), torch.randn(7, 2, requires_grad=True)
+    figures.plane(axes, points)
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), points.detach())
     picture = np.asarray(figures.plane_image(torch.zeros(500, 2), figures.DATA))
     assert picture.shape == (500, 500, 3) and (np.abs(picture / 255 - to_rgb(figures.DATA)).max(2) < 0.02).any()
     x = torch.arange(3.0)[:, None]
     assert figures.beside(x, x + 10).flatten().tolist() == [0, 10, 1, 11, 2, 12]
+    figures.show(axes, torch.rand(4, 1, 8, 8), title="digits")
+    assert not axes.axison and axes.get_title() == "digits" and len(axes.images) == 1
 
 
 def linear(a: float, noise: float | None = None) -> Deterministic | Gaussian:

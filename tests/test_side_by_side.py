@@ -23,8 +23,6 @@ from alikit.training import Config, Trainer
 
 STEPS = 10
 SETTINGS = [(0.01, (0.5, 0.999)), (0.001, (0.0, 0.9)), (0.02, (0.9, 0.99))]
-
-
 POINTS = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1
 DATA = Dataset("points", POINTS)
 

@@ -18,7 +18,6 @@ import alikit
 from alikit.data import Dataset
 from alikit.evaluation import FeatureNetwork, classification, feature_network
 from alikit.evaluation.factors import score, targets, trained_factor_classifier
-from alikit.evaluation.svm import COSTS, pixel_features
 from alikit.networks import Deterministic
 from alikit.runs import running
 
@@ -124,16 +123,6 @@ def test_a_draw_is_a_run_of_the_command_line(tmp_path, few_steps):
     running.train("digits-semi", tmp_path / "run", seed=3, changes={"labels": 20}, command="alikit train")
     error = classification(alikit.load_model(tmp_path / "run"), held_out).error
     assert classification(few_labels.trained("digits-semi", train, 3, labels=20), held_out).error == error
-
-
-def test_machines_are_asked_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(few_labels, "SVM_DRAWS", 2)
-    parts, calls = alikit.load("digits"), []
-    kinds = {"pixels + SVM": lambda: calls.append(1) or pixel_features}
-    for _ in range(2):
-        few_labels.machines(few_labels.Book(tmp_path / "metrics.json"), "digits", parts, 20, kinds, "here")
-    entry = few_labels.Book(tmp_path / "metrics.json").entry("digits", 20, "pixels + SVM")
-    assert len(calls) == 1 and len(entry["errors"]) == 2 and entry["dims"] == 64 and entry["cost"] in COSTS
 
 
 def test_the_page_is_written_from_the_numbers_and_every_draw_is_kept(tmp_path):

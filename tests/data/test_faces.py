@@ -25,9 +25,9 @@ def data():
 def anything() -> torch.Tensor:
     """Labels (CHUNK, 14) in which every attribute is there or not at random, with one colour of hair or none."""
     generator = torch.Generator().manual_seed(0)
-    labels = (torch.rand(CHUNK, len(ATTRIBUTES), generator=generator) < 0.5).to(torch.uint8)
-    colour = torch.randint(len(HAIR) + 1, (CHUNK,), generator=generator)
-    labels[:, [AT[name] for name in HAIR]] = (colour[:, None] == torch.arange(len(HAIR))).to(torch.uint8)
+    labels = torch.randint(2, (CHUNK, len(ATTRIBUTES)), generator=generator, dtype=torch.uint8)
+    colour = torch.randint(len(HAIR) + 1, (CHUNK, 1), generator=generator)
+    labels[:, [AT[name] for name in HAIR]] = (colour == torch.arange(len(HAIR))).to(torch.uint8)
     return labels
 
 

@@ -28,6 +28,7 @@ from alikit.networks import Maxout
 from alikit.recipes import RECIPES
 
 MODULE = sys.modules["alikit.evaluation.svm"]  # its name means the function, too
+NORMS = nn.BatchNorm1d, nn.BatchNorm2d
 
 
 def names(metric: str, of: str) -> set[str]:
@@ -97,15 +98,12 @@ def test_what_is_not_finite_is_none(broken):
     assert (found["modes"], found["within_3std"], found["identity_drawn"]) == (0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "expected"),
-    [("digits-semi", CLASSIFICATION | RECONSTRUCTION | CODES), ("digits-supervised", CLASSIFICATION)],
-)
-def test_models_that_know_classes(recipe, expected):
-    data = digits().select(slice(100))
-    model = RECIPES[recipe].build(data.shape, classes=10)
-    assert measured(model, data, data).keys() == expected
-    assert measured(model, *[Dataset("unlabelled", data.x)] * 2, ("classification",)) == {}
+def test_models_that_know_classes():
+    data, all_three = digits().select(slice(100)), CLASSIFICATION | RECONSTRUCTION | CODES
+    for recipe, expected in (("digits-semi", all_three), ("digits-supervised", CLASSIFICATION)):
+        model = RECIPES[recipe].build(data.shape, classes=10)
+        assert measured(model, data, data).keys() == expected
+        assert measured(model, *[Dataset("unlabelled", data.x)] * 2, ("classification",)) == {}
 
 
 def grey(z):
@@ -131,17 +129,17 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others():
     assert measured(game(grey, None), *houses, ("reconstruction", "codes", "fidelity")).keys() == FIDELITY
 
 
-@pytest.mark.parametrize(
-    ("metric", "encode", "data", "message"),
-    [
-        ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
-        ("fidelity", None, points, "examples are 2: leave out fidelity"),
-        ("probe", None, points, "cannot encode"),
-        ("probe", lambda x: x, unlabelled, "leave out probe"),
-        ("svm", lambda x: x, unlabelled, "has no classes"),
-        ("attributes", lambda x: x, points, "not conditional"),
-    ],
-)
+WRONG = [
+    ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
+    ("fidelity", None, points, "examples are 2: leave out fidelity"),
+    ("probe", None, points, "cannot encode"),
+    ("probe", lambda x: x, unlabelled, "leave out probe"),
+    ("svm", lambda x: x, unlabelled, "has no classes"),
+    ("attributes", lambda x: x, points, "not conditional"),
+]
+
+
+@pytest.mark.parametrize(("metric", "encode", "data", "message"), WRONG)
 def test_what_cannot_be_measured(metric, encode, data, message):
     with pytest.raises(AlikitError, match=message):
         measured(game(encode=encode), data(50), data(40), (metric,))
@@ -162,7 +160,7 @@ def test_a_metric_of_ones_own(monkeypatch):
             measured(game(), *parts, metrics=("mine",))
 
 
-# Classes.
+# Classes, by models and by SVMs.
 
 
 @pytest.mark.parametrize(("wrong", "n"), [(0, 10), (10, 10), (120, 700)])
@@ -171,15 +169,10 @@ def test_wrong_guesses_are_counted(wrong, n):
     guessed, truth = torch.arange(n) % 3, (torch.arange(n) + (torch.arange(n) < wrong)) % 3
     model = game()
     model.classify = lambda x: one_hot((255 * x).round().long().flatten(), 3).float()
-    found = evaluation.classification(
-        model, Dataset("pictures", guessed.byte().view(-1, 1, 1, 1), truth, ("a", "b", "c"))
-    )
+    found = evaluation.classification(model, Dataset("pictures", guessed.byte().view(-1, 1, 1, 1), truth))
     assert (found.error, found.n) == (wrong / n, n)
     for end in (found.low, found.high):  # Wilson's: where the share is 1.96 standard errors of `end` away
         assert (wrong / n - end) ** 2 == pytest.approx(1.959963985**2 * end * (1 - end) / n)
-
-
-# SVMs.
 
 
 def around_corners(n: int, classes: int = 3, noise: float = 0.1, dims: int = 5) -> Dataset:
@@ -250,38 +243,32 @@ def test_what_has_no_features():
 
 # Features of networks, and what they have to beat.
 
-
-def built(name: str, **changes) -> tuple[Game, torch.Tensor]:
-    """A network whose batch norm has scale, shift and statistics away from where they begin, and examples for it."""
-    x = digits().floats(slice(3)) if name.startswith("digits") else torch.rand(3, 3, 32, 32)
-    model = replace(RECIPES[name], **changes).build(x.shape[1:], classes=10 if RECIPES[name].has_labels else 0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_var, module.running_mean):
-                nn.init.uniform_(tensor, 0.5, 2)
-    return model.train(), x
+STACKS = {  # of a recipe the one whose features are taken
+    "svhn": "encoder.net.0",
+    "digits": "encoder.net.1",
+    "house-numbers-gan": "discriminator.towers.0",
+    "cifar10": "discriminator.towers.0",
+    "digits-gan": "discriminator.joint",
+}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("name", "stack", "kind", "changes"),
-    [
-        ("svhn", lambda model: model.encoder.net[0], nn.BatchNorm2d, {}),
-        ("digits", lambda model: model.encoder.net[1], nn.BatchNorm1d, {}),
-        ("house-numbers-gan", lambda model: model.discriminator.towers[0], nn.BatchNorm2d, {}),
-        ("cifar10", lambda model: model.discriminator.towers[0], Maxout, {"game": GAN, "encoder": None}),
-        ("digits-gan", lambda model: model.discriminator.joint, Maxout, {}),
-    ],
-)
-def test_features_of_networks(name, stack, kind, changes):
+@pytest.mark.parametrize("name", STACKS)
+def test_features_of_networks(name):
     """By hand: the last three hidden layers of the encoder before their activation, and mu; without an encoder those of
     D(x), which ends where x is joined with z in ALI, or of the one stack that it all is. The model stays as it was."""
-    model, x = built(name, **changes)
+    recipe = replace(RECIPES[name], game=GAN, encoder=None) if name == "cifar10" else RECIPES[name]
+    x = digits().floats(slice(3)) if name.startswith("digits") else torch.rand(3, 3, 32, 32)
+    model = recipe.build(x.shape[1:], classes=10 if recipe.has_labels else 0).train()
+    for module in model.modules():
+        if isinstance(module, NORMS):  # away from where they begin
+            for tensor in (module.weight, module.bias, module.running_var, module.running_mean):
+                nn.init.uniform_(tensor, 0.5, 2)
     before, features = copy.deepcopy(model.state_dict()), network_features(model)
     outputs, out = [], x.flatten(1) if name.startswith("digits") else x
-    for layer in copy.deepcopy(stack(model)).eval():
+    for layer in copy.deepcopy(model.get_submodule(STACKS[name])).eval():
         out = layer(out)
-        outputs += [out.flatten(1)] if isinstance(layer, kind) else []
+        outputs += [out.flatten(1)] if isinstance(layer, (*NORMS, Maxout)) else []
     mu = [] if model.encoder is None else [out.flatten(1)[:, : model.z_dim]]
     torch.testing.assert_close(features(x), torch.cat([*outputs[-3:], *mu], 1))
     assert name != "svhn" or features(x).shape == (3, 5376)

@@ -15,19 +15,8 @@ from torchvision.models import inception_v3
 
 from alikit.data import GridMixture, house_numbers
 from alikit.errors import AlikitError
-from alikit.evaluation import (
-    FeatureNetwork,
-    copying,
-    coverage,
-    feature_network,
-    fidelity,
-    frechet,
-    in_features,
-    inception,
-    precision_recall,
-)  # fmt: skip
-from alikit.evaluation.features import FILE
-from alikit.evaluation.samples import nearest
+from alikit.evaluation.features import FILE, FeatureNetwork, feature_network, in_features, inception
+from alikit.evaluation.samples import copying, coverage, fidelity, frechet, nearest, precision_recall
 
 GRID = GridMixture()
 NETWORK = FeatureNetwork().eval()
