@@ -4,7 +4,6 @@ import importlib.util
 import json
 import runpy
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,40 +144,33 @@ def test_the_page_is_written_from_the_numbers_and_every_draw_is_kept(tmp_path):
 # The feature network.
 
 
-@pytest.fixture
-def network(tmp_path, paint, monkeypatch):
-    """Trains one on three classes, two classes at twice the size, and a table of two attributes."""
-    colours, lines = ("red", "green", "blue"), ["image,split,Red,Blue"]
-    for number, colour in product(range(6), colours):
-        paint(f"cifar10/{'train' if number < 4 else 'test'}/{colour}/{number}.png", colour, (32, 32))
-        if colour != "blue":
-            paint(f"tiny/{'train' if number < 4 else 'val'}/{colour}/{number}.png", colour, (64, 64))
-    for split, colour in product(("train", "valid", "test"), colours):
-        paint(f"celeba/images/{split}-{colour}.png", colour, (64, 64))
-        lines.append(f"{split}-{colour}.png,{split},{int(colour == 'red')},{int(colour == 'blue')}")
-    (tmp_path / "celeba" / "attributes.csv").write_text("\n".join(lines))
+def test_a_feature_network_is_trained_and_its_file_can_be_read(tmp_path, monkeypatch, capsys):
+    def three_colours(name: str, size: int) -> tuple[Dataset, Dataset]:
+        """As attributes in a table, else as classes."""
+        if "elsewhere" in name:
+            return alikit.load(name, size)
+        labels, one_hot = torch.arange(12) % 3, torch.eye(3, dtype=torch.uint8)
+        x = 255 * one_hot[labels][:, :, None, None].expand(-1, -1, size, size)
+        data = Dataset(name, x, one_hot[labels] if name.startswith("table") else labels, ("red", "green", "blue"))
+        return data, data.select(slice(6))
 
-    def run(tiny: str = "tiny") -> Path:
-        line = f"--cifar10 cifar10 --tiny-imagenet {tiny} --celeba celeba --out out --steps 12 --batch 32 --seed 3"
-        monkeypatch.setattr("sys.argv", ["feature_network.py", *line.split()])
+    def train(tiny: str = "tiny") -> Path:
+        line = f"tool --cifar10 a --tiny-imagenet {tiny} --celeba b --out {tmp_path}/out --steps 12 --batch 32 --seed 3"
+        monkeypatch.setattr("sys.argv", line.split())
         runpy.run_path(str(TOOLS / "feature_network.py"), run_name="__main__")
         return tmp_path / "out"
 
-    monkeypatch.chdir(tmp_path)
-    return run
-
-
-def test_a_feature_network_is_trained_and_its_file_can_be_read(network, capsys):
-    out = network()
+    monkeypatch.setattr("alikit.data.load", three_colours)
+    out = train()
     with safe_open(out, "pt") as stored:
         known = {name: json.loads(value) for name, value in stored.metadata().items()}
     assert known["pictures_seen"] == {"cifar10": 12 * 14, "tiny_imagenet": 12 * 12, "celeba": 12 * 6}
     assert (known["seed"], known["steps"]) == (3, 12)
-    assert known["held_out_pictures"] == {"cifar10": 6, "tiny_imagenet": 4, "celeba": 3}
+    assert known["held_out_pictures"] == dict.fromkeys(known["pictures_seen"], 6)
     assert set(known["held_out_accuracy"]) == set(known["pictures_seen"])
     assert '"held_out_accuracy": {' in capsys.readouterr().out
     torch.manual_seed(3)
     assert not torch.equal(feature_network(out).trunk[0][0].weight, FeatureNetwork().trunk[0][0].weight), "not learned"
     with pytest.raises(SystemExit):
-        network("elsewhere")
+        train("elsewhere")
     assert "error: no folder elsewhere: check the path" in capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,6 @@ from alikit.data.synthetic.faces import ATTRIBUTES
 from alikit.widgets import Between, Pencil, Sliders, Switches
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-PANELS = pytest.mark.parametrize("kind", [Sliders, Between, Pencil])
 
 
 def made(seed: int = 0, x_shape=(1, 8, 8), recipe: str = "digits") -> Recorded:
@@ -114,7 +113,7 @@ def test_an_error_is_a_message_and_leaves_the_panel(panel, monkeypatch):
     assert panel.picture.value == before and not said(panel)
 
 
-@PANELS
+@pytest.mark.parametrize("kind", [Sliders, Between, Pencil])
 def test_a_run_that_cannot_be_opened_is_a_message_and_the_last_one_stays(runs, tmp_path, kind):
     panel = kind(tmp_path)
     assert f"no recorded run in {tmp_path}" in said(panel)
@@ -203,12 +202,12 @@ def test_a_file_of_any_size_is_made_to_fit(runs):
     panel, data = Pencil(models=runs), io.BytesIO()
     Image.new("L", (100, 60), 255).save(data, "png")
     file = {"name": "mine.png", "type": "", "size": 1, "last_modified": datetime.now(UTC)}
-    for name, shape in (("a", (1, 8, 8)), ("coloured", (3, 32, 32))):
+    for name, white in (("a", torch.ones(1, 8, 8)), ("coloured", torch.ones(3, 32, 32))):
         panel.run.value = name
         panel.upload.value = ({**file, "content": memoryview(data.getvalue())},)
-        assert shows(panel.given, torch.ones(shape))
+        assert shows(panel.given, white)
         panel.upload.value = ({**file, "content": memoryview(b"no picture")},)
-        assert "mine.png is no readable picture" in said(panel) and shows(panel.given, torch.ones(shape))
+        assert "mine.png is no readable picture" in said(panel) and shows(panel.given, white)
 
 
 # Switches.
@@ -341,8 +340,8 @@ def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, board, na
     assert board.z is z and torch.equal(board.y, Y.byte()) and board.picture.value == before
 
 
-def test_models_that_have_nothing_to_switch(model, monkeypatch):
-    for other, names in ((alikit.RECIPES["digits"].build((1, 8, 8)), ATTRIBUTES), (model, ATTRIBUTES[:13])):
+def test_models_that_have_nothing_to_switch(runs, model, monkeypatch):
+    for other, names in ((runs["a"].model, ATTRIBUTES), (model, ATTRIBUTES[:13])):
         with pytest.raises(AlikitError, match=f"needs a model that is conditional on its {len(names)} names"):
             Switches(other, names, Y)
     monkeypatch.setattr(model, "decode", lambda z, y: torch.zeros(len(z), 2))
