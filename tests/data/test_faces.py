@@ -62,9 +62,7 @@ def test_labels_are_drawn_by_the_recipe_and_shares_are_near_celebas(data):
     assert data.labels[:, [AT[name] for name in HAIR]].sum(1).max() == 1
     published = [0.51, 0.022, 0.15, 0.24, 0.15, 0.21, 0.065, 0.42, 0.48, 0.08, 0.48, 0.32, 0.05, 0.77]
     assert (data.labels.float().mean(0) - torch.tensor(published)).abs().max() < 0.06
-
-
-def test_factors_are_independent_of_the_labels_and_of_each_other(data):
+    # Factors are independent of the labels and of each other.
     columns = torch.cat([values.float().view(3000, -1)[:, :1] for values in data.factors.values()], dim=1)
     known = len(data.factors)
     correlation = torch.corrcoef(torch.cat([columns, data.labels.float()], dim=1).T) - torch.eye(known + 14)

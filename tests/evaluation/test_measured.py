@@ -76,20 +76,6 @@ def test_names(encode, data, metrics, expected):
     assert measured(game(decode, encode), data(50), data(40), metrics).keys() == expected
 
 
-def test_numbers():
-    """Means for samples, z rounded: modes beyond the grid belong to its edge, and few z are so large."""
-    found, x = measured(game(), points(500), points(300, seed=1)), points(300, seed=1).x
-    error = (x - 2 * (x / 2).round()).square().mean().item()
-    assert found["reconstruction_drawn"] == found["reconstruction_mean"] == pytest.approx(error, abs=6e-6)
-    baseline = (x - points(500).x.mean(0)).square().mean().item()
-    assert found["reconstruction_baseline"] == pytest.approx(baseline, abs=2e-5)
-    assert (found["modes"], found["identity_drawn"], found["identity_strict"]) == (25, 1.0, 1.0)
-    torch.manual_seed(0)
-    alone = vars(evaluation.coverage(2 * torch.randn(10_000, 2).round()))
-    assert found_modes(game()) == {name: found[name] for name in COVERAGE}
-    assert found_modes(game()) == {name: round(value, 5) for name, value in alone.items()}
-
-
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_none(broken):
     found = measured(game(lambda z: z * broken, lambda x: x * broken), points(100), points(200, seed=1))
@@ -132,8 +118,6 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others():
 WRONG = [
     ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
     ("fidelity", None, points, "examples are 2: leave out fidelity"),
-    ("probe", None, points, "cannot encode"),
-    ("probe", lambda x: x, unlabelled, "leave out probe"),
     ("svm", lambda x: x, unlabelled, "has no classes"),
     ("attributes", lambda x: x, points, "not conditional"),
 ]
@@ -151,7 +135,9 @@ def test_a_metric_of_ones_own(monkeypatch):
     monkeypatch.setitem(OWN_METRICS, "mine", lambda model, *_: {"mean": model.sample(5).mean(), "n": np.int64(5)})
     found = [measured(game(), *parts, metrics=("mine",)) for _ in range(2)]
     assert found[0] == found[1] and found[0].keys() == COVERAGE | LATENT | {"mine_mean", "mine_n"}
-    assert found[0]["mine_n"] == 5 and -6 < found[0]["mine_mean"] < 6
+    assert (
+        found_modes(game()).items() <= found[0].items() and found[0]["mine_n"] == 5 and -6 < found[0]["mine_mean"] < 6
+    )
     with pytest.raises(AlikitError, match=r"no metric called theirs: choose from.*svm, mine"):
         measured(game(), *parts, metrics=("theirs",))
     for wrong in (lambda *_: 0.5, lambda *_: 1 / 0, lambda *_: {"all": torch.zeros(3)}):
