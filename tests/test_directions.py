@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from alikit import AlikitError, Game, Recorded
-from alikit.latent import LatentSpace, one_code
+from alikit.latent import LatentSpace
 from alikit.networks import Deterministic
 
 MEAN = torch.tensor([1.0, 0.0, -1.0])
@@ -69,7 +69,7 @@ def test_what_directions_mean(run):
     assert bare.meanings == {} and len(bare.axes) == 3
 
 
-def test_one_picture_from_0_to_1_and_one_code_are_taken(run):
+def test_one_picture_from_0_to_1_is_taken(run):
     space, x = LatentSpace(run), torch.tensor([[[0.1, 0.2, 0.3]]])
     torch.testing.assert_close(space.encode(x), x.flatten())
     for x in (
@@ -79,12 +79,6 @@ def test_one_picture_from_0_to_1_and_one_code_are_taken(run):
     ):
         with pytest.raises(AlikitError, match=r"this run takes a picture of 1 x 1 x 3 .* from 0 to 1"):
             space.encode(x)
-    z = torch.ones(1, 3, requires_grad=True)
-    code = one_code(z, 3)
-    assert code.tolist() == [1, 1, 1] and not code.requires_grad and code.data_ptr() != z.data_ptr()
-    for wrong in (torch.zeros(2), torch.full((3,), torch.inf)):
-        with pytest.raises(AlikitError, match="a tensor of 3 finite numbers"):
-            one_code(wrong, 3)
 
 
 def test_codes_and_metrics_that_do_not_belong_together(run):

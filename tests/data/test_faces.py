@@ -131,13 +131,10 @@ def test_colours_that_are_factors():
         assert (large.floats()[:, :, row, column] - large.factors[name]).abs().max() < 0.13, name
 
 
-TWO_COLOURS = torch.cat([labelled(n=1), labelled("Black_Hair", "Blond_Hair", n=1)])
+WRONG = [torch.zeros(5, 13), torch.tensor(1), torch.full((5, 14), -1), torch.full((5, 14), torch.nan)]
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [torch.zeros(5, 13), torch.tensor(1), torch.full((5, 14), -1), torch.full((5, 14), torch.nan), TWO_COLOURS],
-)
+@pytest.mark.parametrize("labels", [*WRONG, labelled("Black_Hair", "Blond_Hair")])
 def test_wrong_labels_are_one_clear_line(labels):
     with pytest.raises(AlikitError, match=r"labels must be \(N, 14\), 0 or 1 each, with at most one of Black_Hair, B"):
         faces_with(labels)
