@@ -212,28 +212,26 @@ def test_without_files_and_without_a_network(tmp_path, monkeypatch, name, downlo
     assert not left(tmp_path)
 
 
-def test_a_download(tiny_zip, web, capsys):
-    with pytest.raises(AlikitError, match=r"not there: fetch tiny-imagenet-200\.zip from .*, or use --download"):
-        tiny_imagenet(tiny_zip)
+def test_a_download_is_whole_or_nothing_is_left(tiny_zip, web, capsys):
+    def refused(why: str, **how) -> None:
+        with pytest.raises(AlikitError, match=rf"^Tiny ImageNet {why}: fetch tiny-imagenet-200\.zip from http"):
+            tiny_imagenet(tiny_zip, **how)
+        assert left(tiny_zip) == []
+
+    whole = web.files.pop(published.TINY_URL)
+    refused("is not there")
     assert web.fetched == [], "fetched without download"
-    there_early = []
+    refused(r"could not be fetched \(Not Found\)", download=True)
+    web.files[published.TINY_URL] = whole[:-9]
+    refused(r"could not be fetched \(.*corrupted\)", download=True)
+    web.files[published.TINY_URL], there_early = whole, []
     web.during = lambda: there_early.append((tiny_zip / "tiny-imagenet-200.zip").exists())
-    train, held_out = load(f"tiny-imagenet:{tiny_zip}", download=True)
-    assert (len(train), len(held_out)) == (12, 6) and capsys.readouterr().out == ""
+    for _ in range(2):
+        train, held_out = load(f"tiny-imagenet:{tiny_zip}", download=True)
+        assert (len(train), len(held_out)) == (12, 6) and capsys.readouterr().out == ""
+        web.files.clear()  # it is there, and not fetched again
     assert there_early and not any(there_early), "the file has its name before it is whole"
     assert sorted(file.name for file in tiny_zip.iterdir()) == ["tiny-imagenet-200", "tiny-imagenet-200.zip"]
-    fetched = [*web.fetched]
-    load(f"tiny-imagenet:{tiny_zip}", download=True)
-    assert web.fetched == fetched, "fetched again though it is there"
-
-
-@pytest.mark.parametrize(("cut", "why"), [(slice(-9), ".*corrupted"), (None, "Not Found")])
-def test_a_download_that_fails_leaves_nothing(tiny_zip, web, cut, why):
-    whole = web.files.pop(published.TINY_URL)
-    web.files |= {published.TINY_URL: whole[cut]} if cut else {}
-    with pytest.raises(AlikitError, match=rf"^Tiny ImageNet could not be fetched \({why}\): fetch .*\.zip from http"):
-        tiny_imagenet(tiny_zip, download=True)
-    assert left(tiny_zip) == []
 
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
