@@ -1,6 +1,6 @@
 """Grids, strips and planes, read back pixel by pixel."""
 
-from math import log
+from math import log, nan
 
 import numpy as np
 import pytest
@@ -45,24 +45,10 @@ def test_planes_and_pictures_beside_their_reconstructions():
     assert not axes.axison and axes.get_title() == "digits" and len(axes.images) == 1
 
 
-def linear(a: float, noise: float | None = None) -> Deterministic | Gaussian:
-    """a x, with noise when drawn."""
-    layer = nn.Linear(2, 2 if noise is None else 4)
-    layer.weight.data = torch.eye(len(layer.weight), 2) * a
-    layer.bias.data = torch.tensor([0.0, 0.0] if noise is None else [0.0, 0.0, log(noise), log(noise)])
-    return Deterministic(layer) if noise is None else Gaussian(layer)
-
-
-@pytest.fixture(scope="module")
-def inference():
-    """Three models, one of them with draws, one broken, and what is drawn of them: panels[row][column]."""
-    models = {
-        "half": Game(linear(2.0), 2, linear(0.5)),
-        "noisy": Game(linear(2.0), 2, linear(1.0, noise=0.1)),
-        "broken": Game(linear(float("nan")), 2, linear(0.5)),
-    }
-    data = GridMixture().sample(400, seed=2)
-    return np.array(inference_figure(models, data.x, data.labels).axes).reshape(5, 3), data, models
+def linear(a: float) -> Deterministic:
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.data = torch.eye(2) * a
+    return Deterministic(layer)
 
 
 def points_and_colours(axes):
@@ -70,8 +56,13 @@ def points_and_colours(axes):
     return torch.tensor(np.asarray(drawn.get_offsets())), torch.tensor(drawn.get_facecolor()[:, :3]).float()
 
 
-def test_inference_figure_follows_each_point_by_its_colour(inference):
-    panels, data, models = inference
+def test_inference_figure_follows_each_point_by_its_colour():
+    noisy = nn.Linear(2, 4)  # z = x with a noise of 0.1
+    noisy.weight.data, noisy.bias.data = torch.eye(4, 2), torch.tensor([0.0, 0.0, log(0.1), log(0.1)])
+    encoders = {"half": linear(0.5), "noisy": Gaussian(noisy), "broken": linear(0.5)}
+    models = {name: Game(linear(nan if name == "broken" else 2.0), 2, encoder) for name, encoder in encoders.items()}
+    data = GridMixture().sample(400, seed=2)
+    panels = np.array(inference_figure(models, data.x, data.labels).axes).reshape(5, 3)
     titles = [axes.get_title() for axes in panels.flat]
     assert titles == ["half", "noisy", "broken"] + [""] * 12 and all(axes.get_ylabel() for axes in panels[:, 0])
     of_mode, means = mode_colours(GridMixture().means), GridMixture().means

@@ -87,18 +87,19 @@ def test_modes_and_a_camera_that_was_held_upright(root):
     quarter clockwise, so that the left side comes up."""
     blue, exif = Image.new("RGB", (4, 8), "blue"), Image.Exif()
     modes = [
-        (Image.fromarray(np.full((8, 4), 77, np.uint8)), [77, 77, 77]),  # grey
-        (Image.fromarray(np.full((8, 4), True)), WHITE),  # black and white
-        (Image.fromarray(np.full((8, 4), 128 * 257, np.uint16)), [128, 128, 128]),  # 16 bits
-        (Image.new("RGBA", (4, 8), (255, 0, 0, 102)), [255, 153, 153]),  # 40 % of red on white
-        (Image.new("LA", (4, 8), (0, 0)), WHITE),
-        (blue.quantize(4), BLUE),
+        (Image.fromarray(np.full((8, 4), 77, np.uint8)), [77, 77, 77], "grey.png"),
+        (Image.fromarray(np.full((8, 4), True)), WHITE, "black-and-white.png"),
+        (Image.fromarray(np.full((8, 4), 128 * 257, np.uint16)), [128, 128, 128], "16-bits.png"),
+        (Image.new("RGBA", (4, 8), (255, 0, 0, 102)), [255, 153, 153], "40-%-of-red-on-white.png"),
+        (Image.new("LA", (4, 8), (0, 0)), WHITE, "clear.png"),
+        (blue.quantize(4), BLUE, "palette.png"),
+        (Image.new("CMYK", (4, 8), (0, 255, 255, 0)), RED, "ink.tif"),
     ]
-    for number, (picture, _) in enumerate(modes):
-        picture.save(root / f"{number}.png")
+    for picture, _, name in modes:
+        picture.save(root / name)
     blue.quantize(4).save(root / "a.png", transparency=0)
-    Image.new("CMYK", (4, 8), (0, 255, 255, 0)).save(root / "b.tif")
-    assert colours(image_folder(root)) == [*(colour for _, colour in modes), WHITE, RED]
+    expected = {name: colour for _, colour, name in modes} | {"a.png": WHITE}
+    assert colours(image_folder(root)) == [expected[name] for name in sorted(expected)]
     picture = Image.new("RGB", (8, 4), "blue")
     picture.paste("red", (0, 0, 4, 4))
     exif[0x0112] = 6
