@@ -19,21 +19,6 @@ from torchvision import datasets
 from alikit.data import SOURCES, celeba, cifar10, imagenet, load, published, svhn, tiny_imagenet
 from alikit.errors import AlikitError
 
-README = (Path(__file__).resolve().parents[2] / "data" / "README.md").read_text(encoding="utf-8")
-# Taken before any test puts small files in the place of the published ones.
-CHECKSUMS = {
-    datasets.CIFAR10.filename: datasets.CIFAR10.tgz_md5,
-    **{f"cifar-10-batches-py/{name}": md5 for name, md5 in datasets.CIFAR10.train_list + datasets.CIFAR10.test_list},
-    "cifar-10-batches-py/batches.meta": datasets.CIFAR10.meta["md5"],
-    **{name: md5 for _, name, md5 in datasets.SVHN.split_list.values()},
-    **{f"celeba/{name}": md5 for _, md5, name in datasets.CelebA.file_list},
-    "tiny-imagenet-200.zip": published.TINY_MD5,
-}
-
-
-def test_the_readme_has_every_checksum():
-    assert not [file for file, checksum in CHECKSUMS.items() if f"| `{file}` | `{checksum}` |" not in README]
-
 
 def left(root: Path) -> list[str]:
     """All files below the root but the cache, and everything half-made."""
