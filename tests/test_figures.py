@@ -109,22 +109,15 @@ def test_learning_figure_draws_what_the_log_says():
     assert changed(gan)[250:].any()
 
 
-def test_strips_have_a_row_and_a_name_each():
-    x = torch.rand(5, 3, 8, 8)
-    image = np.asarray(strips({"above": x, "below": 1 - x}, columns=list("abcde"), zoom=4))
-    assert np.array_equal(image[25:, 130:], np.concatenate([grid(x, 5, 4), grid(1 - x, 5, 4)]))
-    for row in (image[25:61, :130], image[61:, :130], image[:25, 130:]):  # names stand before the rows and above
-        assert (row < 128).any()
-
-
 @pytest.mark.parametrize(("size", "zoom"), [(32, 3), (64, 2)])
-def test_long_names_are_whole_and_apart(size, zoom):
-    """Those of the paper's grid, and a row with a long name: no ink at the edges, nor where two columns meet."""
-    names = [*[*COLUMNS][:11], "a receding hairline"]
-    picture = strips({"female, attractive, not young": torch.rand(12, 3, size, size)}, names, zoom)
-    image, each = np.asarray(picture.convert("L")), size * zoom + 2
-    left, top = image.shape[1] - 12 * each - 2, image.shape[0] - each - 2
-    for ink in (image[:top, left:], image[top:, :left]):
+def test_strips_have_a_row_and_a_name_each_that_is_whole_and_apart(size, zoom):
+    """Names of the paper's grid, and long ones: no ink at the edges, nor where two columns meet."""
+    x, each, names = torch.rand(12, 3, size, size), size * zoom + 2, [*[*COLUMNS][:11], "a receding hairline"]
+    picture = strips({"female, attractive, not young": x, "inverted": 1 - x}, names, zoom)
+    sheet, image = np.concatenate([grid(x, 12, zoom), grid(1 - x, 12, zoom)]), np.asarray(picture.convert("L"))
+    top, left = image.shape[0] - len(sheet), image.shape[1] - sheet.shape[1]
+    assert np.array_equal(np.asarray(picture)[top:, left:], sheet)
+    for ink in (image[:top, left:], image[top : top + each, :left], image[top + each + 2 :, :left]):
         assert (ink < 128).any() and (ink[:, [0, 1, -1]] == 255).all() and (ink[[0, 1, -1]] == 255).all()
     between = [left + each * column + offset for column in range(1, 12) for offset in (0, 1, 2)]
     assert (image[:top, between] == 255).all()

@@ -8,7 +8,7 @@ from alikit.views import mirrored, shifted
 
 
 def test_shifted_moves_whole_pictures_and_repeats_the_edge():
-    """By up to a sixteenth of the shorter side, which is 2 of 32: each of 25 ways for 24 of 600, give or take 4 sigma."""
+    """By up to a sixteenth of the shorter side, 2 of 32: each of 25 ways for 24 of 600, give or take 4 sigma."""
     torch.manual_seed(0)
     x = torch.arange(3.0 * 32 * 40).view(3, 32, 40)
     moved = shifted(x.expand(600, -1, -1, -1))

@@ -99,12 +99,10 @@ class Response(io.BytesIO):
 
 @pytest.fixture
 def web(monkeypatch):
-    """In the place of the network: what can be fetched, by its address, the addresses that were fetched, and what is
-    called while something is."""
-    web = SimpleNamespace(files={}, fetched=[], during=lambda: None)
+    """In the place of the network: what can be fetched, by its address, and what is called while something is."""
+    web = SimpleNamespace(files={}, during=lambda: None)
 
     def urlopen(request):
-        web.fetched.append(request.full_url)
         if request.full_url not in web.files:
             raise HTTPError(request.full_url, 404, "Not Found", {}, None)
         response = Response(web.files[request.full_url])

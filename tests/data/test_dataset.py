@@ -204,14 +204,11 @@ def test_as_many_labels_of_each_class_by_the_seed_alone():
     assert len({tuple(numbers(few_labels(data, 20, seed))) for seed in range(10)}) == 10
     assert Dataset("pets", data.x, data.labels).labelled(8).labels.bincount().tolist() == [2, 2, 2, 2]
     assert sorted(numbers(folder(40).labelled(40))) == list(range(40))
-
-
-def test_every_example_has_its_chance_but_those_that_choose_settings():
+    # Every example has its chance, but those that choose settings.
     data = folder(100, "ab")
     rest, validation = labels_to_spare(data)
     assert sorted(numbers(rest) + numbers(validation)) == list(range(100))
     assert {number for seed in range(60) for number in numbers(few_labels(data, 20, seed))} == {*numbers(rest)}
-    torch.manual_seed(1)
     assert numbers(labels_to_spare(data)[1]) == numbers(for_settings(data)) == numbers(validation)
 
 

@@ -4,7 +4,7 @@ from math import erf, exp, inf, isnan, log, pi, sqrt
 
 import pytest
 import torch
-from fixed import Fixed, game, same
+from fixed import Fixed, game
 from scipy import stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -20,11 +20,7 @@ GRID = GridMixture()
 HELD_OUT = GRID.sample(N, seed=5)
 
 
-def points(n: int, z_dim: int) -> Dataset:
-    return Dataset("points", torch.randn(n, z_dim))
-
-
-def gaussian(sigma: float, decode=same, mean=same, z_dim: int = 2) -> Game:
+def gaussian(sigma: float, decode=torch.clone, mean=torch.clone, z_dim: int = 2) -> Game:
     """z_hat ~ N(mean(x), sigma^2)."""
     encoder = Gaussian(Fixed(lambda x: torch.cat([mean(x), torch.full_like(x, log(sigma))], 1)))
     return Game(Deterministic(Fixed(decode)), z_dim, encoder)
@@ -61,7 +57,7 @@ def test_kl_as_torch_has_it():
 @pytest.mark.parametrize("z_dim", [2, 16])
 def test_codes_of_the_prior_stand_at_the_floors(z_dim):
     """The KL of N draws of the prior is (Z + Z (Z + 1) / 2) / 2N on average: each moment misses by chance."""
-    found = codes(game(z_dim=z_dim), points(4000, z_dim))
+    found = codes(game(z_dim=z_dim), Dataset("prior", torch.randn(4000, z_dim)))
     floor = (z_dim + z_dim * (z_dim + 1) / 2) / (2 * 4000)
     assert found["kl_floor"] == pytest.approx(floor, rel=0.9) and found["kl"] == pytest.approx(floor, rel=0.9)
     assert 0 < found["energy_floor"] < 0.01 and 0 < found["energy"] < 0.01
@@ -70,20 +66,20 @@ def test_codes_of_the_prior_stand_at_the_floors(z_dim):
 
 def test_codes_that_sleep_are_too_wide_or_broken():
     """Every code N(0, 1) whatever x is: at the prior, and worth nothing. The cycle shows it."""
-    asleep = codes(gaussian(1.0, mean=torch.zeros_like, z_dim=3), points(2000, 3))
+    asleep = codes(gaussian(1.0, mean=torch.zeros_like, z_dim=3), Dataset("points", torch.randn(2000, 3)))
     assert asleep["kl"] < 0.02 and asleep["energy"] < 0.01
     assert (asleep["spread"], asleep["sigma"]) == (0, 1) and asleep["cycle"] == pytest.approx(1, abs=0.1)
-    wide = codes(gaussian(0.5, z_dim=4), points(6000, 4))
+    wide = codes(gaussian(0.5, z_dim=4), Dataset("points", torch.randn(6000, 4)))
     assert wide["kl"] == pytest.approx(4 * (1.25 - 1 - log(1.25)) / 2, rel=0.2) and wide["sigma"] == pytest.approx(0.5)
     expected = energy_distance(1.25**0.5 * torch.randn(2000, 4), torch.randn(2000, 4))
     assert wide["energy"] == pytest.approx(expected, rel=0.5) and wide["energy"] > 2 * wide["energy_floor"]
-    broken = codes(game(encode=lambda x: torch.where(x > 2, torch.nan, x)), points(500, 2))
+    broken = codes(game(encode=lambda x: torch.where(x > 2, torch.nan, x)), Dataset("points", torch.randn(500, 2)))
     assert broken["kl"] == inf and isnan(broken["energy"]) and broken["energy_floor"] < 0.1
     # Examples are drawn from all of the data.
     x = torch.cat([torch.zeros(12_000, 1), torch.ones(4_000, 1)])
     assert codes(game(z_dim=1), Dataset("points", x))["mean"].item() == pytest.approx(0.25, abs=0.03)
     with pytest.raises(AlikitError, match="from 1 examples"):
-        codes(game(), points(1, 2))
+        codes(game(), Dataset("point", torch.zeros(1, 2)))
 
 
 def test_energy_distance_by_hand():

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from fixed import Fixed, game, same
+from fixed import Fixed, game
 from torch import nn
 
 import alikit
@@ -16,7 +16,7 @@ from alikit.models import Game
 from alikit.networks import Conditioned, Deterministic, Embedding
 
 
-def measure(train: Dataset, held_out: Dataset, encode=same, z_dim: int = 3) -> dict:
+def measure(train: Dataset, held_out: Dataset, encode=torch.clone, z_dim: int = 3) -> dict:
     return probe(game(encode=encode, z_dim=z_dim), train, held_out)
 
 
@@ -110,7 +110,7 @@ def test_fits_are_short_and_examples_are_drawn_from_all_of_the_data(monkeypatch)
 def test_what_cannot_be_probed():
     data = corners(50)
     for train, encode, message in (
-        (Dataset("points", data.x), same, "leave out probe"),
+        (Dataset("points", data.x), torch.clone, "leave out probe"),
         (data, lambda x: x / 0, "finite codes"),
         (data, None, "cannot encode"),
     ):
@@ -134,7 +134,7 @@ def test_components_of_the_pixels(examples, number, there_are):
     torch.testing.assert_close(large, expected)
 
 
-# Factors.# Factors.
+# Factors.
 
 
 def points(n: int) -> Dataset:

@@ -141,14 +141,14 @@ def test_frechet_of_two_gaussians():
     assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_broken_samples_leave_what_is_known_of_real_pictures(value):
+def test_broken_samples_leave_what_is_known_of_real_pictures():
     train, held_out, samples = torch.randn(3, 100, 4)
     whole = fidelity(samples, train, held_out)
-    samples[3, 1] = value
-    found = fidelity(samples, train, held_out)
-    assert found["frechet"] == float("inf") and found["precision"] == pytest.approx(whole["precision"], abs=0.011)
-    assert found["frechet_floor"] == whole["frechet_floor"] and isnan(copying(samples, train, held_out)["share"])
+    for value in (torch.nan, torch.inf):
+        samples[3, 1] = value
+        found = fidelity(samples, train, held_out)
+        assert found["frechet"] == float("inf") and found["precision"] == pytest.approx(whole["precision"], abs=0.011)
+        assert found["frechet_floor"] == whole["frechet_floor"] and isnan(copying(samples, train, held_out)["share"])
 
 
 def test_precision_and_recall_by_hand():

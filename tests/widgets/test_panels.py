@@ -34,8 +34,8 @@ def made(seed: int = 0, x_shape=(1, 8, 8), recipe: str = "digits") -> Recorded:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Recorded]:
-    coloured = made(2, (3, 32, 32), "house-numbers")
-    return {"a": made(0), "b": made(1), "coloured": coloured, "toy": made(3, (2,), "mixture-ali")}
+    others = {"coloured": made(2, (3, 32, 32), "house-numbers"), "toy": made(3, (2,), "mixture-ali")}
+    return {"a": made(0), "b": made(1), **others}
 
 
 @pytest.fixture
