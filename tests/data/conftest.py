@@ -93,10 +93,6 @@ def tiny(tmp_path, paint) -> Path:
     return folder.parent
 
 
-class Response(io.BytesIO):
-    """What `urlopen` returns: bytes that may have attributes."""
-
-
 @pytest.fixture
 def web(monkeypatch):
     """In the place of the network: what can be fetched, by its address, and what is called while something is."""
@@ -105,7 +101,7 @@ def web(monkeypatch):
     def urlopen(request):
         if request.full_url not in web.files:
             raise HTTPError(request.full_url, 404, "Not Found", {}, None)
-        response = Response(web.files[request.full_url])
+        response = type("Response", (io.BytesIO,), {})(web.files[request.full_url])  # bytes that may have attributes
         response.url, response.length, read = request.full_url, len(response.getvalue()), response.read
         response.read = lambda size=-1: web.during() or read(size)
         return response

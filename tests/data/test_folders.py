@@ -196,6 +196,12 @@ REFUSED = [  # what is said, of which data, read how, and what is done to `pets`
     (r"no folder .*nowhere: check the path", "table:{}/nowhere", {}, None),
     ("nobody here has the home folder of ~no-such-user/x", "folder:~no-such-user/x", {}, None),
     (r"attributes\.csv is missing: put one there", "table:{}", {}, lambda root: (root / "images").mkdir()),
+    (
+        r"attributes\.csv \(no regular file\): put",
+        "table:{}",
+        {},
+        lambda root: [(root / name).mkdir() for name in ("images", "attributes.csv")],
+    ),
     ("cannot make pictures of size 0: choose 1 to 1,024 pixels a side", "folder:{}", {"size": 0}, None),
     ("cannot make pictures of size 1025: choose", "folder:{}", {"size": 1025}, None),
     (r"no pictures in .*pets", "folder:{}", {}, lambda root: [(root / name).unlink() for name in ALL]),

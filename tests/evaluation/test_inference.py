@@ -105,13 +105,9 @@ def measure(model: Game, x=HELD_OUT.x, labels=HELD_OUT.labels) -> tuple[tuple, d
     return tuple(found[f"identity_{name}"] for name in ("drawn", "mean", "strict")), found
 
 
-def share_within(radius: float) -> float:
-    return 1 - exp(-(radius**2) / 2)  # of N(0, I) in the plane
-
-
 def test_exact_inference_keeps_every_mode_and_broken_reconstructions_none():
     kept, found = measure(game())
-    assert kept == (1, 1, pytest.approx(share_within(3), abs=0.01)) and found["purity"] == 1
+    assert kept == (1, 1, pytest.approx(1 - exp(-(3**2) / 2), abs=0.01)) and found["purity"] == 1
     for value in (torch.nan, torch.inf, 1e30):
         kept, found = measure(game(lambda z, value=value: torch.full_like(z, value)))
         assert kept == (0, 0, 0) and found["purity"] == 1
@@ -123,7 +119,7 @@ def test_a_draw_loses_what_the_mean_keeps():
     less_than_1 = (1 + erf(1 / sqrt(2 * (1 + 0.05**2)))) / 2
     on_one_axis = 3 / 5 * (2 * less_than_1 - 1) + 2 / 5 * less_than_1
     assert kept[:2] == (pytest.approx(on_one_axis**2, abs=0.035), 1)
-    within = share_within(3 / sqrt(1 + (0.1 / 0.05) ** 2))
+    within = 1 - exp(-(3**2) / (1 + (0.1 / 0.05) ** 2) / 2)  # of N(0, I) in the plane
     assert measure(gaussian(0.1))[0] == (1, 1, pytest.approx(within, abs=0.035))
 
 

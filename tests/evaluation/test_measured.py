@@ -76,7 +76,7 @@ def test_names(encode, data, metrics, expected):
     assert measured(game(decode, encode), data(50), data(40), metrics).keys() == expected
 
 
-@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_what_is_not_finite_is_none(broken):
     found = measured(game(lambda z: z * broken, lambda x: x * broken), points(100), points(200, seed=1))
     none = {"reconstruction_drawn", "reconstruction_mean", "prior_distance"}
