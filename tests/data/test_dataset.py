@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, CelebA
+from torchvision.datasets import CIFAR10, SVHN, CelebA
 
 from alikit.data import SOURCES, Dataset, GridMixture, digits, faces, load, published
 from alikit.data.conditions import COLUMNS, NAMED, columns_of, paper_grid, switched, usual
@@ -33,7 +33,8 @@ def test_digits_are_scikit_learns_and_always_held_out_alike():
 
 def test_names_are_described_and_others_are_refused_like_sizes(tmp_path):
     assert [name for name in SOURCES if f"| `{name}` |" not in README] == []
-    checksums = published.TINY_MD5, CIFAR10.tgz_md5, *(file[1] for file in CelebA.file_list)
+    checksums = [file[1] for file in (*CIFAR10.train_list, *CIFAR10.test_list, *CelebA.file_list)]
+    checksums += [published.TINY_MD5, CIFAR10.tgz_md5, *(file[2] for file in SVHN.split_list.values())]
     assert [checksum for checksum in checksums if f"` | `{checksum}` |" not in README] == []
     for name in ("mnist", "folder", "folder:", "table:", "cifar10:", "stand-in:mnist", "digits:here", ""):
         with pytest.raises(AlikitError, match=r"no data called .*choose mixture, .*folder:PATH or table:PATH"):

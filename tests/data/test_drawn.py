@@ -1,6 +1,4 @@
-"""The drawn pictures: what the docstrings promise.
-
-That faces and house numbers show their factors is what recorded classifiers see: test_faces.py, test_study_tools.py."""
+"""The drawn pictures. That they show their factors recorded networks see: test_faces.py and test_study_tools.py."""
 
 import pytest
 import torch
@@ -131,13 +129,17 @@ def test_position_radius_and_angle_are_true(shapes, name):
         assert (angle - known["angle"]).abs().quantile(0.95) < 1.5
 
 
-def test_hues_are_what_they_are_called(shapes):
+def test_hues_and_patterns_are_what_they_are_called(shapes):
     """By which of red, green and blue are brighter than the three are on average."""
     bright = shapes.factors["ink"] > shapes.factors["ink"].mean(1, keepdim=True)
     parts = {"red": [1, 0, 0], "yellow": [1, 1, 0], "green": [0, 1, 0], "blue": [0, None, 1], "violet": [1, 0, 1]}
     for hue, name in enumerate(HUES):
         for part, expected in zip(bright[shapes.factors["hue"] == hue].T, parts[name], strict=True):
             assert expected is None or (part == expected).all(), name
+    discs = shapes.select((shapes.labels == SHAPES.index("disc")) & (shapes.factors["radius"] > 0.3))
+    contrast = discs.x[:, :, 24:40, 24:40].float().std((2, 3)).amax(1)
+    spread = [contrast[discs.factors["fill"] == kind].median().item() for kind in range(len(FILLS))]
+    assert 2 * spread[FILLS.index("plain")] < min(spread[1:]), spread
 
 
 def test_labels_of_stand_ins_name_what_is_drawn():

@@ -16,8 +16,7 @@ from alikit.models import Game
 from alikit.networks import Deterministic, Gaussian
 
 N = 2000
-GRID = GridMixture()
-HELD_OUT = GRID.sample(N, seed=5)
+HELD_OUT = GridMixture().sample(N, seed=5)
 
 
 def gaussian(sigma: float, decode=torch.clone, mean=torch.clone, z_dim: int = 2) -> Game:
