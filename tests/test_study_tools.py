@@ -167,7 +167,6 @@ def test_a_feature_network_is_trained_and_its_file_can_be_read(tmp_path, monkeyp
     assert known["pictures_seen"] == {"cifar10": 12 * 14, "tiny_imagenet": 12 * 12, "celeba": 12 * 6}
     assert (known["seed"], known["steps"]) == (3, 12) and set(known["held_out_accuracy"]) == set(known["pictures_seen"])
     assert known["held_out_pictures"] == dict.fromkeys(known["pictures_seen"], 6)
-    assert '"held_out_accuracy": {' in capsys.readouterr().out
     torch.manual_seed(3)
     assert not torch.equal(feature_network(out).trunk[0][0].weight, FeatureNetwork().trunk[0][0].weight), "not learned"
     with pytest.raises(SystemExit):

@@ -305,7 +305,8 @@ def test_a_code_of_ones_own(model, board):
     board.z = z
     assert torch.equal(board.z, z[0]) and board.seed is None and "z as given" in board.words.value
     assert shows(board.picture, of(board, Y)) and board.given.layout.display is None
-    assert shows(Switches(model, ATTRIBUTES, Y, z.clone().requires_grad_()).picture, of(board, Y))
+    other = Switches(model, ATTRIBUTES, Y, z.clone().requires_grad_())
+    assert shows(other.picture, of(board, Y)) and not other.z.requires_grad
     board.another.click()
     assert board.seed == 0, "the seed in the panel was not drawn before"
     board.given.click()
