@@ -47,7 +47,7 @@ def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font():
         trained_factor_classifier(JUDGE),
         alikit.Game(Deterministic(decoder), 64, Deterministic(encoder)),
     )
-    train, held_out = alikit.house_numbers(1000, seed=0), alikit.house_numbers(300, seed=2)
+    train, held_out = alikit.house_numbers(500, seed=0), alikit.house_numbers(300, seed=2)
     found = what_z_keeps.measure({"half": model}, classifier, train, held_out)
     for known in found.values():
         half = known["models"]["half"]

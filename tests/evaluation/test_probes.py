@@ -111,6 +111,7 @@ def test_what_cannot_be_probed():
     data = corners(50)
     for train, encode, message in (
         (Dataset("points", data.x), torch.clone, "leave out probe"),
+        (data, None, "cannot encode"),
         (data, lambda x: x / 0, "finite codes"),
     ):
         with pytest.raises(AlikitError, match=message):
