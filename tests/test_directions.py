@@ -7,22 +7,16 @@ import torch
 from torch import nn
 
 from alikit import AlikitError, Game, Recorded
-from alikit.latent import LatentSpace, one_code
+from alikit.latent import LatentSpace
 from alikit.networks import Deterministic
 
 MEAN = torch.tensor([1.0, 0.0, -1.0])
 S = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.25]])
 
 
-class Flat(nn.Module):
-    """Codes of 3 numbers as pictures of 1x1x3 and back."""
-
-    def forward(self, v):
-        return v.reshape(len(v), 1, 1, 3) if v.ndim == 2 else v.flatten(1)
-
-
 @pytest.fixture
 def run() -> Recorded:
+    """Codes of 3 numbers as pictures of 1x1x3 and back."""
     codes = {
         "q_mean": MEAN.double(),
         "q_covariance": S.double(),
@@ -32,8 +26,8 @@ def run() -> Recorded:
     }
     attributes = {n: {"accuracy": 0.9, "balanced": 0.8, "baseline": 0.6} for n in ("hat", "tie")}
     metrics = {"probe_names": ["hat", "tie"], "probe_attributes": attributes, "factor_r2": {"height": 0.5}}
-    flat = Deterministic(Flat())
-    return Recorded(Game(flat, 3, flat), {}, metrics, [], codes)
+    decoder, encoder = Deterministic(nn.Unflatten(1, (1, 1, 3))), Deterministic(nn.Flatten())
+    return Recorded(Game(decoder, 3, encoder), {}, metrics, [], codes)
 
 
 def test_axes_are_those_of_the_covariance_the_widest_first(run):
@@ -46,6 +40,8 @@ def test_axes_are_those_of_the_covariance_the_widest_first(run):
     turned = torch.stack([axis.reading(space.axes[0].turned(z, 2.0)) for axis in space.axes])
     before = torch.stack([axis.reading(z) for axis in space.axes])
     torch.testing.assert_close(turned, torch.tensor([2.0, before[1], before[2]]))
+    assert space.neighbours(torch.tensor([1.2, 1.0, 1.0]), 3).tolist() == [3, 1, 0]
+    assert len(space.neighbours(torch.zeros(3), 10)) == 4
 
 
 def test_a_meaning_is_turned_as_the_codes_do_it(run):
@@ -68,52 +64,31 @@ def test_what_directions_mean(run):
     torch.testing.assert_close(hat.weight / hat.weight[0], torch.tensor([1.0, -1.5, 0.0]))  # (2, -3, 0) / 2 and back
     torch.testing.assert_close(tie.way, -hat.way)
     assert tie.quality == "all: 70.0% right, guessing 50.0%"
-    for name in ("probe_weight", "factor_weight"):
-        del run.codes[name]
+    del run.codes["probe_weight"], run.codes["factor_weight"]
     bare = LatentSpace(replace(run, metrics={}))
     assert bare.meanings == {} and len(bare.axes) == 3
 
 
-def test_neighbours_are_the_nearest_codes(run):
-    space = LatentSpace(run)
-    assert space.neighbours(torch.tensor([1.2, 1.0, 1.0]), 3).tolist() == [3, 1, 0]
-    assert len(space.neighbours(torch.zeros(3), 10)) == 4
-
-
-def test_encode_takes_one_picture_from_0_to_1(run):
+def test_one_picture_from_0_to_1_is_taken(run):
     space, x = LatentSpace(run), torch.tensor([[[0.1, 0.2, 0.3]]])
     torch.testing.assert_close(space.encode(x), x.flatten())
-    wrong = [torch.zeros(shape) for shape in ((3, 8, 8), (1, 3, 1), (1, 1, 1, 3), (3,), ())]
-    for x in (*wrong, *(torch.full((1, 1, 3), value) for value in (255, -0.1, torch.nan))):
+    for x in (
+        torch.zeros(3, 8, 8),
+        torch.zeros(3),
+        *(torch.full((1, 1, 3), value) for value in (255, -0.1, torch.nan)),
+    ):
         with pytest.raises(AlikitError, match=r"this run takes a picture of 1 x 1 x 3 .* from 0 to 1"):
             space.encode(x)
 
 
-def test_one_code():
-    z = torch.ones(1, 3, requires_grad=True)
-    code = one_code(z, 3)
-    assert code.tolist() == [1, 1, 1] and not code.requires_grad and code.data_ptr() != z.data_ptr()
-    for wrong in (torch.zeros(2), torch.full((3,), torch.inf)):
-        with pytest.raises(AlikitError, match="a tensor of 3 finite numbers"):
-            one_code(wrong, 3)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"codes": {name: None}} for name in ("q_mean", "q_covariance", "codes")),
-        {"codes": {"probe_weight": torch.zeros(2, 9)}},
-        {"metrics": {"probe_attributes": {}}},
-        {"metrics": {"probe_names": ["hat", "tie"], "probe_attributes": {"hat": {}}, "factor_r2": {"height": 0.5}}},
-        {"metrics": []},
-    ],
-)
-def test_codes_and_metrics_that_do_not_belong_together(run, changes):
-    codes = {name: value for name, value in (run.codes | changes.get("codes", {})).items() if value is not None}
-    with pytest.raises(AlikitError, match=r"^codes.safetensors is damaged .*: record it anew"):
-        LatentSpace(replace(run, metrics=changes.get("metrics", run.metrics), codes=codes))
-
-
-def test_a_model_without_an_encoder(run):
+def test_codes_and_metrics_that_do_not_belong_together(run):
+    without = [{k: v for k, v in run.codes.items() if k != name} for name in ("q_mean", "q_covariance", "codes")]
+    names = {"probe_names": ["hat", "tie"], "probe_attributes": {"hat": {}}, "factor_r2": {"height": 0.5}}
+    for changes in (
+        *({"codes": codes} for codes in (*without, {**run.codes, "probe_weight": torch.zeros(2, 9)})),
+        *({"metrics": metrics} for metrics in ({"probe_attributes": {}}, names, [])),
+    ):
+        with pytest.raises(AlikitError, match=r"^codes.safetensors is damaged .*: record it anew"):
+            LatentSpace(replace(run, **changes))
     with pytest.raises(AlikitError, match="no encoder"):
         LatentSpace(replace(run, model=Game(run.model.decoder, 3)))

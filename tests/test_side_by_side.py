@@ -1,5 +1,6 @@
 """Many runs at once: each is what it would have been alone, and what they leave is what a study's workers leave."""
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -22,11 +23,8 @@ from alikit.training import Config, Trainer
 
 STEPS = 10
 SETTINGS = [(0.01, (0.5, 0.999)), (0.001, (0.0, 0.9)), (0.02, (0.9, 0.99))]
-
-
-@pytest.fixture
-def points() -> Dataset:
-    return Dataset("points", torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1)
+POINTS = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + 1
+DATA = Dataset("points", POINTS)
 
 
 class Calm(ALI):
@@ -48,45 +46,42 @@ class WholeBatches(SideBySide):
         return self.x.expand(len(self._games), *self.x.shape)
 
 
-def together(games, data, kind=SideBySide, settings=SETTINGS):
+def together(games, kind=SideBySide, settings=SETTINGS, data=DATA):
     lr, betas = (torch.tensor(column) for column in zip(*settings, strict=True))
     return kind(games, data, lr, betas, batch_size=len(data))
 
 
-@pytest.fixture
-def double():
-    """Two ways to the same numbers, whose rounding Adam would enlarge."""
+def test_each_run_is_what_it_is_alone():
+    """In double precision: two ways to the same numbers, whose rounding Adam would enlarge."""
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def test_each_run_is_what_it_is_alone(points, double):
-    points = Dataset("points", points.x.double())
-    side = together([ali(seed) for seed in range(3)], points, WholeBatches)
-    side.run(5)
-    for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
-        trainer = Trainer(ali(seed), points, Config(batch_size=len(points), lr=lr, betas=betas))
-        trainer.run(5)  # whole epochs, whose order does not matter to a batch that is the epoch
-        torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
-        assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
+    try:
+        points = Dataset("points", POINTS.double())
+        side = together([ali(seed) for seed in range(3)], WholeBatches, data=points)
+        side.run(5)
+        for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
+            trainer = Trainer(ali(seed), points, Config(batch_size=len(points), lr=lr, betas=betas))
+            trainer.run(5)  # whole epochs, whose order does not matter to a batch that is the epoch
+            torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
+            assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(("kind", "dropout"), [(SideBySide, 0.0), (WholeBatches, 0.5)])
-def test_runs_have_their_own_batches_and_masks_of_dropout(points, kind, dropout):
+def test_runs_have_their_own_batches_and_masks_of_dropout(kind, dropout):
     """Two runs with the same weights and settings become different."""
-    side = together([ali(0, dropout), ali(0, dropout)], points, kind, settings=SETTINGS[:1] * 2)
+    side = together([ali(0, dropout), ali(0, dropout)], kind, settings=SETTINGS[:1] * 2)
     side.run(1)
     first, second = (game.discriminator.state_dict() for game in side.games())
     assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_what_is_frozen_stays(points):
+def test_what_is_frozen_stays():
     torch.manual_seed(0)
     parts = [(mlp([2, 8, 2]), mlp([2, 8, 2], batch_norm=True)) for _ in range(2)]
     games = [InverseMapping(Deterministic(free), Frozen(Deterministic(fixed)), 2) for free, fixed in parts]
-    before = [{name: tensor.clone() for name, tensor in game.state_dict().items()} for game in games]
-    side = together(games, points, settings=SETTINGS[:2])
+    before = [copy.deepcopy(game.state_dict()) for game in games]
+    side = together(games, settings=SETTINGS[:2])
     side.run(3)
     for game, old in zip(side.games(), before, strict=True):
         same = {name: torch.equal(tensor, old[name]) for name, tensor in game.state_dict().items()}
@@ -103,10 +98,11 @@ def _quick_study():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """Of a command, where no database is."""
     out = tmp_path_factory.mktemp("side") / "study"
-    seen = []
-    run_side_by_side("mixture", out, 2, STEPS, lambda *numbers: seen.append(numbers))
-    assert seen == [(2 * STEPS, 0), (4 * STEPS, 2)]
+    line = f"alikit study mixture --runs 2 --steps {STEPS} --side-by-side --out"
+    with patch.dict(sys.modules, {"sqlalchemy": None}), patch.object(sys, "argv", [*line.split(), str(out)]):
+        assert main() == 0
     return out
 
 
@@ -116,8 +112,8 @@ def test_it_leaves_what_workers_leave(folder):
     lines = run_study("mixture", folder, 2, STEPS)
     assert (folder / "runs.jsonl").read_bytes() == before
     assert [(line["arm"], line["run"]) for line in lines] == [("large", 0), ("small", 0), ("large", 1), ("small", 1)]
-    assert all(line["side_by_side"] == 2 and not line["diverged"] for line in lines)
     for line in lines:
+        assert line["side_by_side"] == 2 and not line["diverged"]
         place = folder / "runs" / f"{line['arm']}-{line['run']:03d}"
         assert runs.read_settings(place)["lr"] == line["lr"] == STUDIES["mixture"].draw(line["run"])["lr"]
         device = "cuda" if torch.cuda.is_available() else "cpu"  # whose noise is another's
@@ -127,10 +123,10 @@ def test_it_leaves_what_workers_leave(folder):
 
 
 def test_only_what_is_missing_is_run(folder, tmp_path):
-    kept = (folder / "runs.jsonl").read_text().splitlines()
+    kept, seen = (folder / "runs.jsonl").read_text().splitlines(), []
     (tmp_path / "runs.jsonl").write_text("\n".join(kept[:3]) + "\n")  # all but the last
-    lines = run_side_by_side("mixture", tmp_path, 2, STEPS)
-    assert [json.dumps(line) for line in lines[:3]] == kept[:3]
+    lines = run_side_by_side("mixture", tmp_path, 2, STEPS, lambda *numbers: seen.append(numbers))
+    assert [json.dumps(line) for line in lines[:3]] == kept[:3] and seen == [(4 * STEPS, 3)]
     assert [place.name for place in (tmp_path / "runs").iterdir()] == ["small-001"] and lines[3]["side_by_side"] == 1
 
 
@@ -144,16 +140,9 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
     assert "NaN" not in (tmp_path / "runs.jsonl").read_text()
 
 
-@pytest.mark.parametrize("setting", [{"r1": 0.1}, {"ema": 0.9}, {"decay": True}, {"precise_bn": True}])
-def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch, setting):
-    monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", setting)}, STEPS))
-    with pytest.raises(AlikitError, match=f"trains with {min(setting)}: leave --side-by-side out"):
-        run_side_by_side("mixture", tmp_path / "out", 2, STEPS)
-    assert not (tmp_path / "out").exists()
-
-
-def test_on_the_command_line_where_no_database_is(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    line = f"alikit study mixture --runs 1 --steps {STEPS} --side-by-side --out"
-    monkeypatch.setattr(sys, "argv", [*line.split(), str(tmp_path / "out")])
-    assert main() == 0 and len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
+def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch):
+    for setting in ({"r1": 0.1}, {"ema": 0.9}, {"decay": True}, {"precise_bn": True}):
+        monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", setting)}, STEPS))
+        with pytest.raises(AlikitError, match=f"trains with {min(setting)}: leave --side-by-side out"):
+            run_side_by_side("mixture", tmp_path / "out", 2, STEPS)
+        assert not (tmp_path / "out").exists()

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 WNIDS = ("n02124075", "n01443537", "n04067472")  # as in the published list, not in the order of the alphabet
 ATTRIBUTES = tuple(f"Attribute_{i:02}" for i in range(40))
@@ -16,9 +15,3 @@ def md5(file: Path) -> str:
 
 def noise(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def ramp(red: int) -> Image.Image:
-    """178 x 218: green grows with the row, blue with the column, red is the same all over."""
-    rows, columns = np.mgrid[:218, :178]
-    return Image.fromarray(np.stack([np.full_like(rows, red), rows, columns], axis=2).astype(np.uint8))

@@ -1,50 +1,48 @@
-"""What holds for all drawn pictures: their form, what the seed decides, and what is refused."""
+"""The drawn pictures. That they show their factors recorded networks see: test_faces.py and test_study_tools.py."""
 
 import pytest
 import torch
 
-from alikit.data import coloured_shapes, faces, house_numbers, load
+from alikit.data import Dataset, coloured_shapes, faces, house_numbers, load
 from alikit.data.synthetic import drawing
 from alikit.data.synthetic.drawing import CHUNK
-from alikit.data.synthetic.shapes import ATTRIBUTES
+from alikit.data.synthetic.house_numbers import MIN_CONTRAST
+from alikit.data.synthetic.shapes import ATTRIBUTES, FILLS, HUES, SHAPES, stand_in
 from alikit.errors import AlikitError
 
+LUMA = torch.tensor([0.299, 0.587, 0.114])
 N = 2000
 # Of each factor: numbers in a row, least, greatest.
-HOUSE_NUMBERS = """digit 1 0 9, font 1 0 17, neighbours 2 -1 9, position 2 -2 2, ink 3 0 1, paper 3 0 1, height 1 18 26,
+OF_NUMBERS = """digit 1 0 9, font 1 0 17, neighbours 2 -1 9, position 2 -2 2, ink 3 0 1, paper 3 0 1, height 1 18 26,
     angle 1 -8 8, blur 1 0.3 1.2"""
-SHAPES = """shape 1 0 9, fill 1 0 3, hue 1 0 4, ink 3 0 1, paper 3 0 1, position 2 -0.12 0.12, radius 1 0.24 0.36,
+OF_SHAPES = """shape 1 0 9, fill 1 0 3, hue 1 0 4, ink 3 0 1, paper 3 0 1, position 2 -0.12 0.12, radius 1 0.24 0.36,
     angle 1 -25 25"""
-FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03, skin 3 0.15 1, background 3 0.4 0.92,
+OF_FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03, skin 3 0.15 1, background 3 0.4 0.92,
     shirt 3 0.05 0.65, hat 3 0.05 0.75, iris 3 0.05 0.45, shade 1 -1 1, red 1 0 1"""
 
 
-every = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("draw", "name", "labels", "known"),
     [
-        (house_numbers, "house-numbers", "digit", HOUSE_NUMBERS),
-        (lambda n, seed=0: coloured_shapes(n, seed=seed), "shapes", "shape", SHAPES),
-        (lambda n, seed=0: faces(n, seed=seed), "faces", None, FACES),
+        (house_numbers, "house-numbers", "digit", OF_NUMBERS),
+        (lambda n, seed=0: coloured_shapes(n, seed=seed), "shapes", "shape", OF_SHAPES),
+        (lambda n, seed=0: faces(n, seed=seed), "faces", None, OF_FACES),
     ],
 )
-
-
-@every
 def test_form_and_what_the_seed_decides(draw, name, labels, known):
     state = torch.manual_seed(123).get_state()
     data = draw(N)
     assert torch.equal(torch.get_rng_state(), state)
     assert data.x.shape == (N, 3, 32, 32) and data.x.dtype == torch.uint8 and data.name == name
-    if labels:
-        assert torch.equal(data.labels, data.factors[labels]) and len(data.classes) == 10
-    else:
-        assert data.labels.shape == (N, len(data.classes)) and data.labels.dtype == torch.uint8
+    assert not labels or torch.equal(data.labels, data.factors[labels])
+    if draw is house_numbers:
+        contrast = (data.factors["ink"] - data.factors["paper"]) @ LUMA
+        assert -1e-5 < contrast.abs().min() - MIN_CONTRAST < 0.05 and 0.45 < (contrast > 0).float().mean() < 0.55
     known = {factor: map(float, numbers) for factor, *numbers in map(str.split, known.split(","))}
     assert data.factors.keys() == known.keys()
     for factor, (width, least, greatest) in known.items():
         values = data.factors[factor]
         assert values.shape == ((N, width) if width > 1 else (N,)), factor
-        assert values.dtype in (torch.float32, torch.int64, torch.bool), factor
         low, high = values.float().aminmax()
         assert low >= least - 1e-6 and high <= greatest + 1e-6, factor
         assert high - low > 0.8 * (greatest - least), f"{factor} does not use its range"
@@ -54,10 +52,6 @@ def test_form_and_what_the_seed_decides(draw, name, labels, known):
         assert all(torch.equal(fewer.factors[factor], data.factors[factor][:n]) for factor in known)
     other = draw(CHUNK, 1)
     assert len(torch.cat([other.x, data.x]).flatten(1).unique(dim=0)) == CHUNK + N
-
-
-@every
-def test_bad_input_is_one_clear_line(draw, name, labels, known):
     for n, seed in ((0, 0), (5, -1)):
         with pytest.raises(AlikitError, match=f"cannot draw {n} pictures from seed {seed}: choose at least 1"):
             draw(n, seed)
@@ -74,31 +68,87 @@ def test_the_same_at_every_size(draw, too_small):
         draw(5, too_small)
 
 
-@pytest.mark.parametrize(
-    ("name", "n", "side", "classes", "dtype"),
-    [
-        ("house-numbers", 20_000, 32, 10, torch.int64),
-        ("faces", 20_000, 32, 14, torch.uint8),
-        ("stand-in:cifar10", 10_000, 32, 10, torch.int64),
-        ("stand-in:svhn", 20_000, 32, 10, torch.int64),
-        ("stand-in:celeba", 5_000, 64, len(ATTRIBUTES), torch.uint8),
-        ("stand-in:tiny-imagenet", 5_000, 64, 200, torch.int64),
-    ],
-)
-def test_drawn_sources(monkeypatch, name, n, side, classes, dtype):
+SOURCES = {  # examples to train on, pixels a side, classes
+    "house-numbers": (20_000, 32, 10),
+    "faces": (20_000, 32, 14),
+    "stand-in:cifar10": (10_000, 32, 10),
+    "stand-in:svhn": (20_000, 32, 10),
+    "stand-in:celeba": (5_000, 64, len(ATTRIBUTES)),
+    "stand-in:tiny-imagenet": (5_000, 64, 200),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_drawn_sources(monkeypatch, name):
     """A fiftieth of each, which are the first ones."""
-    calls = []
-
-    def first(n: int, seed: int, chunk):
-        calls.append((n, seed))
-        return drawing.draw(n // 50, seed, chunk)
-
+    calls, (n, side, classes) = [], SOURCES[name]
     for module in ("faces", "house_numbers", "shapes"):
-        monkeypatch.setattr(f"alikit.data.synthetic.{module}.draw", first)
+        draw = lambda n, seed, chunk: calls.append((n, seed)) or drawing.draw(n // 50, seed, chunk)  # noqa: E731
+        monkeypatch.setattr(f"alikit.data.synthetic.{module}.draw", draw)
     parts = load(name)
     assert calls == [(n, 0), (n // 10, 1)]
     for part in parts:
-        assert part.shape == (3, side, side) and part.x.dtype == torch.uint8 and part.labels.dtype == dtype
-        assert part.name == name and len(part.classes) == classes
+        assert part.shape == (3, side, side) and part.name == name and len(part.classes) == classes
+        assert part.labels.dtype == (torch.uint8 if name in ("faces", "stand-in:celeba") else torch.int64)
     rows = [{row.numpy().tobytes() for row in part.x} for part in parts]
     assert not rows[0] & rows[1]
+
+
+# Shapes.
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Dataset:
+    return coloured_shapes(4000, size=64, seed=0)
+
+
+AREAS = {"disc": 2.27, "square": 1.85, "bar": 1.104, "cross": 1.922, "ring": 1.602, "frame": 1.15}  # in squared radii
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_position_radius_and_angle_are_true(shapes, name):
+    """Within half a pixel of 64, of plain shapes that stand out; the angle of the only one here with a long axis."""
+    known = shapes.factors
+    clear = (known["ink"] - known["paper"]).norm(dim=1) > 0.6
+    some = shapes.select(clear & (known["shape"] == SHAPES.index(name)) & (known["fill"] == FILLS.index("plain")))
+    known, (ink, paper) = some.factors, (some.factors[name][:, :, None, None] for name in ("ink", "paper"))
+    covered = ((some.floats() - paper) * (ink - paper)).sum(1) / (ink - paper).square().sum(1)  # by ink, 0 to 1
+    assert len(some) > 20 and covered[:, [0, -1]].max() < 0.6 and covered[:, :, [0, -1]].max() < 0.6, "it is cut"
+    area, ticks = (covered > 0.5).sum((1, 2)), torch.arange(64) + 0.5 - 32
+    assert (area / 64**2 / known["radius"].square() / AREAS[name] - 1).abs().quantile(0.9) < 0.05
+    share = (covered > 0.5) / area[:, None, None]
+    centre = torch.stack([(share * ticks).sum((1, 2)), (share * ticks[:, None]).sum((1, 2))], 1)  # right and down
+    assert (centre / 64 - known["position"]).abs().quantile(0.95) < 0.5 / 64
+    x, y = ((known["position"] + 0.5) * 64).long().T
+    is_hollow = covered[torch.arange(len(some)), y, x] < 0.5
+    assert (is_hollow == (name in ("ring", "frame"))).float().mean() > 0.95
+    if name == "bar":
+        right, up = ticks - centre[:, :1, None], centre[:, 1:, None] - ticks[:, None]
+        xx, xy, yy = ((share * product).sum((1, 2)) for product in (right * right, right * up, up * up))
+        angle = torch.rad2deg(torch.atan2(2 * xy, xx - yy) / 2)  # counter-clockwise
+        assert (angle - known["angle"]).abs().quantile(0.95) < 1.5
+
+
+def test_hues_and_patterns_are_what_they_are_called(shapes):
+    """By which of red, green and blue are brighter than the three are on average."""
+    bright = shapes.factors["ink"] > shapes.factors["ink"].mean(1, keepdim=True)
+    parts = {"red": [1, 0, 0], "yellow": [1, 1, 0], "green": [0, 1, 0], "blue": [0, None, 1], "violet": [1, 0, 1]}
+    for hue, name in enumerate(HUES):
+        for part, expected in zip(bright[shapes.factors["hue"] == hue].T, parts[name], strict=True):
+            assert expected is None or (part == expected).all(), name
+    discs = shapes.select((shapes.labels == SHAPES.index("disc")) & (shapes.factors["radius"] > 0.3))
+    contrast = discs.x[:, :, 24:40, 24:40].float().std((2, 3)).amax(1)
+    spread = [contrast[discs.factors["fill"] == kind].median().item() for kind in range(len(FILLS))]
+    assert 2 * spread[FILLS.index("plain")] < min(spread[1:]), spread
+
+
+def test_labels_of_stand_ins_name_what_is_drawn():
+    data = stand_in("tiny-imagenet", 300, 16)
+    known = zip(*(data.factors[name].tolist() for name in ("hue", "fill", "shape")), strict=True)
+    words = [f"{[*HUES][hue]} {FILLS[fill]} {SHAPES[shape]}" for hue, fill, shape in known]
+    assert [data.classes[label] for label in data.labels] == words and len({*data.classes}) == 200
+    data = stand_in("celeba", 4000, 8)
+    assert set(data.labels.unique().tolist()) == {0, 1} and data.classes == tuple(ATTRIBUTES)
+    assert torch.equal(data.labels[:, data.classes.index("Bright_Paper")].bool(), data.factors["paper"] @ LUMA > 0.5)
+    correlations = torch.corrcoef(data.labels.T.float()) - torch.eye(len(ATTRIBUTES))
+    assert correlations.abs().max() < 0.06  # standard deviation 0.016

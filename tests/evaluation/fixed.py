@@ -19,11 +19,7 @@ class Fixed(nn.Module):
         return self.f(v)
 
 
-def same(v):
-    return v
-
-
-def game(decode=same, encode=same, z_dim: int = 2) -> Game:
+def game(decode=torch.clone, encode=torch.clone, z_dim: int = 2) -> Game:
     """A model that decodes and encodes by functions; without an encoder for None."""
     return Game(Deterministic(Fixed(decode)), z_dim, encode and Deterministic(Fixed(encode)))
 

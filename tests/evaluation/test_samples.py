@@ -1,19 +1,26 @@
-"""Modes counted, distances of sets of pictures, and copies found, where they are known."""
+"""Modes counted, pictures in features, distances of sets of pictures, and copies found, where they are known."""
 
+import json
 from math import isnan, log
 
 import numpy as np
 import pytest
 import torch
-from fixed import game
+from fixed import Fixed, game, noise_pictures
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy import linalg
 from torch.nn import functional as F
+from torchvision.models import inception_v3
 
 from alikit.data import GridMixture, house_numbers
-from alikit.evaluation import copying, coverage, feature_network, fidelity, frechet, in_features, precision_recall
-from alikit.evaluation.samples import nearest
+from alikit.errors import AlikitError
+from alikit.evaluation.features import FILE, FeatureNetwork, feature_network, in_features, inception
+from alikit.evaluation.samples import copying, coverage, fidelity, frechet, nearest, precision_recall
 
 GRID = GridMixture()
+NETWORK = FeatureNetwork().eval()
+MEANS = Fixed(lambda x: x.mean((2, 3)))  # the simplest features of a picture: its mean colour
 
 
 def at(*counts: int, offset: float = 0.0) -> torch.Tensor:
@@ -30,6 +37,7 @@ def at(*counts: int, offset: float = 0.0) -> torch.Tensor:
         (at(19, 20, 21, 1), 4, 1, 2, None),  # a mode counts strictly from 20 samples
         (at(*[20] * 25, offset=2.9), 25, 1, 25, 0),
         (at(*[20] * 25, offset=3.1), 25, 0, 0, 0),  # close is 3 standard deviations
+        (3 * torch.randn(10_000, 2), 25, pytest.approx(0.025, abs=0.025), pytest.approx(2, abs=2), None),  # a smear
         (torch.full((100, 2), torch.nan), 0, 0, 0, log(25)),  # not 0, which is even
         (torch.cat([torch.zeros(50, 2), torch.full((50, 2), torch.inf)]), 1, 0.5, 1, log(25)),
     ],
@@ -40,9 +48,87 @@ def test_coverage_by_hand(x, modes, within, strict, kl):
     assert kl is None or found.kl_uniform == pytest.approx(kl, abs=1e-3)
 
 
-def test_a_smear_fools_the_lenient_measure_alone():
-    smear = coverage(3 * torch.randn(10_000, 2))
-    assert smear.modes == 25 and smear.within_3std < 0.05 and smear.strict_modes < 5
+# In features.
+
+
+def colours(z):
+    return z.sigmoid()[:, :1, None, None].expand(-1, 3, 32, 32)
+
+
+@torch.no_grad()
+def test_larger_pictures_are_averaged_and_other_examples_refused():
+    for factor in (1, 2, 3):
+        x = torch.rand(4, 3, 32 * factor, 32 * factor)
+        found = NETWORK(x)
+        assert found.shape == (4, NETWORK.num_features) and found.dtype == torch.float32 and found.min() >= 0
+        small = x.reshape(4, 3, 32, factor, 32, factor).mean((3, 5))
+        torch.testing.assert_close(found, NETWORK(small), rtol=1e-4, atol=1e-5)
+    for shape in ((3, 16, 16), (1, 32, 32), (3, 32, 48), (2,)):
+        with pytest.raises(AlikitError, match=f"these examples are {'x'.join(map(str, shape))}: leave out fidelity"):
+            NETWORK(torch.zeros(2, *shape))
+    with pytest.raises(AlikitError, match="sets of 4 pictures"):
+        in_features(game(colours), noise_pictures(20), noise_pictures(4), NETWORK)
+
+
+def test_the_shipped_file_and_files_that_are_no_feature_network(tmp_path):
+    """Small, in 16 bits, read whole, and its metadata says that all three heads are far above chance."""
+    network = feature_network()
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    assert FILE.stat().st_size < 2_000_000
+    with safe_open(FILE, "pt") as stored:
+        accuracy = json.loads(stored.metadata()["held_out_accuracy"])
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, stored.get_tensor(name).to(value.dtype))
+    assert accuracy["cifar10"] > 0.8 and accuracy["tiny_imagenet"] > 0.2 and accuracy["celeba"] > 0.85
+    file = tmp_path / "network.safetensors"
+    with pytest.raises(AlikitError, match=r"^[^\n]*network.safetensors is missing: install alikit again[^\n]*$"):
+        feature_network(file)
+    save_file({"w": torch.zeros(3)}, file)
+    with pytest.raises(AlikitError, match=r"^[^\n]*network.safetensors is damaged[^\n]*$"):
+        feature_network(file)
+
+
+def test_inception_is_only_read_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
+    with pytest.raises(AlikitError, match=rf"{file} is missing: fetch http.*inception_v3_google-0cc3c7bd\.pth"):
+        inception()
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half a download")
+    with pytest.raises(AlikitError, match="is damaged"):
+        inception()
+    net = inception_v3(weights=None, init_weights=False).eval()
+    torch.save(net.state_dict(), file)
+    found, x = inception(), torch.rand(2, 3, 299, 299)
+    with torch.no_grad():
+        torch.testing.assert_close(net.fc(found(x)), net(2 * x - 1))
+        assert found(torch.rand(1, 3, 32, 32)).shape == (1, 2048)
+
+
+def test_sets_of_pictures():
+    """Equally many of each, no two alike, drawn from all of the data, and more than one batch."""
+    train, held_out = noise_pictures(700), noise_pictures(300)
+    samples, *real = in_features(game(colours), train, held_out, MEANS)
+    for found, part in zip(real, (train, held_out), strict=True):
+        assert len(found.unique(dim=0)) == 300 and not found.requires_grad
+        every = part.floats().mean((2, 3))
+        assert torch.cdist(found, every, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() < 1e-6
+    assert not torch.allclose(real[1], held_out.floats().mean((2, 3))), "the first may be of one class"
+    assert len(samples) == 300 and len(samples.unique(dim=0)) > 100, "of 256 greys"
+
+
+def test_samples_are_rounded_to_levels_and_broken_ones_have_no_features():
+    def decode(z):
+        x = colours(z) + (torch.arange(len(z)) == 1)[:, None, None, None]
+        x[0, 0, 5, 5] = torch.nan
+        return x
+
+    levels = in_features(game(decode), noise_pictures(20), noise_pictures(20), MEANS)[0] * 255
+    assert levels[0].isnan().all() and levels[1:].isfinite().all() and (levels[1] == 255).all()
+    torch.testing.assert_close(levels[1:], levels[1:].round())
+
+
+# Sets of features.
 
 
 def test_frechet_of_two_gaussians():
@@ -55,14 +141,14 @@ def test_frechet_of_two_gaussians():
     assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_broken_samples_leave_what_is_known_of_real_pictures(value):
+def test_broken_samples_leave_what_is_known_of_real_pictures():
     train, held_out, samples = torch.randn(3, 100, 4)
     whole = fidelity(samples, train, held_out)
-    samples[3, 1] = value
-    found = fidelity(samples, train, held_out)
-    assert found["frechet"] == float("inf") and found["precision"] == pytest.approx(whole["precision"], abs=0.011)
-    assert found["frechet_floor"] == whole["frechet_floor"] and isnan(copying(samples, train, held_out)["share"])
+    for value in (torch.nan, torch.inf):
+        samples[3, 1] = value
+        found = fidelity(samples, train, held_out)
+        assert found["frechet"] == float("inf") and found["precision"] == pytest.approx(whole["precision"], abs=0.011)
+        assert found["frechet_floor"] == whole["frechet_floor"] and isnan(copying(samples, train, held_out)["share"])
 
 
 def test_precision_and_recall_by_hand():
@@ -88,26 +174,26 @@ def test_the_shipped_network_sees_that_pictures_are_spoiled():
 
 
 def test_nearest_in_blocks_and_by_brute_force():
+    """A copy is at distance 0 however far out."""
     a, b = torch.randn(2101, 5), torch.randn(37, 5)
-    distance, index = nearest(a, b)
-    every = (a[:, None] - b).norm(dim=2)
-    assert torch.equal(index, every.argmin(1))
-    torch.testing.assert_close(distance, every.min(1).values)
-    b = torch.randn(300, 50) + 1000  # a copy is at distance 0 however far out
+    every = (a[:, None] - b).norm(dim=2).min(1)
+    for found, expected in zip(nearest(a, b), (every.values, every.indices), strict=True):
+        torch.testing.assert_close(found, expected)
+    b = torch.randn(300, 50) + 1000
     distance, index = nearest(b[200:], b)
     assert torch.equal(index, torch.arange(200, 300)) and (distance == 0).all()
 
 
-@pytest.mark.parametrize("width", [0.0, 0.1])
-def test_chance_is_what_the_share_varies_by(width):
+def test_chance_is_what_the_share_varies_by():
     """Over many ways to deal the same real pictures out to the two parts, for samples alike and for samples apart."""
-    real, samples = torch.randn(200, 3), width * torch.randn(100, 3)
-    orders = [torch.randperm(200) for _ in range(400)]
-    found = [copying(samples, real[order[:100]], real[order[100:]]) for order in orders]
-    share, chance = torch.tensor([one["share"] for one in found]), found[0]["chance"]
-    assert share.mean().item() == pytest.approx(0.5, abs=5 * chance / 20)
-    assert share.std().item() == pytest.approx(chance, rel=0.12)
-    assert (chance > 0.499) == (width == 0)
+    for width in (0.0, 0.1):
+        real, samples = torch.randn(200, 3), width * torch.randn(100, 3)
+        orders = [torch.randperm(200) for _ in range(400)]
+        found = [copying(samples, real[order[:100]], real[order[100:]]) for order in orders]
+        share, chance = torch.tensor([one["share"] for one in found]), found[0]["chance"]
+        assert share.mean().item() == pytest.approx(0.5, abs=5 * chance / 20)
+        assert share.std().item() == pytest.approx(chance, rel=0.12)
+        assert (chance > 0.499) == (width == 0)
 
 
 def test_a_share_of_copies():

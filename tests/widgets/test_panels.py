@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import alikit
-from alikit import Recorded
-from alikit.widgets import Between, Pencil, Sliders
+from alikit import AlikitError, Game, Recorded
+from alikit.data.conditions import HAIR_COLOURS, switched
+from alikit.data.synthetic.faces import ATTRIBUTES
+from alikit.widgets import Between, Pencil, Sliders, Switches
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-PANELS = pytest.mark.parametrize("kind", [Sliders, Between, Pencil])
 
 
 def made(seed: int = 0, x_shape=(1, 8, 8), recipe: str = "digits") -> Recorded:
@@ -32,8 +34,8 @@ def made(seed: int = 0, x_shape=(1, 8, 8), recipe: str = "digits") -> Recorded:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Recorded]:
-    coloured = made(2, (3, 32, 32), "house-numbers")
-    return {"a": made(0), "b": made(1), "coloured": coloured, "toy": made(3, (2,), "mixture-ali")}
+    others = {"coloured": made(2, (3, 32, 32), "house-numbers"), "toy": made(3, (2,), "mixture-ali")}
+    return {"a": made(0), "b": made(1), **others}
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def said(panel) -> str:
     return panel.message.value
 
 
-def test_sliders_show_a_code_in_whole_steps(panel, runs):
+def test_sliders_show_a_code_in_whole_steps(panel):
     """What a browser would round to a whole step it would send back, and z would drift though nobody touched it."""
     assert panel.run.value == "a" and not said(panel)
     assert [meaning.value for meaning in panel.meanings] == ["Smiling", "Eyeglasses", "Bald"]
@@ -67,11 +69,14 @@ def test_sliders_show_a_code_in_whole_steps(panel, runs):
     for name in ("a", "coloured", "b"):
         panel.run.value = name
         panel.another.click()
-        assert shows(panel.picture, runs[name].model.decode(panel.z[None])[0])
+        assert shows(panel.picture, decoded(panel)) and len(panel.directions()) == 11
         for slider, direction in panel.directions().items():
             assert (slider.value / slider.step).is_integer()
             assert slider.value == pytest.approx(direction.reading(panel.z).clamp(-4, 4).item(), abs=0.0626)
-    assert len(panel.directions()) == 11
+    panel.start(panel.space.codes[7])
+    assert shows(panel.strip, decoded(panel), zoom=8)  # the nearest codes
+    sheet = panel.sheet(columns=5)
+    assert sheet.width > 5 * 64 and sheet.height > 11 * 64
 
 
 def test_a_moved_slider_turns_its_direction_and_the_picture_follows_in_place(panel):
@@ -87,22 +92,12 @@ def test_a_moved_slider_turns_its_direction_and_the_picture_follows_in_place(pan
     assert shows(place, decoded(panel, panel.space.mean)) and not torch.equal(panel.z, panel.space.mean)
     panel.reset.click()
     assert place.value == begin and torch.equal(panel.z, z) and panel.truncation.value == 1.0
-
-
-def test_seeds_come_back_and_leave_torchs_generator_alone(panel):
-    before, state = panel.picture.value, torch.get_rng_state()
+    state = torch.get_rng_state()
     panel.another.click()
-    assert panel.seed.value == 1 and panel.picture.value != before
+    assert panel.seed.value == 1 and place.value != begin
     panel.seed.value = panel.seed.max
     panel.another.click()
-    assert panel.seed.value == 0 and panel.picture.value == before and torch.get_rng_state().equal(state)
-
-
-def test_the_strip_shows_the_nearest_codes_and_the_sheet_every_slider(panel):
-    panel.start(panel.space.codes[7])
-    assert shows(panel.strip, decoded(panel), zoom=8)
-    sheet = panel.sheet(columns=5)
-    assert sheet.width > 5 * 64 and sheet.height > 11 * 64
+    assert panel.seed.value == 0 and place.value == begin and torch.get_rng_state().equal(state)
 
 
 def test_an_error_is_a_message_and_leaves_the_panel(panel, monkeypatch):
@@ -110,54 +105,47 @@ def test_an_error_is_a_message_and_leaves_the_panel(panel, monkeypatch):
     panel.start(torch.zeros(3))
     assert "a code of this model is a tensor of 16 finite numbers" in said(panel)
     assert panel.picture.value == before and panel.z is z
-    panel.reset.click()
-    assert panel.picture.value == before and not said(panel)
     with monkeypatch.context() as patch:
         patch.setattr("alikit.widgets.panel.grid", lambda *_: 1 / 0)
         panel.axes[0].value = 1.0
     assert "ZeroDivisionError: division by zero" in said(panel)
-    panel.axes[0].value = 2.0
-    assert not said(panel)
+    panel.reset.click()
+    assert panel.picture.value == before and not said(panel)
 
 
-@PANELS
+@pytest.mark.parametrize("kind", [Sliders, Between, Pencil])
 def test_a_run_that_cannot_be_opened_is_a_message_and_the_last_one_stays(runs, tmp_path, kind):
-    for name in ("good", "missing", "damaged", "other", "gone"):
+    panel = kind(tmp_path)
+    assert f"no recorded run in {tmp_path}" in said(panel)
+    acts = [getattr(panel, name).click for name in ("another", "reset") if hasattr(panel, name)]
+    for act in acts + [lambda: draw(panel, (10.0, 10.0))] * (kind is Pencil):
+        panel.say("")
+        act()
+        assert "no run is open: choose one" in said(panel)
+    for name in ("good", "missing", "damaged", "gone"):
         shutil.copytree(RESULTS / "celeba-small", tmp_path / name, ignore=shutil.ignore_patterns("*.png"))
     (tmp_path / "missing" / "decoder.safetensors").unlink()
     (tmp_path / "damaged" / "codes.safetensors").write_bytes(b"no codes")
-    (tmp_path / "other" / "settings.json").write_text('{"format": 1, "recipe": "of another version"}')
     conditional = alikit.recorded(RESULTS / "conditional-faces")
     panel = kind(tmp_path, {**runs, "conditional": conditional}, first="good")
     shutil.rmtree(tmp_path / "gone")
     before = panel.picture.value
     cases = {"toy": "points", "conditional": "alikit.widgets.Switches is the panel"}
-    for name in ("missing", "damaged", "other", "gone", *cases):
+    for name in ("missing", "damaged", "gone", *cases):
         panel.run.value = name
         assert f"{name}: " in said(panel) and cases.get(name, "") in said(panel) and "\n" not in said(panel)
         assert panel.run.value == "good" and panel.picture.value == before
 
 
 def test_what_is_offered_and_what_comes_first(runs, tmp_path):
-    for name in ("celeba-small", "conditional-faces"):
-        shutil.copytree(RESULTS / name, tmp_path / name)
-    assert Sliders(tmp_path).run.options == ("celeba-small",)
+    for name in ("celeba-small", "conditional-faces", "damaged"):
+        shutil.copytree(RESULTS / name.replace("damaged", "celeba-small"), tmp_path / name)
+    (tmp_path / "damaged" / "settings.json").write_text('{"format": 1, "recipe": "of another version"}')
+    assert Sliders(tmp_path).run.options == ("celeba-small", "damaged")
     panel = Sliders(tmp_path, {"mine": runs["b"], "celeba-small": runs["a"]}, first="celeba-small")
-    assert panel.run.options == ("mine", "celeba-small") and len(panel.z) == 16, "a model of one's own goes first"
+    assert panel.run.options == ("mine", "celeba-small", "damaged") and len(panel.z) == 16, "one's own goes first"
     panel = Sliders(models={"toy": runs["toy"], "a": runs["a"]}, first="nobody's")
     assert panel.run.value == "a" and "no run called nobody" in said(panel)
-
-
-@PANELS
-def test_nothing_to_show(tmp_path, kind):
-    panel = kind(tmp_path)
-    assert f"no recorded run in {tmp_path}" in said(panel)
-    acts = [getattr(panel, name).click for name in ("another", "reset") if hasattr(panel, name)]
-    acts += [lambda: draw(panel, (10.0, 10.0))] if kind is Pencil else []
-    for act in acts:
-        panel.say("")
-        act()
-        assert "no run is open: choose one" in said(panel)
 
 
 def test_between(runs):
@@ -166,12 +154,10 @@ def test_between(runs):
     for place, z in {0: codes[0], 100: codes[1], 50: codes[:2].mean(0)}.items():
         panel.place.value = place
         assert shows(panel.picture, decoded(panel, z))
-    panel.way.value = "spherical"
-    path = alikit.mix(codes[:1], codes[1:2], 101, spherical=True)[0]
+    panel.way.value, panel.to.value = "spherical", 30
+    path = alikit.mix(codes[:1], codes[30:31], 101, spherical=True)[0]
     assert shows(panel.picture, decoded(panel, path[50])) and shows(panel.strip, decoded(panel, path[0]), zoom=8)
     assert panel.sheet().width > 9 * 64 and panel.sheet().height > 2 * 64
-    panel.to.value, panel.place.value = 30, 100
-    assert shows(panel.picture, decoded(panel, codes[30]))
 
 
 def test_a_picture_is_encoded(runs):
@@ -200,7 +186,7 @@ def test_a_drawing_is_encoded(runs):
     encode = panel.encode
     panel.encode = lambda x: (seen.append(x), encode(x))
     draw(panel, (64.0, 32.0), (64.0, 224.0))
-    x = seen[0]
+    (x,) = seen
     assert x[0, 1:7, 1:3].mean(1).min() > 0.3 and x[0, :, 4:].max() < 0.02
     assert shows(panel.given, x) and torch.equal(panel.z, panel.space.encode(x))
     panel.clear.click()
@@ -213,18 +199,152 @@ def test_a_drawing_is_encoded(runs):
 
 
 def test_a_file_of_any_size_is_made_to_fit(runs):
-    panel, data = Pencil(models=runs, first="coloured"), io.BytesIO()
+    panel, data = Pencil(models=runs), io.BytesIO()
     Image.new("L", (100, 60), 255).save(data, "png")
+    file = {"name": "mine.png", "type": "", "size": 1, "last_modified": datetime.now(UTC)}
+    for name, white in (("a", torch.ones(1, 8, 8)), ("coloured", torch.ones(3, 32, 32))):
+        panel.run.value = name
+        panel.upload.value = ({**file, "content": memoryview(data.getvalue())},)
+        assert shows(panel.given, white)
+        panel.upload.value = ({**file, "content": memoryview(b"no picture")},)
+        assert "mine.png is no readable picture" in said(panel) and shows(panel.given, white)
 
-    def upload(content: bytes) -> None:
-        file = {"name": "mine.png", "type": "", "size": len(content), "last_modified": datetime.now(UTC)}
-        panel.upload.value = ({**file, "content": memoryview(content)},)
 
-    upload(data.getvalue())
-    assert shows(panel.given, torch.ones(3, 32, 32))
-    before = panel.given.value
-    upload(b"no picture")
-    assert "mine.png is no readable picture" in said(panel) and panel.given.value == before
-    panel.run.value = "a"
-    upload(data.getvalue())
-    assert shows(panel.given, torch.ones(1, 8, 8))
+# Switches.
+
+SMILING, BLOND = (ATTRIBUTES.index(name) for name in ("Smiling", "Blond_Hair"))
+Y = switched(torch.zeros(14), ["Male", "Black_Hair", "Young"], ATTRIBUTES)
+
+
+@pytest.fixture(scope="module")
+def model() -> Game:
+    """Untrained, with weights large enough for each switch to change some pixels."""
+    torch.manual_seed(0)
+    model = alikit.RECIPES["faces-conditional"].build((3, 32, 32), attributes=14)
+    for weight in model.decoder.parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight)
+    return model
+
+
+@pytest.fixture
+def board(model) -> Switches:
+    return Switches(model, ATTRIBUTES, Y)
+
+
+@pytest.fixture
+def passes(board, monkeypatch) -> list[int]:
+    """How many pictures each pass through the decoder made."""
+    made, decode = [], board.model.decode
+    monkeypatch.setattr(board.model, "decode", lambda z, y: (made.append(len(z)), decode(z, y=y))[1])
+    return made
+
+
+def of(board: Switches, y: torch.Tensor) -> torch.Tensor:
+    return board.model.decode(board.z[None], y=y)[0]
+
+
+def pressed(board: Switches) -> list[str]:
+    return [name for name, switch in zip(ATTRIBUTES, board.switches, strict=True) if switch.value]
+
+
+def test_a_switch_changes_y_and_the_picture_in_place(board, passes):
+    place, z, before, switch = board.picture, board.z, board.picture.value, board.switches[SMILING]
+    assert board.seed == 0 and board.z.shape == (64,) and torch.equal(board.y, Y.byte()) and not said(board)
+    assert shows(place, of(board, Y)) and pressed(board) == ["Black_Hair", "Male", "Young"]
+    assert "Black Hair, Male, Young<br>z of seed 0" in board.words.value
+    assert (switch.description, switch.button_style) == ("Smiling", "")
+    assert board.start.layout.display == board.given.layout.display == "none"
+    switch.value = True
+    assert passes == [1, 15] and board.picture is place and board.z is z and place.value != before
+    assert torch.equal(board.y, switched(Y, ["Smiling"], ATTRIBUTES).byte())
+    assert shows(place, of(board, board.y)) and "Male, Smiling, Young" in board.words.value
+    assert (switch.description, switch.button_style) == ("✓ Smiling", "primary"), "more than a colour shows it"
+    switch.value = False
+    assert place.value == before
+    assert board.sheet().width > 130 + 2 * 64 and board.sheet().height > 14 * 64
+
+
+def test_above_each_switch_is_what_it_leads_to_and_hair_has_one_colour(board, passes):
+    for column in (0, SMILING, BLOND):
+        switch, preview = board.switches[column], board.previews[column]
+        promised = preview.value
+        switch.value = not switch.value
+        x = of(board, board.y)
+        assert ({*pressed(board)} & {*HAIR_COLOURS}) == {"Blond_Hair" if column == BLOND else "Black_Hair"}
+        board.y = Y
+        assert preview.value == promised and shows(preview, x)
+    assert passes == [15, 1, 15] * 3, "one pass, though two switches move"
+    board.y = torch.zeros(14, dtype=torch.bool)
+    assert not pressed(board) and "nothing<br>z of seed 0" in board.words.value
+    passes.clear()
+    board.ahead.value = False
+    board.switches[SMILING].value = True
+    assert passes == [1, 1] and {preview.layout.display for preview in board.previews} == {"none"}
+    board.ahead.value = True
+    assert passes == [1, 1, 15] and {preview.layout.display for preview in board.previews} == {None}
+
+
+def test_another_z_and_back(board, passes):
+    before, state = board.picture.value, torch.get_rng_state()
+    board.another.click()
+    assert board.seed == board.number.value == 1 and board.picture.value != before
+    board.number.value = board.number.max
+    board.another.click()
+    assert board.seed == 0 and board.picture.value == before and torch.get_rng_state().equal(state)
+    board.number.value = 7
+    assert board.seed == 7 and passes == [15] * 4
+    before = board.picture.value
+    board.switches[SMILING].value, board.switches[BLOND].value = True, True
+    board.back.click()
+    assert board.picture.value == before and board.seed == 7 and torch.equal(board.y, Y.byte())
+
+
+def test_a_code_of_ones_own(model, board):
+    z = model.encode(torch.rand(1, 3, 32, 32), sample=False, y=Y)
+    board.z = z
+    assert torch.equal(board.z, z[0]) and board.seed is None and "z as given" in board.words.value
+    assert shows(board.picture, of(board, Y)) and board.given.layout.display is None
+    other = Switches(model, ATTRIBUTES, Y, z.clone().requires_grad_())
+    assert shows(other.picture, of(board, Y)) and not other.z.requires_grad
+    board.another.click()
+    assert board.seed == 0, "the seed in the panel was not drawn before"
+    board.given.click()
+    assert torch.equal(board.z, z[0]) and board.seed is None
+    z += 1
+    assert not torch.equal(board.z, z[0]), "it is the panel's own"
+
+
+def test_starts(model):
+    starts = {"female, smiling": switched(Y, ["-Male", "Smiling"], ATTRIBUTES), "none": torch.zeros(13)}
+    board = Switches(model, ATTRIBUTES, Y, starts=starts)
+    assert board.start.options == ("as given", "female, smiling", "none") and board.start.layout.display is None
+    board.start.value = "female, smiling"
+    assert torch.equal(board.y, starts["female, smiling"].byte()) and shows(board.picture, of(board, board.y))
+    board.switches[SMILING].value = False
+    board.back.click()
+    assert pressed(board) == ["Black_Hair", "Smiling", "Young"]
+    board.start.value = "none"
+    assert "y is a tensor of 14 numbers" in said(board) and "Smiling" in pressed(board)
+    board.start.value = "as given"
+    assert torch.equal(board.y, Y.byte()) and not said(board)
+
+
+@pytest.mark.parametrize("name", ["y", "z"])
+@pytest.mark.parametrize("wrong", [torch.zeros(13), torch.full((14,), 0.5), torch.full((64,), torch.nan)])
+def test_a_y_or_z_that_is_none_is_an_error_and_leaves_the_panel(model, board, name, wrong):
+    z, before = board.z, board.picture.value
+    complaint = {"y": "y is a tensor of 14 numbers, 0 for off and 1 for on", "z": "a tensor of 64 finite numbers"}[name]
+    for show in (lambda: Switches(model, ATTRIBUTES, **{"y": Y, name: wrong}), lambda: setattr(board, name, wrong)):
+        with pytest.raises(AlikitError, match=complaint):
+            show()
+    assert board.z is z and torch.equal(board.y, Y.byte()) and board.picture.value == before
+
+
+def test_models_that_have_nothing_to_switch(runs, model, monkeypatch):
+    for other, names in ((runs["a"].model, ATTRIBUTES), (model, ATTRIBUTES[:13])):
+        with pytest.raises(AlikitError, match=f"needs a model that is conditional on its {len(names)} names"):
+            Switches(other, names, Y)
+    monkeypatch.setattr(model, "decode", lambda z, y: torch.zeros(len(z), 2))
+    with pytest.raises(AlikitError, match="points"):
+        Switches(model, ATTRIBUTES, Y)

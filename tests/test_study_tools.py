@@ -1,0 +1,174 @@
+"""The tools behind the recorded studies: on small data whose answers are known, and their pages against the numbers."""
+
+import importlib.util
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from scipy.stats import ttest_1samp
+from torch import nn
+
+import alikit
+from alikit.data import Dataset
+from alikit.evaluation import FeatureNetwork, classification, feature_network
+from alikit.evaluation.factors import score, targets, trained_factor_classifier
+from alikit.networks import Deterministic
+from alikit.runs import running
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+RESULTS = TOOLS.parent / "results"
+JUDGE = RESULTS / "what-z-keeps" / "judge.safetensors"
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+few_labels, what_z_keeps = tool("semi_supervised"), tool("what_z_keeps")
+
+# What codes keep.
+
+
+def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font():
+    """The code is 8x8 brightnesses, from which a grey picture comes."""
+    grey, colour = nn.Conv2d(3, 1, 1, bias=False), nn.Conv2d(1, 3, 1, bias=False)
+    nn.init.constant_(grey.weight, 1 / 3), nn.init.ones_(colour.weight)
+    encoder = nn.Sequential(nn.AdaptiveAvgPool2d(8), grey, nn.Flatten())
+    decoder = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Upsample(32, mode="bilinear"), colour)
+    classifier, model = (
+        trained_factor_classifier(JUDGE),
+        alikit.Game(Deterministic(decoder), 64, Deterministic(encoder)),
+    )
+    train, held_out = alikit.house_numbers(500, seed=0), alikit.house_numbers(300, seed=2)
+    found = what_z_keeps.measure({"half": model}, classifier, train, held_out)
+    for known in found.values():
+        half = known["models"]["half"]
+        assert all(low <= value <= high for value, low, high in (*half.values(), known["judge"], known["pixels"]))
+        assert half["kept"] == half["kept_drawn"]  # nothing is drawn here
+    assert found["digit"]["judge"][0] > 0.99 and found["font"]["judge"][0] > 0.95
+    assert found["font"]["models"]["half"]["kept"][0] < 0.5 and found["paper"]["models"]["half"]["kept"][0] > 0.3
+    said = classifier(model.reconstruct(held_out.floats(), sample=False))["digit"]  # one of them by hand
+    right = (said == held_out.labels).double().mean().item()
+    assert found["digit"]["models"]["half"]["kept"][0] == pytest.approx(right, abs=1e-4)
+
+
+def test_the_recorded_numbers_are_those_of_the_recorded_run_and_of_the_page():
+    """Of ALI, whose weights are kept: some of the pictures, so chance may move them a little."""
+    report, classifier = json.loads((JUDGE.parent / "metrics.json").read_text()), trained_factor_classifier(JUDGE)
+    assert (JUDGE.parent / "README.md").read_text() == what_z_keeps.page(report)
+    held_out = alikit.house_numbers(1000, seed=report["held_out"]["seed"])
+    back = alikit.load_model(RESULTS / "house-numbers").reconstruct(held_out.floats(), sample=False)
+    truth, said, originals = targets(held_out.factors), classifier(back), classifier(held_out.floats())
+    for name, known in report["factors"].items():
+        assert score(originals[name], truth[name]).value == pytest.approx(known["judge"][0], abs=0.02)
+    for name in ("digit", "font", "ink", "paper"):
+        kept = report["factors"][name]["models"]["ALI"]["kept"][0]
+        assert score(said[name], truth[name]).value == pytest.approx(kept, abs=0.06)
+
+
+def test_a_factor_classifier_learns_kinds_numbers_and_marks():
+    """On easy pictures: grey is the number, which half is darker the kind, white corners the marks."""
+    torch.manual_seed(0)
+    kind, number, mark = torch.randint(2, (256,)), torch.rand(256), torch.randint(-1, 1, (256, 2))
+    x = (number[:, None, None, None] * 150 + 50).expand(-1, 3, 32, 32).clone()
+    x[kind == 1, :, :16] -= 40
+    x[kind == 0, :, 16:] -= 40
+    x[mark[:, 0] == 0, :, :8, :8] = 255
+    x[mark[:, 1] == 0, :, -8:, -8:] = 255
+    data = Dataset("greys", x.to(torch.uint8), kind, factors={"kind": kind, "number": number, "marks": mark})
+    classifier = what_z_keeps.train_classifier(data, epochs=8, batch_size=32, lr=2e-3)
+    answers = classifier(data.floats())
+    scores = {name: score(answers[name], of).value for name, of in targets(data.factors).items()}
+    assert scores["kind"] > 0.95 and scores["number"] > 0.7 and scores["marks"] > 0.95, scores
+    assert not classifier.training
+
+
+# Few labels.
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    for name, row in alikit.RECIPES.items():
+        if name.startswith("digits"):
+            monkeypatch.setitem(alikit.RECIPES, name, replace(row, steps=5))
+
+
+def test_games_go_on_where_they_stopped(tmp_path, few_steps):
+    """A draw that is known is not made again, and is the same as in one go."""
+    whole, parts = few_labels.Book(tmp_path / "whole.json"), alikit.load("digits")
+    few_labels.games(whole, "digits", parts, 20, 2, "here")
+    again = few_labels.Book(tmp_path / "again.json")
+    for method in few_labels.GAMES:
+        again.entry("digits", 20, method).update(errors=[0.5], seconds=[1])
+    again.write()
+    again = few_labels.Book(tmp_path / "again.json")
+    few_labels.games(again, "digits", parts, 20, 2, "here")
+    for method in few_labels.GAMES:
+        entry = again.entry("digits", 20, method)
+        assert entry["errors"] == [0.5, whole.entry("digits", 20, method)["errors"][1]]
+        assert entry["recipe"] in alikit.RECIPES and entry["n"] == 297 and entry["hardware"] == "here"
+
+
+def test_a_draw_is_a_run_of_the_command_line(tmp_path, few_steps):
+    train, held_out = alikit.load("digits")
+    running.train("digits-semi", tmp_path / "run", seed=3, changes={"labels": 20}, command="alikit train")
+    error = classification(alikit.load_model(tmp_path / "run"), held_out).error
+    assert classification(few_labels.trained("digits-semi", train, 3, labels=20), held_out).error == error
+
+
+def test_the_page_is_written_from_the_numbers_and_every_draw_is_kept(tmp_path):
+    text = (RESULTS / "semi-supervised" / "metrics.json").read_text()
+    (tmp_path / "metrics.json").write_text(text)
+    few_labels.write_page(few_labels.Book(tmp_path / "metrics.json"))
+    assert (tmp_path / "README.md").read_text() == (RESULTS / "semi-supervised" / "README.md").read_text()
+    found = json.loads(text)
+    for name, entry in [row for data in found.values() for methods in data.values() for row in methods.items()]:
+        assert all(0 <= error <= 1 for error in entry["errors"]), name
+        assert not name.endswith("SVM") or (len(entry["errors"]), 0 <= entry["unconverged"] <= 100) == (100, True)
+    assert sorted(found["digits"], key=int) == ["10", "20", "50", "100", "200"]
+    for methods in found["digits"].values():
+        assert len(methods) == 10 and all(len(methods[name]["errors"]) >= 10 for name in few_labels.GAMES)
+    # Fifty labels with pictures beat fifty alone, by an interval over the draws that excludes zero.
+    gain = np.subtract(*(found["digits"]["50"][name]["errors"] for name in ("supervised", "K+1")))
+    assert ttest_1samp(gain, 0).confidence_interval().low > 0
+
+
+# The feature network.
+
+
+def test_a_feature_network_is_trained_and_its_file_can_be_read(tmp_path, monkeypatch, capsys):
+    def three_colours(name: str, size: int) -> tuple[Dataset, Dataset]:
+        """As attributes in a table, else as classes."""
+        if "elsewhere" in name:
+            return alikit.load(name, size)
+        labels, one_hot = torch.arange(12) % 3, torch.eye(3, dtype=torch.uint8)
+        x = 255 * one_hot[labels][:, :, None, None].expand(-1, -1, size, size)
+        data = Dataset(name, x, one_hot[labels] if name.startswith("table") else labels, ("red", "green", "blue"))
+        return data, data.select(slice(6))
+
+    def train(tiny: str = "tiny") -> Path:
+        line = f"tool --cifar10 a --tiny-imagenet {tiny} --celeba b --out {tmp_path}/out --steps 12 --batch 32 --seed 3"
+        monkeypatch.setattr("sys.argv", line.split())
+        runpy.run_path(str(TOOLS / "feature_network.py"), run_name="__main__")
+        return tmp_path / "out"
+
+    monkeypatch.setattr("alikit.data.load", three_colours)
+    out = train()
+    with safe_open(out, "pt") as stored:
+        known = {name: json.loads(value) for name, value in stored.metadata().items()}
+    assert known["pictures_seen"] == {"cifar10": 12 * 14, "tiny_imagenet": 12 * 12, "celeba": 12 * 6}
+    assert (known["seed"], known["steps"]) == (3, 12) and set(known["held_out_accuracy"]) == set(known["pictures_seen"])
+    assert known["held_out_pictures"] == dict.fromkeys(known["pictures_seen"], 6)
+    torch.manual_seed(3)
+    assert not torch.equal(feature_network(out).trunk[0][0].weight, FeatureNetwork().trunk[0][0].weight), "not learned"
+    with pytest.raises(SystemExit):
+        train("elsewhere")
+    assert "error: no folder elsewhere: check the path" in capsys.readouterr().err.splitlines()[-1]
