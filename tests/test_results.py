@@ -1,6 +1,5 @@
 """The recorded results: what the pages say is what was measured, and what the weights still do."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from test_study_tools import mixture_report
 
 import alikit
 from alikit.evaluation import found_modes
@@ -20,63 +20,16 @@ MIXTURE = RESULTS / "mixture"
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("mixture_report", ROOT / "tools" / "mixture_report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def report(tool) -> dict:
+def report() -> dict:
     """What is kept, with the lines of the studies, which lie beside it."""
-    studies = {name: tool.lines(folder) for name, folder in tool.FOLDERS.items()}
+    studies = {name: mixture_report.lines(folder) for name, folder in mixture_report.FOLDERS.items()}
     return {"studies": studies} | json.loads((MIXTURE / "metrics.json").read_text())
 
 
-def study(ali: list[int], gan: list[int]) -> list[dict]:
-    """Lines of a study that has only strict modes to tell, run k of an arm covering the k-th number."""
-    same = {"modes": 25, "within_3std": 0.5, "kl_uniform": 0.1, "diverged": False}
-    return [
-        {"arm": arm, "run": run, "strict_modes": modes, **same}
-        | {"lr": run + 1, "betas": [-run, 0.999], "weight_std": 3 * run % 5}
-        for arm, covered in (("ali", ali), ("gan", gan))
-        for run, modes in enumerate(covered)
-    ]
-
-
-def test_summary_by_hand(tool):
-    # Student's t with 3 degrees of freedom has its 97.5 % point at 3.18245; the standard error is 1.29099 / 2.
-    expected = {"mean": 2.5, "std": 1.291, "low": 2.5 - 3.18245 * 0.645497, "high": 2.5 + 3.18245 * 0.645497}
-    assert tool.summary([1, 2, 3, 4]) == pytest.approx({**expected, "min": 1, "max": 4}, abs=1e-4)
-
-
-def test_paired_differences_by_hand(tool):
-    found = tool.compare(study([12, 14, 16, 18, 20], [11, 12, 13, 14, 15]))
-    strict = found["measures"]["strict_modes"]
-    assert found["pairs"] == 5 and strict["difference"]["mean"] == 3  # 1, 2, 3, 4, 5
-    assert strict["wilcoxon_p"] == 2 / 2**5  # of all 2^5 ways to sign the five, this one and its opposite
-    assert strict["paired_t_p"] == pytest.approx(0.0132, abs=1e-4)  # t = 3 / (1.5811 / sqrt 5) = 4.2426, 4 degrees
-    ranks = found["strict_modes_gap_against"]  # the lead rises with the one, falls with the other
-    assert ranks["learning rate"]["rho"] == 1 and ranks["beta1"]["rho"] == -1
-    same = found["measures"]["modes"]  # no difference anywhere
-    assert (
-        same["wilcoxon_p"] == same["paired_t_p"] == 1 and same["difference"]["low"] == same["difference"]["high"] == 0
-    )
-
-
-def test_only_settings_that_both_have_run_are_compared_and_diverged_runs_are_counted(tool):
-    assert tool.compare(study([12, 14, 16, 3, 3], [11, 12, 13]))["measures"]["strict_modes"]["ali"]["mean"] == 14
-    lines = study([12, 14, 16], [11, 12, 0])
-    lines[-1]["diverged"] = True
-    found = tool.compare(lines)
-    assert found["diverged"] == {"ali": 0, "gan": 1} and found["measures"]["strict_modes"]["gan"]["min"] == 0
-
-
-def test_the_page_is_what_the_report_says_and_the_report_what_the_studies_say(tool, report):
+def test_the_page_is_what_the_report_says_and_the_report_what_the_studies_say(report):
     assert all(report["studies"].values())
-    assert report["comparison"] == tool.compare(report["studies"]["mixture"])
-    assert (MIXTURE / "README.md").read_text() == tool.readme(report)
+    assert report["comparison"] == mixture_report.compare(report["studies"]["mixture"])
+    assert (MIXTURE / "README.md").read_text() == mixture_report.readme(report)
 
 
 @pytest.mark.parametrize(

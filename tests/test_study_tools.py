@@ -32,7 +32,7 @@ def tool(name: str):
     return module
 
 
-few_labels, what_z_keeps = tool("semi_supervised"), tool("what_z_keeps")
+few_labels, what_z_keeps, mixture_report = map(tool, ("semi_supervised", "what_z_keeps", "mixture_report"))
 
 # What codes keep.
 
@@ -172,3 +172,47 @@ def test_a_feature_network_is_trained_and_its_file_can_be_read(tmp_path, monkeyp
     with pytest.raises(SystemExit):
         train("elsewhere")
     assert "error: no folder elsewhere: check the path" in capsys.readouterr().err.splitlines()[-1]
+
+
+# Studies of the mixture.
+
+
+def study(ali: list[int], gan: list[int]) -> list[dict]:
+    """Lines of a study that has only strict modes to tell, run k of an arm covering the k-th number."""
+    same = {"modes": 25, "within_3std": 0.5, "kl_uniform": 0.1, "diverged": False}
+    return [
+        {"arm": arm, "run": run, "strict_modes": modes, **same}
+        | {"lr": run + 1, "betas": [-run, 0.999], "weight_std": 3 * run % 5}
+        for arm, covered in (("ali", ali), ("gan", gan))
+        for run, modes in enumerate(covered)
+    ]
+
+
+def test_summary_by_hand():
+    # Student's t with 3 degrees of freedom has its 97.5 % point at 3.18245; the standard error is 1.29099 / 2.
+    expected = {"mean": 2.5, "std": 1.291, "low": 2.5 - 3.18245 * 0.645497, "high": 2.5 + 3.18245 * 0.645497}
+    assert mixture_report.summary([1, 2, 3, 4]) == pytest.approx({**expected, "min": 1, "max": 4}, abs=1e-4)
+
+
+def test_paired_differences_by_hand():
+    found = mixture_report.compare(study([12, 14, 16, 18, 20], [11, 12, 13, 14, 15]))
+    strict = found["measures"]["strict_modes"]
+    assert found["pairs"] == 5 and strict["difference"]["mean"] == 3  # 1, 2, 3, 4, 5
+    assert strict["wilcoxon_p"] == 2 / 2**5  # of all 2^5 ways to sign the five, this one and its opposite
+    assert strict["paired_t_p"] == pytest.approx(0.0132, abs=1e-4)  # t = 3 / (1.5811 / sqrt 5) = 4.2426, 4 degrees
+    ranks = found["strict_modes_gap_against"]  # the lead rises with the one, falls with the other
+    assert ranks["learning rate"]["rho"] == 1 and ranks["beta1"]["rho"] == -1
+    same = found["measures"]["modes"]  # no difference anywhere
+    assert (
+        same["wilcoxon_p"] == same["paired_t_p"] == 1 and same["difference"]["low"] == same["difference"]["high"] == 0
+    )
+
+
+def test_only_settings_that_both_have_run_are_compared_and_diverged_runs_are_counted():
+    assert (
+        mixture_report.compare(study([12, 14, 16, 3, 3], [11, 12, 13]))["measures"]["strict_modes"]["ali"]["mean"] == 14
+    )
+    lines = study([12, 14, 16], [11, 12, 0])
+    lines[-1]["diverged"] = True
+    found = mixture_report.compare(lines)
+    assert found["diverged"] == {"ali": 0, "gan": 1} and found["measures"]["strict_modes"]["gan"]["min"] == 0
