@@ -126,7 +126,8 @@ def read_pictures(
             about = os.stat(os.path.join(root, name))
             if about.st_size > LARGEST:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.path.join(root, name))
-            state.update(os.fsencode(name) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+            seen = about.st_size, about.st_mtime_ns, about.st_mode  # the last one, as who may read it may change
+            state.update(os.fsencode(name) + f"\0{seen}\n".encode())
     except OSError as error:
         raise AlikitError(f"cannot read {error.filename} ({error.strerror}): mend or remove it") from None
     kept = known = _opened(file, state.digest())

@@ -143,6 +143,7 @@ def test_it_is_made_anew_when_a_picture_changes_and_only_then(pets, paint, decod
         assert torch.equal(image_folder(name).x, first.x) and len(decoded) == number
     for change in (
         lambda: os.utime(bitmap, ns=(0, 0)),
+        lambda: bitmap.chmod(0o600),
         lambda: paint("pets/cat/b.bmp", (71, 71, 71), SIZE),
         lambda: (pets / "cat" / "b.bmp").unlink(),
         lambda: bitmap.rename(pets / "dog" / "a.bmp"),
