@@ -1,7 +1,5 @@
 """Layers against PyTorch's functions, conditionals against the moments they promise, towers alone and together."""
 
-from math import log
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +12,6 @@ from alikit.networks import (
     Discriminator,
     Frozen,
     Gaussian,
-    Maxout,
     NoiseInput,
     Pixels,
     conv_stack,
@@ -26,13 +23,6 @@ from alikit.networks import (
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@pytest.mark.parametrize("shape", [(7, 6), (7, 6, 3, 2)])
-def test_maxout(shape):
-    features = torch.randn(shape, dtype=torch.double, requires_grad=True)
-    assert_same(Maxout(3)(features), features.reshape(7, 3, 2, *shape[2:]).max(1).values)
-    assert torch.autograd.gradcheck(Maxout(3), features) and torch.autograd.gradgradcheck(Maxout(3), features)
 
 
 def test_stacks_are_what_they_say():
@@ -54,7 +44,9 @@ def test_stacks_are_what_they_say():
     (conv,) = net = conv_stack((Conv(3, 2, None, up=True, batch_norm=False, activation="linear"),), 3, 0.1, outputs=5)
     torch.testing.assert_close(net(x), F.conv_transpose2d(x, conv.weight, conv.bias, stride=2))
     net = conv_stack((Conv(3, 1, 5, activation="maxout", dropout=0.2), Conv(1, 1, 2)), 3, slope=0.1)
-    assert net[1].out_channels == 10 and net(x).shape == (2, 2, 7, 7) and net[0].p == 0.2, "two pieces a map"
+    hidden = net[:3](x)
+    assert_same(net[3](hidden), hidden.view(2, 2, 5, 7, 7).amax(1))
+    assert net[0].p == 0.2 and net(x).shape == (2, 2, 7, 7)
     assert initialise(net, 0.02) is net and abs(net[1].weight.std() - 0.02) < 0.003 and (net[2].weight == 1).all()
 
 
@@ -69,41 +61,12 @@ def test_pixels():
 # Conditionals.
 
 
-class Constant(nn.Module):
-    """Emits the same numbers for every example."""
-
-    def __init__(self, *numbers: float):
-        super().__init__()
-        self.numbers = nn.Parameter(torch.tensor(numbers))
-
-    def forward(self, v):
-        return self.numbers.expand(len(v), -1)
-
-
-def test_a_gaussian_draws_what_it_says_and_its_gradient_is_reparametrised():
-    """E z^2 = mu^2 + sigma^2, so its gradient is 2 mu by mu and 2 sigma^2 by log sigma."""
-    net = Constant(1.0, -2.0, log(0.5), log(3.0))
-    draws = Gaussian(net)(torch.zeros(200_000, 1))
-    torch.testing.assert_close(draws.mean(0), torch.tensor([1.0, -2.0]), atol=0.04, rtol=0)
-    torch.testing.assert_close(draws.T.cov(), torch.diag(torch.tensor([0.25, 9.0])), atol=0.15, rtol=0)
-    draws.square().mean(0).sum().backward()
-    torch.testing.assert_close(net.numbers.grad, torch.tensor([2.0, -4.0, 0.5, 18.0]), atol=0.15, rtol=0)
-    assert Gaussian(nn.Conv2d(2, 6, 1))(torch.randn(4, 2, 5, 5)).shape == (4, 3, 5, 5)
-
-
-def test_noise_beside_the_input():
-    net = nn.Linear(3, 2)  # [v, eps1, eps2] -> z, so that z - mean = W eps
-    conditional, v, w = NoiseInput(net, noise=2), torch.full((100_000, 1), 0.4), net.weight[:, 1:]
-    mean = net.weight[:, 0] * 0.4 + net.bias
-    torch.testing.assert_close(conditional(v).mean(0), mean, atol=0.01, rtol=0)
-    torch.testing.assert_close(conditional(v).T.cov(), w @ w.T, atol=0.01, rtol=0)
-    torch.testing.assert_close(conditional.mean(v)[0], mean)
-
-
 def test_means_and_frozen_conditionals():
     """A frozen one stays in evaluation mode without gradients of its own, and lets gradients through to its input."""
     v, net = torch.randn(5, 3, requires_grad=True), mlp([3, 5, 4], batch_norm=True).eval()
     assert_same(Gaussian(net).mean(v), net(v)[:, :2])
+    assert Gaussian(nn.Conv2d(2, 6, 1))(torch.randn(4, 2, 5, 5)).shape == (4, 3, 5, 5)
+    assert_same(NoiseInput(net, noise=2).mean(v[:, :1]), net(v * torch.tensor([1.0, 0.0, 0.0])))
     assert_same((Deterministic(net)(v), Deterministic(net).mean(v)), (net(v), net(v)))
     frozen = Frozen(Gaussian(net.train())).train()
     assert not any(module.training for module in frozen.modules())
@@ -114,18 +77,6 @@ def test_means_and_frozen_conditionals():
 
 
 # The discriminator.
-
-
-def test_discriminator_joins_what_each_tower_makes_of_its_member():
-    x_tower, joint = nn.Linear(2, 3), nn.Sequential(nn.Linear(2 * 2 * 3 + 3, 1))
-    x, z = torch.randn(5, 2, 2, 2), torch.randn(5, 3)
-    expected, found = (
-        joint(torch.cat([x_tower(x).flatten(1), z], 1))[:, 0],
-        Discriminator([x_tower, nn.Identity()], joint),
-    )
-    torch.testing.assert_close((found(x, z), found.head(found.features(x, z))), (expected, expected))
-    with pytest.raises(ValueError):
-        found(x)
 
 
 class Block(nn.Module):
@@ -149,10 +100,14 @@ class Block(nn.Module):
     ],
 )
 def test_a_member_in_two_halves_is_as_good_as_whole(tower, calls):
-    """The halves go apart up to the first layer that mixes examples, where there is one; gradients are the same."""
+    """D joins what each tower makes of its member. The halves go apart up to the first layer that mixes examples, where
+    there is one; gradients are the same."""
     net = Discriminator([tower, nn.Identity()], nn.Sequential(nn.Linear(7, 2), nn.ReLU(), nn.Linear(2, 1)))
     x, z, seen = torch.randn(5, 4), torch.randn(5, 3), []
-    expected = net(x, z)
+    expected = net.joint(torch.cat([tower(x), z], 1))[:, 0]
+    torch.testing.assert_close((net(x, z), net.head(net.features(x, z))), (expected, expected))
+    with pytest.raises(ValueError):
+        net(x)
     wanted = torch.autograd.grad(expected.sum(), [*net.parameters()])
     next(tower.children(), tower).register_forward_hook(lambda layer, inputs, y: seen.append(len(y)))
     found = net(x.split((2, 3)), z.split((2, 3)))
