@@ -201,11 +201,10 @@ def test_dropout_after_leaky_relu_is_both():
     torch.testing.assert_close(found, ((inside > 0) * 0.9 + 0.1).mul(kept / 0.7).sum((0, 2, 3)), atol=0.1, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["svhn", "cifar10"])
-def test_whole_games_have_the_gradients_of_library_layers(name, monkeypatch):
+def test_a_whole_game_has_the_gradients_of_library_layers(monkeypatch):
     """But for units within rounding of 0, or of another piece of maxout, whose gradients jump. Coins of dropout are
     other ones, so there are none here."""
-    game = RECIPES[name].build((3, 32, 32)).to(memory_format=CHANNELS_LAST).train()
+    game = RECIPES["cifar10"].build((3, 32, 32)).to(memory_format=CHANNELS_LAST).train()
     for layer in game.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
