@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alikit import accelerate
-from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
 from alikit.fast import FastDropout, FastLinear, FastMaxout, convolutions
 from alikit.networks import Maxout
 from alikit.recipes import RECIPES
@@ -47,22 +46,12 @@ def outcome(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return [y, *first, *alone, *torch.autograd.grad(slope.square().sum(), penalised)]
 
 
-def places() -> list[tuple]:
-    """Where convolutions of the recipes' tables see pictures, and others with strides that do not divide."""
-    found = {}
-    for table in (PAPER_CIFAR10, PAPER_SVHN, PAPER_CELEBA, PAPER_TINY_IMAGENET, LAPTOP):
-        for part, side in ((table.encoder, table.size), (table.decoder, 1)):
-            for row in part[:-1]:
-                found[row.up, row.kernel, row.stride, side] = None
-                side = row.side(side)
-    for side, kernel, stride in ((13, 4, 2), (14, 4, 2), (13, 5, 2), (12, 7, 2), (17, 4, 3), (9, 3, 1)):
-        found |= {(up, kernel, stride, side): None for up in (False, True)}
-    return [*found]
-
-
-@pytest.mark.parametrize(("up", "kernel", "stride", "side"), places())
-def test_every_convolution_is_its_library_layer(up, kernel, stride, side, always):
+@pytest.mark.parametrize("up", [False, True])
+@given(st.integers(1, 7), st.integers(1, 3), st.integers(0, 30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_every_convolution_is_its_library_layer(always, up, kernel, stride, side):
     """Within the rounding of float32, and no further from the truth than ten times the library's own."""
+    side += 1 if up else kernel
     layer = (nn.ConvTranspose2d if up else nn.Conv2d)(16, 16, kernel, stride).to(memory_format=CHANNELS_LAST)
     x = torch.randn(2, 16, side, side).to(memory_format=CHANNELS_LAST).requires_grad_()
     library = outcome(layer, x)
@@ -73,7 +62,7 @@ def test_every_convolution_is_its_library_layer(up, kernel, stride, side, always
     assert all(one.is_contiguous(memory_format=CHANNELS_LAST) for one in found[:2])  # or what comes next is slow
     assert_same(layer.eval()(x), library[0])
     assert_same(accelerate(layer, False).train()(x), library[0])
-    if side != 1 and kernel not in (1, side):
+    if kernel > stride and 2 < side != kernel and found[0].shape[2] > 2:
         assert not torch.equal(found[0], library[0]), "quick ones round otherwise"
 
 
@@ -152,7 +141,7 @@ LAYERS = {
     "batch norm": lambda: nn.BatchNorm2d(3),
     "leaky": lambda: nn.LeakyReLU(0.1),
     "negative": lambda: nn.LeakyReLU(-0.1),
-    "dropout": lambda: nn.Dropout(0.0),
+    "dropout": lambda: accelerate(nn.Dropout(0.3)),  # the library's has other coins
     "the same": nn.Identity,
     "a view": lambda: nn.Flatten(0, 0),
     "nothing": nn.Sequential,
@@ -160,7 +149,7 @@ LAYERS = {
 }
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([*LAYERS]), max_size=5), st.integers(0, 9), st.sampled_from([1, 3, 66]))
 @example(["convolution", "leaky", "dropout"], 2, 3)
 @example(["convolution", "leaky", "dropout"], 3, 3)
@@ -168,13 +157,14 @@ def test_any_stack_has_the_library_stacks_numbers_state_and_parameters(always, n
     """A layer may come twice. Hooks see what they would see without, and what they or others keep stays as it was."""
     made = {name: LAYERS[name]() for name in names}
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5), nn.Linear(5, 4, bias=False), Maxout(2)
-    quick = nn.Sequential(*map(made.get, names), *head).double()
+    quick = nn.Sequential(*map(made.get, names), *head).double().to(memory_format=CHANNELS_LAST)
     library, parameters, found = copy.deepcopy(quick), [*quick.parameters()], []
-    x = torch.randn(number, 3, 12, 12, dtype=torch.double)
+    x = torch.randn(number, 3, 12, 12, dtype=torch.double).to(memory_format=CHANNELS_LAST)
     assert accelerate(quick) is quick
     for net in (quick, library):
         layers, seen, given = [*net.modules()], [], x.clone()
         layers[hooked % len(layers)].register_forward_hook(lambda _, args, y, seen=seen: seen.extend((*args, y)))
+        torch.manual_seed(1)
         results = [net(given), net[:2](given), *outcome(net, x.clone().requires_grad_())]
         kept = [layer.kept for layer in layers if isinstance(layer, Keeper)]
         found.append([given, *results, *kept, *seen, net.state_dict()])
@@ -183,22 +173,8 @@ def test_any_stack_has_the_library_stacks_numbers_state_and_parameters(always, n
     library.load_state_dict(quick.state_dict())
     assert_same(quick.eval()(x), library.eval()(x))
     assert type(quick[-1]) is FastMaxout and {FastLinear} == {type(layer) for layer in quick[-3:-1]}
-    accelerate(quick, False)
-    assert [type(layer) for layer in quick.modules()] == [type(layer) for layer in library.modules()]
-
-
-def test_dropout_after_leaky_relu_is_both():
-    net, v = (
-        accelerate(nn.Sequential(nn.Conv2d(16, 16, 4), nn.LeakyReLU(0.1), nn.Dropout(0.3))),
-        torch.randn(40, 16, 10, 10),
-    )
-    inside = net[0](v).detach()
-    y = net(v)
-    kept = y != 0
-    assert 0.65 < kept.float().mean() < 0.75
-    torch.testing.assert_close(y, torch.where(inside > 0, inside, 0.1 * inside) / 0.7 * kept, atol=1e-4, rtol=1e-4)
-    (found,) = torch.autograd.grad(y.sum(), net[0].bias)
-    torch.testing.assert_close(found, ((inside > 0) * 0.9 + 0.1).mul(kept / 0.7).sum((0, 2, 3)), atol=0.1, rtol=1e-4)
+    layers, library_layers = ([type(layer) for layer in accelerate(net, False).modules()] for net in (quick, library))
+    assert layers == library_layers
 
 
 def test_a_whole_game_has_the_gradients_of_library_layers(monkeypatch):
