@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import summary
+import torch
 from hypothesis import configuration, settings
 from PIL import Image
 
@@ -37,8 +38,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch):
+def _own_cache_and_seed(monkeypatch):
     monkeypatch.delenv("ALIKIT_CACHE", raising=False)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

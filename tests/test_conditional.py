@@ -13,11 +13,6 @@ from alikit.models import Game
 from alikit.recipes import RECIPES
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def x() -> torch.Tensor:
     return torch.randn(N, X)

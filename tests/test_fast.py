@@ -18,11 +18,6 @@ from alikit.recipes import RECIPES
 CHANNELS_LAST = torch.channels_last
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def always(monkeypatch):
     """Quick convolutions also for layers so small that they do not pay."""

@@ -19,11 +19,6 @@ ADVERSARIAL = [name for name in GAMES if name not in ("inverse", "vae", "feature
 WITH_ENCODER = ["ali", "bigan", "noise", "gaussian-decoder", "post-hoc", "inverse", "vae", "k+1"]
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def x() -> torch.Tensor:
     return torch.randn(N, X) + 1
@@ -214,7 +209,6 @@ def test_inference_leaves_no_trace(game, training, x):
     ("ask", "message"),
     [
         (lambda m, x: m.encode(x), "a GAN cannot encode.*inverse_mapping or post_hoc_inference"),
-        (lambda m, x: m.interpolate(x, x), "a GAN cannot encode"),
         (lambda m, x: m.sample(0), "at least 1"),
         (lambda m, x: m.sample(4, torch.zeros(5)), "takes no condition: leave y out"),
         (lambda m, x: m.classify(x), "knows no classes: train a recipe with labels"),
@@ -227,16 +221,12 @@ def test_what_cannot_be_had_is_said_in_one_line(ask, message, x):
 
 
 def test_what_is_drawn_and_what_is_a_mean(x):
-    model, z = ali(decoder="gaussian"), gan().prior(100_000)
-    torch.testing.assert_close(z.mean(0), torch.zeros(Z), atol=0.02, rtol=0)
-    torch.testing.assert_close(z.T.cov(), torch.eye(Z), atol=0.02, rtol=0)
-    z = z[:4]
-    assert differ(model.decode(z, sample=True), model.decode(z, sample=True))
-    assert_same(model.decode(z), model.decode(z))
-    assert_same(model.reconstruct(x, sample=False), model.decode(model.encode(x, sample=False)))
-    assert differ(model.reconstruct(x), model.reconstruct(x))
+    model, z = ali(decoder="gaussian"), torch.randn(4, Z)
     model.prior = lambda n: z
     assert differ(model.sample(4), model.sample(4))
+    assert differ(model.reconstruct(x), model.reconstruct(x))
+    assert_same(model.decode(z), model.decode(z))
+    assert_same(model.reconstruct(x, sample=False), model.decode(model.encode(x, sample=False)))
 
 
 # Paths between codes.

@@ -20,11 +20,6 @@ from alikit.networks import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def test_stacks_are_what_they_say():
     x = torch.randn(50, 3) + 4
     first, norm, _, last = net = mlp([3, 5, 2], batch_norm=True)

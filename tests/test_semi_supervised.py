@@ -16,11 +16,6 @@ from alikit.networks import Deterministic, Gaussian, mlp
 from alikit.semi_supervised import KPlusOne, Supervised
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def test_k_plus_one_of_one_class_is_ali():
     plain, (x, y) = ali(), batch("k+1")
     one = KPlusOne(plain.encoder, plain.decoder, plain.discriminator, Z, classes=1)
