@@ -35,10 +35,6 @@ def ali(
     return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
 
 
-def k_plus_one(outputs: int = K) -> KPlusOne:
-    return ali(kind=KPlusOne, outputs=outputs, classes=K)
-
-
 def conditioned(fan_in: int, fan_out: int) -> Conditioned:
     return Conditioned(mlp([fan_in, 8, 8]), Embedding(A, E), mlp([8 + E, 8, fan_out]))
 
@@ -57,8 +53,8 @@ GAMES = {
     "post-hoc": lambda: post_hoc_inference(gan(), ENCODERS["gaussian"](), discriminator(X, Z)),
     "inverse": lambda: inverse_mapping(gan(), ENCODERS["gaussian"]()),
     "vae": lambda: VAE(ENCODERS["gaussian"](), DECODERS["deterministic"](), Z),
-    "k+1": k_plus_one,
-    "k+1-explicit": lambda: k_plus_one(K + 1),
+    "k+1": lambda: ali(kind=KPlusOne, outputs=K, classes=K),
+    "k+1-explicit": lambda: ali(kind=KPlusOne, outputs=K + 1, classes=K),
     "feature-matching": lambda: FeatureMatchingGAN(DECODERS["deterministic"](), discriminator(X, outputs=K), Z, K),
     "conditional-gan": lambda: GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z),
     "conditional": conditional_ali,
