@@ -3,27 +3,12 @@
 import pytest
 from torch import nn
 
-from alikit.architectures import HALF, LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, TOY
+from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
 from alikit.networks import Maxout
 
 
 def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, kinds)]
-
-
-def test_sizes_for_points():
-    """Section 4.5: encoder 4-400-400-2, decoder 2-400-400-400-400-2, discriminator 4-200-200-200-1 of 5 pieces; ours
-    have half the width and 2 pieces. Batch norm has 2 numbers a unit, other layers a bias."""
-    for networks, width, pieces in ((TOY, 400, 5), (HALF, 200, 2)):
-        hidden, units = width * width + 2 * width, 200 * pieces
-        for part, size in (
-            (networks.build_encoder("noise", (2,), 2), 4 * width + 2 * width + hidden + 2 * width + 2),
-            (networks.build_encoder("gaussian", (2,), 2), 2 * width + 2 * width + hidden + 4 * width + 4),
-            (networks.build_decoder((2,), 2, None), 2 * width + 2 * width + 3 * hidden + 2 * width + 2),
-            (networks.build_discriminator((2,), 2), (4 + 1) * units + 2 * (200 + 1) * units + 201),
-            (networks.build_discriminator((2,), 0), (2 + 1) * units + 2 * (200 + 1) * units + 201),
-        ):
-            assert sum(p.numel() for p in part.parameters()) == size
 
 
 # Kernel and maps of the encoder's rows, of which the discriminator has those that are no 1 x 1 convolutions, and of the

@@ -84,19 +84,12 @@ def test_another_y_is_refused_in_one_line(wrong, message, x, y):
         model.encode(x, y)
 
 
-def test_samples_follow_y():
-    """Of points on the right where the first attribute is there, above where the second is."""
-    y = torch.randint(2, (4000, 2), dtype=torch.uint8)
-    data = Dataset("sides", 2.0 * y - 1 + 0.1 * torch.randn(4000, 2), y, ("right", "above"))
-    recipe = replace(RECIPES["mixture-ali"], embedding=8)
+def test_each_example_comes_with_its_own_y():
+    y = torch.randint(2, (400, 2), dtype=torch.uint8)
+    data, recipe = Dataset("sides", 2.0 * y - 1, y, ("right", "above")), replace(RECIPES["mixture-ali"], embedding=8)
     with pytest.raises(AlikitError, match="without conditions: leave it out"):
-        recipe.trainer(recipe.build((2,), attributes=2), data)  # precise_bn
-    recipe = replace(recipe, precise_bn=False, batch_size=100, steps=150, ema=0.97)
-    trainer = recipe.trainer(recipe.build(data.shape, attributes=2), data)
-    for trainer.step in (39, 40):  # into the second epoch
+        recipe.trainer(recipe.build((2,), attributes=2), data)
+    trainer = replace(recipe, precise_bn=False).trainer(recipe.build((2,), attributes=2), data)
+    for trainer.step in range(6):  # into the second epoch
         x, y = trainer._batch()
-        assert torch.equal(x > 0, y > 0) and y.dtype == torch.float32, "each example comes with its own y"
-    trainer.step = 0
-    trainer.run(recipe.steps)
-    y = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(100, 0)
-    assert ((trainer.result.sample(len(y), y) > 0) == (y > 0)).float().mean() > 0.95
+        assert torch.equal(x > 0, y > 0) and y.dtype == torch.float32

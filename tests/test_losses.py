@@ -57,12 +57,3 @@ def test_real_logit_and_class_loss_make_the_probabilities_of_all_classes(outputs
         right, wrong = (losses.class_loss(large[:1], torch.tensor([label]), K) for label in (1, 0))
         assert (right.item(), wrong.item()) == (0, pytest.approx(size))
         assert torch.autograd.grad(softplus(-real).sum() + wrong, large)[0].isfinite().all()
-
-
-def test_consistency_loss():
-    """2 for an example about which the answers contradict each other; the second one gets no gradient."""
-    one, other = torch.tensor([[0.0, 50.0], [0.0, 0.0]]), torch.tensor([[50.0, 0.0], [7.0, 7.0]])
-    for first, second, expected in ((one, other, 1), (pad(one, (0, 1), value=3.0), other, 1), (one, one + 3, 0)):
-        assert losses.consistency_loss(first, second, 2).item() == pytest.approx(expected)
-    losses.consistency_loss(one.requires_grad_() + 1, other.requires_grad_(), 2).backward()
-    assert one.grad is not None and other.grad is None
