@@ -5,8 +5,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from alikit.data import Dataset, digits
 from alikit.models import ALI, GAN, VAE, inverse_mapping, post_hoc_inference
 from alikit.networks import Conditioned, Deterministic, Discriminator, Embedding, Gaussian, NoiseInput, mlp
+from alikit.recipes import Recipe
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 
 X, Z, A, E, K, N = 3, 2, 5, 4, 4, 10  # numbers of x, z, y and its embedding; classes; examples
@@ -59,6 +61,30 @@ GAMES = {
     "conditional-gan": lambda: GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z),
     "conditional": conditional_ali,
 }
+
+
+CLASSES = 10  # of the examples of recipes
+
+
+def shape_of(recipe: Recipe) -> tuple[int, ...]:
+    """Of an example that the recipe takes."""
+    size = recipe.networks.size
+    return (2,) if size is None else (1, 8, 8) if size == 8 else (3, size, size)
+
+
+def examples(recipe: Recipe) -> Dataset:
+    """A few, in torch's default type where that is not float32."""
+    shape, generator = shape_of(recipe), torch.Generator().manual_seed(0)
+    if len(shape) == 1:
+        return Dataset("points", torch.randn(500, 2, generator=generator))
+    if shape == (1, 8, 8):
+        return digits().select(slice(100))
+    x = torch.randint(256, (20, *shape), dtype=torch.uint8, generator=generator)
+    if torch.get_default_dtype() != torch.float32:
+        x = x.to(torch.get_default_dtype()) / 255
+    y = torch.randint(2, (20, 14), dtype=torch.uint8, generator=generator) if recipe.is_conditional else None
+    y = torch.arange(20) % CLASSES if y is None else y
+    return Dataset("pictures", x, y, tuple(map(str, range(14 if recipe.is_conditional else CLASSES))))
 
 
 def batch(game: str) -> tuple[torch.Tensor, torch.Tensor | None]:

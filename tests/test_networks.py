@@ -37,22 +37,11 @@ def test_means_and_frozen_conditionals():
 # The discriminator.
 
 
-class Block(nn.Module):
-    """A tower that is no stack."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(4)
-
-    def forward(self, v):
-        return v + self.norm(v)
-
-
 @pytest.mark.parametrize(
     ("tower", "calls"),
     [
         (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)), nn.Tanh()), [2, 3]),
-        (nn.Sequential(nn.Linear(4, 4), Block(), nn.Tanh(), nn.BatchNorm1d(4)), [2, 3]),
+        (nn.Sequential(nn.Linear(4, 4), Deterministic(nn.BatchNorm1d(4)), nn.Tanh(), nn.BatchNorm1d(4)), [2, 3]),
         (nn.BatchNorm1d(4), [5]),
         (nn.Sequential(nn.Linear(4, 4), nn.Tanh()), [5]),
     ],

@@ -9,42 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from games import CLASSES, examples, shape_of
 
 from alikit import recipes
 from alikit.architectures import PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
-from alikit.data import SOURCES, Dataset, digits
+from alikit.data import SOURCES
 from alikit.data.labels import few_labels
 from alikit.errors import AlikitError
 from alikit.models import ALI, Game
-from alikit.recipes import RECIPES, Recipe, named, register
+from alikit.recipes import RECIPES, named, register
 from alikit.semi_supervised import Supervised
 
 EXPECTED, EXACT = json.loads((Path(__file__).parent / "expected_losses.json").read_text()).values()
-CLASSES = 10
 WITH_LABELS = [name for name, recipe in RECIPES.items() if recipe.has_labels]
 GANS = {"mixture": "mixture-gan-paper", "house-numbers": "house-numbers-gan"}  # whose decoders are frozen
 LARGE = (PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET)
-
-
-def shape_of(recipe: Recipe) -> tuple[int, ...]:
-    """Of an example that the recipe takes."""
-    size = recipe.networks.size
-    return (2,) if size is None else (1, 8, 8) if size == 8 else (3, size, size)
-
-
-def examples(recipe: Recipe) -> Dataset:
-    """A few, in torch's default type where that is not float32."""
-    shape, generator = shape_of(recipe), torch.Generator().manual_seed(0)
-    if len(shape) == 1:
-        return Dataset("points", torch.randn(500, 2, generator=generator))
-    if shape == (1, 8, 8):
-        return digits().select(slice(100))
-    x = torch.randint(256, (20, *shape), dtype=torch.uint8, generator=generator)
-    if torch.get_default_dtype() != torch.float32:
-        x = x.to(torch.get_default_dtype()) / 255
-    y = torch.randint(2, (20, 14), dtype=torch.uint8, generator=generator) if recipe.is_conditional else None
-    y = torch.arange(20) % CLASSES if y is None else y
-    return Dataset("pictures", x, y, tuple(map(str, range(14 if recipe.is_conditional else CLASSES))))
 
 
 @pytest.fixture
