@@ -1,5 +1,4 @@
-"""What several test files share: folders of plain pictures, the checkout that commands are started from, the examples
-of hypothesis, and what is said at the end."""
+"""What several test files share, the examples of hypothesis, and what is said at the end."""
 
 import os
 import tempfile

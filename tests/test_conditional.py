@@ -1,32 +1,14 @@
-"""Conditional games: where y enters, whose its embeddings are, and that samples follow y."""
+"""Conditional games: whose embeddings y has, what depends on it, and which y is refused."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from games import A, N, X, Z, assert_same, conditional_ali, conditioned, differ, gan
+from games import A, N, Z, assert_same, batch, conditional_ali, differ
 
 from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.recipes import RECIPES
-
-
-@pytest.fixture
-def x() -> torch.Tensor:
-    return torch.randn(N, X)
-
-
-@pytest.fixture
-def y() -> torch.Tensor:
-    return torch.randint(2, (N, A)).float()
-
-
-def test_where_y_enters(x, y):
-    """After a network's body and before its head, by an embedding."""
-    net = conditioned(X, 7)
-    expected = net.head(torch.cat([net.body(x), y @ net.embedding.weight.T + net.embedding.bias], dim=1))
-    assert_same(net(x, y), expected)
-    assert conditional_ali().attributes == A and gan().attributes == 0
 
 
 def test_the_papers_networks_are_conditioned_where_the_paper_says():
@@ -45,10 +27,11 @@ def test_the_papers_networks_are_conditioned_where_the_paper_says():
     assert discriminator.joint[2].weight.shape == (2048, 512 + 1024 + 256, 1, 1)
 
 
-def test_what_is_drawn_depends_on_y(x, y):
+def test_what_is_drawn_depends_on_y():
     """One y for all is that y for each. A reconstruction is encoded with y and decoded with `to`; a path goes from one
     y to the other."""
-    model, all_, z = conditional_ali(), y[:1].expand(N, -1), torch.randn(N, Z)
+    model, (x, y), z = conditional_ali(), batch("conditional"), torch.randn(N, Z)
+    all_ = y[:1].expand(N, -1)
     assert_same(model.decode(z, y=y[0]), model.decode(z, y=all_))
     assert_same(model.encode(x, False, y[0].bool()), model.encode(x, False, all_))
     ends = (y[0], y[1]), (all_, y[1].expand(N, A))
@@ -75,8 +58,8 @@ def test_what_is_drawn_depends_on_y(x, y):
         *((torch.full((N, A), number), "y goes from 0 .no. to 1 .yes.") for number in (2.0, -1.0, float("nan"))),
     ],
 )
-def test_another_y_is_refused_in_one_line(wrong, message, x, y):
-    model = conditional_ali()
+def test_another_y_is_refused_in_one_line(wrong, message):
+    model, (x, y) = conditional_ali(), batch("conditional")
     for use in (lambda: model.sample(N, wrong), lambda: model.encode(x, y=wrong)):
         with pytest.raises(AlikitError, match=message):
             use()

@@ -61,8 +61,12 @@ def test_every_convolution_is_its_library_layer(always, up, kernel, stride, side
         assert not torch.equal(found[0], library[0]), "quick ones round otherwise"
 
 
-class Own(nn.Conv2d):
-    """A reader's own."""
+class Keeper(nn.Conv2d):
+    """A reader's own layer, which keeps what it gives."""
+
+    def forward(self, x):
+        self.kept = super().forward(x)
+        return self.kept
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ class Own(nn.Conv2d):
         ),
         (nn.ConvTranspose2d(64, 64, 4, 2, output_padding=1), (8, 64, 13, 13)),
         (nn.Conv2d(64, 64, (4, 3)), (8, 64, 13, 13)),
-        (Own(64, 64, 4), (8, 64, 13, 13)),
+        (Keeper(64, 64, 4), (8, 64, 13, 13)),
         (nn.Conv2d(4, 64, 4), (8, 4, 13, 13)),  # does not pay
         (nn.Conv2d(64, 64, 4), (8, 64, 13, 12)),
         (nn.Conv2d(64, 64, 4), (0, 64, 13, 13)),
@@ -117,14 +121,6 @@ def test_dropout(p):
 
 
 # Stacks and whole models.
-
-
-class Keeper(nn.Conv2d):
-    """A reader's own layer, which keeps what it gives."""
-
-    def forward(self, x):
-        self.kept = super().forward(x)
-        return self.kept
 
 
 LAYERS = {

@@ -1,7 +1,8 @@
-"""The games: who learns from what, losses and gradients written out by hand, and sampling and encoding that leave no
-trace."""
+"""The games: losses and gradients written out by hand, and sampling and encoding that leave no trace."""
 
+import copy
 import math
+from itertools import chain
 
 import pytest
 import torch
@@ -30,18 +31,10 @@ def x() -> torch.Tensor:
 @pytest.mark.parametrize("game", GAMES)
 def test_each_player_learns_its_own_parameters_and_all_of_them(game):
     model = GAMES[game]()
-    owned = {
-        "post-hoc": {"discriminator": {"discriminator"}, "generator": {"encoder"}},
-        "inverse": {"encoder": {"encoder"}},
-        "vae": {"autoencoder": {"encoder", "decoder", "log_scale"}},
-    }
-    generator = {"decoder"} if model.encoder is None else {"encoder", "decoder"}
-    part_of = {id(p): name.partition(".")[0] for name, p in model.named_parameters()}
-    players = model.players()
-    found = {player: {part_of[id(p)] for p in own} for player, own in players.items()}
-    assert found == owned.get(game, {"discriminator": {"discriminator"}, "generator": generator})
-    for parts, own in zip(found.values(), players.values(), strict=True):
-        assert len({id(p) for p in own}) == len(own) == sum(part in parts for part in part_of.values())
+    players = {player: sorted(map(id, own)) for player, own in model.players().items()}
+    assert sorted(chain(*players.values())) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    if "discriminator" in players:
+        assert players["discriminator"] == sorted(map(id, model.discriminator.parameters()))
     losses, found = gradients(model, *batch(game))
     assert losses.keys() == players.keys()
     for gradient in sum(found.values(), ()):
@@ -185,8 +178,12 @@ def test_inference_leaves_no_trace(game, training, x):
     sum(model.losses(x).values()).backward()
 
     def trace():
-        grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-        return snapshot(model), grads, [module.training for module in model.modules()]
+        state = (
+            model.state_dict(),
+            [p.grad for p in model.parameters()],
+            [module.training for module in model.modules()],
+        )
+        return copy.deepcopy(state)
 
     model.train(training)
     before = trace()

@@ -5,18 +5,7 @@ import torch
 from games import assert_same
 from torch import nn
 
-from alikit.networks import Deterministic, Discriminator, Frozen, Gaussian, NoiseInput, Pixels, mlp
-
-
-def test_pixels():
-    mean = torch.rand(3, 4, 4) * 0.98 + 0.01
-    torch.testing.assert_close(Pixels((3, 4, 4), mean)(torch.zeros(2, 3, 4, 4))[1], mean)
-    assert (Pixels((1, 2, 2))(torch.zeros(3, 1, 2, 2)) == 0.5).all()
-    bias = Pixels((1, 1, 2), torch.tensor([[[0.0, 1.0]]])).bias
-    assert bias.isfinite().all() and bias.abs().max() < 6, "black and white can still change"
-
-
-# Conditionals.
+from alikit.networks import Deterministic, Discriminator, Frozen, Gaussian, NoiseInput, mlp
 
 
 def test_means_and_frozen_conditionals():
@@ -32,9 +21,6 @@ def test_means_and_frozen_conditionals():
     assert_same(frozen.mean(v), net(v)[:, :2])
     frozen(v).sum().backward()
     assert v.grad.abs().max() > 0
-
-
-# The discriminator.
 
 
 @pytest.mark.parametrize(
