@@ -16,6 +16,7 @@ from alikit.cli import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import records
+from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
 
 RUN = "runs/faces-conditional-seed0"
 
@@ -114,9 +115,6 @@ def test_one_clear_line_for_a_mistake(here, line, message, capsys):
     assert not (here / "x").exists()
 
 
-# Records.
-
-
 def test_a_record_opens_without_its_data(here, tmp_path):
     """With the attribute classifier and the grid; metrics are numbers that JSON knows, pictures have few colours."""
     shutil.copytree("results/faces", tmp_path / "faces")
@@ -135,3 +133,6 @@ def test_a_record_opens_without_its_data(here, tmp_path):
             assert picture.mode == "P"
             # Pictures of 32x32, thrice as large, with lines of 2 between, and names.
             assert picture.width == 130 + columns * 98 + 2 and 25 <= picture.height - rows * 100 <= 40
+    (tmp_path / "faces/grid.png").unlink()
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n{ASKED_BEGIN}\n{ASKED_END}\n")
+    assert write_report(tmp_path) == 1 and "grid.png" not in (tmp_path / "README.md").read_text()

@@ -58,6 +58,7 @@ def test_losses_of_feature_matching_and_of_the_supervised_network():
     model = Supervised(mlp([X, 16, K]), K)
     expected = cross_entropy(model.classifier(x[-len(y) :]), y)
     torch.testing.assert_close(model.losses(torch.cat([x[: -len(y)] + 9, x[-len(y) :]]), y), {"classifier": expected})
+    assert torch.equal(model.classify(x), model.classifier(x)) and not model.classify(x).requires_grad
     for ask, message in ((lambda: model.sample(3), "draws nothing"), (lambda: model.encode(x), "no codes")):
         with pytest.raises(AlikitError, match=message):
             ask()

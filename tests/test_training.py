@@ -344,9 +344,6 @@ def test_labelled_examples_come_last_in_passes_of_their_own(labels, size, steps)
     assert alone.y == [None] * steps
 
 
-# Pictures.
-
-
 @pytest.mark.parametrize(("setting", "view"), [("random_flip", "mirrored"), ("random_shift", "shifted")])
 def test_all_pictures_of_a_batch_are_flipped_or_shifted_also_labelled_ones(setting, view, monkeypatch):
     monkeypatch.setattr(f"alikit.training.{view}", lambda x: x + 1)
@@ -354,9 +351,6 @@ def test_all_pictures_of_a_batch_are_flipped_or_shifted_also_labelled_ones(setti
     trainer(model, pictures, batch_size=20, labelled=pictures, labelled_batch=10, **{setting: True}).run(2)
     for x in model.batches:
         assert torch.equal(x, torch.ones(30, 3, 4, 4)) and x.is_contiguous(memory_format=torch.channels_last)
-
-
-# bfloat16.
 
 
 @pytest.mark.parametrize("slow_in_bf16", [False, True])
