@@ -1,5 +1,4 @@
-"""What several test files share: folders of plain pictures, the checkout that commands are started from, the examples
-of hypothesis, and what is said at the end."""
+"""What several test files share, the examples of hypothesis, and what is said at the end."""
 
 import os
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import summary
+import torch
 from hypothesis import configuration, settings
 from PIL import Image
 
@@ -37,8 +37,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch):
+def _own_cache_and_seed(monkeypatch):
     monkeypatch.delenv("ALIKIT_CACHE", raising=False)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from alikit.data import Dataset, digits
 from alikit.models import ALI, GAN, VAE, inverse_mapping, post_hoc_inference
 from alikit.networks import Conditioned, Deterministic, Discriminator, Embedding, Gaussian, NoiseInput, mlp
+from alikit.recipes import Recipe
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
 
 X, Z, A, E, K, N = 3, 2, 5, 4, 4, 10  # numbers of x, z, y and its embedding; classes; examples
@@ -36,10 +38,6 @@ def ali(
     return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
 
 
-def k_plus_one(outputs: int = K) -> KPlusOne:
-    return ali(kind=KPlusOne, outputs=outputs, classes=K)
-
-
 def conditioned(fan_in: int, fan_out: int) -> Conditioned:
     return Conditioned(mlp([fan_in, 8, 8]), Embedding(A, E), mlp([8 + E, 8, fan_out]))
 
@@ -58,12 +56,36 @@ GAMES = {
     "post-hoc": lambda: post_hoc_inference(gan(), ENCODERS["gaussian"](), discriminator(X, Z)),
     "inverse": lambda: inverse_mapping(gan(), ENCODERS["gaussian"]()),
     "vae": lambda: VAE(ENCODERS["gaussian"](), DECODERS["deterministic"](), Z),
-    "k+1": k_plus_one,
-    "k+1-explicit": lambda: k_plus_one(K + 1),
+    "k+1": lambda: ali(kind=KPlusOne, outputs=K, classes=K),
+    "k+1-explicit": lambda: ali(kind=KPlusOne, outputs=K + 1, classes=K),
     "feature-matching": lambda: FeatureMatchingGAN(DECODERS["deterministic"](), discriminator(X, outputs=K), Z, K),
     "conditional-gan": lambda: GAN(Deterministic(conditioned(Z, X)), discriminator(X, embedding=True), Z),
     "conditional": conditional_ali,
 }
+
+
+CLASSES = 10  # of the examples of recipes
+
+
+def shape_of(recipe: Recipe) -> tuple[int, ...]:
+    """Of an example that the recipe takes."""
+    size = recipe.networks.size
+    return (2,) if size is None else (1, 8, 8) if size == 8 else (3, size, size)
+
+
+def examples(recipe: Recipe) -> Dataset:
+    """A few, in torch's default type where that is not float32."""
+    shape, generator = shape_of(recipe), torch.Generator().manual_seed(0)
+    if len(shape) == 1:
+        return Dataset("points", torch.randn(500, 2, generator=generator))
+    if shape == (1, 8, 8):
+        return digits().select(slice(100))
+    x = torch.randint(256, (20, *shape), dtype=torch.uint8, generator=generator)
+    if torch.get_default_dtype() != torch.float32:
+        x = x.to(torch.get_default_dtype()) / 255
+    y = torch.randint(2, (20, 14), dtype=torch.uint8, generator=generator) if recipe.is_conditional else None
+    y = torch.arange(20) % CLASSES if y is None else y
+    return Dataset("pictures", x, y, tuple(map(str, range(14 if recipe.is_conditional else CLASSES))))
 
 
 def batch(game: str) -> tuple[torch.Tensor, torch.Tensor | None]:

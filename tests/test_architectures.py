@@ -1,30 +1,14 @@
 """The networks of the tables: sizes by hand, from the paper's appendix, and what the tables say besides sizes."""
 
 import pytest
-import torch
 from torch import nn
 
-from alikit.architectures import HALF, LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, TOY
+from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
 from alikit.networks import Maxout
 
 
 def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, kinds)]
-
-
-def test_sizes_for_points():
-    """Section 4.5: encoder 4-400-400-2, decoder 2-400-400-400-400-2, discriminator 4-200-200-200-1 of 5 pieces; ours
-    have half the width and 2 pieces. Batch norm has 2 numbers a unit, other layers a bias."""
-    for networks, width, pieces in ((TOY, 400, 5), (HALF, 200, 2)):
-        hidden, units = width * width + 2 * width, 200 * pieces
-        for part, size in (
-            (networks.build_encoder("noise", (2,), 2), 4 * width + 2 * width + hidden + 2 * width + 2),
-            (networks.build_encoder("gaussian", (2,), 2), 2 * width + 2 * width + hidden + 4 * width + 4),
-            (networks.build_decoder((2,), 2, None), 2 * width + 2 * width + 3 * hidden + 2 * width + 2),
-            (networks.build_discriminator((2,), 2), (4 + 1) * units + 2 * (200 + 1) * units + 201),
-            (networks.build_discriminator((2,), 0), (2 + 1) * units + 2 * (200 + 1) * units + 201),
-        ):
-            assert sum(p.numel() for p in part.parameters()) == size
 
 
 # Kernel and maps of the encoder's rows, of which the discriminator has those that are no 1 x 1 convolutions, and of the
@@ -77,25 +61,7 @@ def test_tables(networks, z_dim, slope, down, up, of_z, joint, dropout):
     assert len(layers(discriminator, nn.BatchNorm2d)) == (0 if maxout else first - 1)
     assert len(layers(discriminator, Maxout)) == (5 + 2 + 2 if maxout else 0)
 
-    for stack, x, sides in (
-        *(
-            (encoder[0], torch.rand(2, *shape), sides_down),
-            (discriminator.towers[0], torch.rand(2, *shape), sides_down),
-        ),
-        (decoder[1], torch.randn(2, z_dim, 1, 1), sides_up),
-    ):
-        seen = []
-        for layer in layers(stack, nn.Conv2d, nn.ConvTranspose2d):
-            layer.register_forward_hook(lambda layer, x, y, seen=seen: seen.append(y.shape[-1]))
-        stack(x)
-        assert seen == sides[: len(seen)] and seen[-1] == sides[-1]
     side = networks.size
     assert [side := row.side(side) for row in (*networks.encoder, *networks.decoder)] == sides_down + sides_up
-
-
-def test_pictures_of_the_laptop_networks():
-    """Every pixel gets as many contributions as its neighbours: a kernel that its stride does not divide leaves a
-    checkerboard. They stay between 0 and 1."""
-    assert all(row.kernel % row.stride == 0 for row in (*LAPTOP.encoder, *LAPTOP.decoder, *LAPTOP.of_x))
-    x_tilde = LAPTOP.build_decoder((3, 32, 32), 64, None)(100 * torch.randn(4, 64))
-    assert x_tilde.shape == (4, 3, 32, 32) and x_tilde.min() >= 0 and x_tilde.max() <= 1
+    # A kernel that its stride does not divide leaves a checkerboard, and the paper's are what they are.
+    assert networks is not LAPTOP or all(row.kernel % row.stride == 0 for row in networks.encoder + networks.decoder)

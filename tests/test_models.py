@@ -1,42 +1,23 @@
-"""The games: who learns from what, losses and gradients written out by hand, and sampling and encoding that leave no
-trace."""
+"""The games: losses and gradients written out by hand, and sampling and encoding that leave no trace."""
 
+import copy
 import math
+from itertools import chain
 
 import pytest
 import torch
-from games import (
-    ENCODERS,
-    GAMES,
-    N,
-    X,
-    Z,
-    ali,
-    assert_same,
-    batch,
-    differ,
-    discriminator,
-    gan,
-    gradients,
-    snapshot,
-)
+from games import ENCODERS, GAMES, N, X, Z, ali, assert_same, batch, differ, discriminator, gan, gradients, snapshot
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, pad
 
 from alikit import Config, Trainer
-from alikit.architectures import PAPER_SVHN
 from alikit.data import Dataset
 from alikit.errors import AlikitError
-from alikit.models import ALI, VAE, inverse_mapping, mix, post_hoc_inference
+from alikit.models import VAE, inverse_mapping, mix, post_hoc_inference
 from alikit.networks import Deterministic, Gaussian, NoiseInput, mlp
 
 ADVERSARIAL = [name for name in GAMES if name not in ("inverse", "vae", "feature-matching")]
 WITH_ENCODER = ["ali", "bigan", "noise", "gaussian-decoder", "post-hoc", "inverse", "vae", "k+1"]
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -50,18 +31,10 @@ def x() -> torch.Tensor:
 @pytest.mark.parametrize("game", GAMES)
 def test_each_player_learns_its_own_parameters_and_all_of_them(game):
     model = GAMES[game]()
-    owned = {
-        "post-hoc": {"discriminator": {"discriminator"}, "generator": {"encoder"}},
-        "inverse": {"encoder": {"encoder"}},
-        "vae": {"autoencoder": {"encoder", "decoder", "log_scale"}},
-    }
-    generator = {"decoder"} if model.encoder is None else {"encoder", "decoder"}
-    part_of = {id(p): name.partition(".")[0] for name, p in model.named_parameters()}
-    players = model.players()
-    found = {player: {part_of[id(p)] for p in own} for player, own in players.items()}
-    assert found == owned.get(game, {"discriminator": {"discriminator"}, "generator": generator})
-    for parts, own in zip(found.values(), players.values(), strict=True):
-        assert len({id(p) for p in own}) == len(own) == sum(part in parts for part in part_of.values())
+    players = {player: sorted(map(id, own)) for player, own in model.players().items()}
+    assert sorted(chain(*players.values())) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    if "discriminator" in players:
+        assert players["discriminator"] == sorted(map(id, model.discriminator.parameters()))
     losses, found = gradients(model, *batch(game))
     assert losses.keys() == players.keys()
     for gradient in sum(found.values(), ()):
@@ -92,32 +65,31 @@ def draw(conditional, v, *y):
 def by_hand(model, player, x, y):
     torch.manual_seed(1)
     condition = (y,) if model.attributes else ()
-    z_hat = None if model.encoder is None else draw(model.encoder, x, *condition)
+    z_hat = () if model.encoder is None else (draw(model.encoder, x, *condition),)
     z = torch.randn(N, Z)
-    q_pair = [m for m in (x, z_hat, *condition) if m is not None]
-    p_pair = [
-        m for m in (draw(model.decoder, z, *condition), None if z_hat is None else z, *condition) if m is not None
-    ]
+    x_tilde = draw(model.decoder, z, *condition)
     if model.classes:  # the encoder does not learn from pairs whose class is known
-        q_pair[1] = torch.cat([z_hat[: -len(y)], z_hat[-len(y) :].detach()])
+        z_hat = (torch.cat([z_hat[0][: -len(y)], z_hat[0][-len(y) :].detach()]),)
+    q_pair, p_pair = (x, *z_hat, *condition), (x_tilde, *(z for _ in z_hat), *condition)
+
+    def logits(q_pair):  # one pass through D for both pairs, which share batch norm
+        d = model.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True)))
+        every = pad(d, (0, model.classes + 1 - d.shape[1])) if model.classes else None
+        return d, d if every is None else every[:, :-1].logsumexp(1) - every[:, -1]
+
     coins = torch.get_rng_state()
-    d = model.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True)))
-    real = d
-    if model.classes:
-        every = pad(d, (0, model.classes + 1 - d.shape[1]))
-        real = every[:, :-1].logsumexp(1) - every[:, -1]
+    d, real = logits(q_pair)
     d_q, d_p = real.split(N)
     if player == "generator":
-        return -logsigmoid(d_p).mean() - (0 if model.encoder is None else logsigmoid(-d_q).mean())
+        return -logsigmoid(d_p).mean() - (logsigmoid(-d_q).mean() if z_hat else 0)
     loss = -(logsigmoid(d_q) + logsigmoid(-d_p)).mean()
     if model.classes:
         loss = loss + cross_entropy(d[:N][-len(y) :, : model.classes], y)
     if model.r1:  # D's own slope, with z_hat a number like any other
         torch.set_rng_state(coins)
         q_pair = [member.detach().requires_grad_() for member in q_pair]
-        d = model.discriminator(*map(torch.cat, zip(q_pair, p_pair, strict=True)))
         members = q_pair[:-1] if model.attributes else q_pair
-        slopes = torch.autograd.grad(model.real_logit(d)[:N].sum(), members, create_graph=True)
+        slopes = torch.autograd.grad(logits(q_pair)[1][:N].sum(), members, create_graph=True)
         loss = loss + model.r1 / 2 * sum((slope**2).sum() for slope in slopes) / N
     return loss
 
@@ -140,7 +112,7 @@ def test_losses_and_gradients_by_hand(game, batch_norm, r1, monkeypatch):
     losses, found = gradients(model, x, y)
     assert torch.equal(x, before) and not x.requires_grad, "the batch stays as it was"
     for player, own in model.players().items():
-        expected = by_hand(model, player, x, known)  # one pass through D for both pairs, which share batch norm
+        expected = by_hand(model, player, x, known)
         torch.testing.assert_close(losses[player], expected)
         torch.testing.assert_close(found[player], torch.autograd.grad(expected, own))
 
@@ -152,23 +124,6 @@ def test_codes_pictures_and_logits_are_not_rounded_to_bfloat16(encoder, x):
         pairs = model.pairs(x)
         numbers = [*sum(pairs, ()), *model.logits(*pairs), model.encoder.mean(x), *model.losses(x).values()]
     assert {tensor.dtype for tensor in numbers} == {torch.float32}
-
-
-def test_the_generators_pass_leaves_alone_what_it_does_not_need():
-    """Below batch norm it goes through p's half only, for q's x is given; the discriminator's goes through both."""
-    encoder = Gaussian(nn.Sequential(nn.Flatten(), mlp([3 * 32 * 32, 2 * Z])))
-    decoder = Deterministic(nn.Sequential(mlp([Z, 3 * 32 * 32]), nn.Unflatten(1, (3, 32, 32)), nn.Sigmoid()))
-    model, calls = ALI(encoder, decoder, PAPER_SVHN.build_discriminator((3, 32, 32), Z), Z), []
-    first = next(layer for layer in model.discriminator.towers[0] if isinstance(layer, nn.Conv2d))
-
-    def listen(_, x, y):
-        half = len(calls)
-        calls.append("forward")
-        y.register_hook(lambda _: calls.append(half))
-
-    first.register_forward_hook(listen)
-    gradients(model, torch.rand(4, 3, 32, 32))
-    assert calls[:2] == ["forward", "forward"] and sorted(calls[2:]) == [0, 1, 1]
 
 
 # Games without a discriminator.
@@ -183,33 +138,21 @@ def test_inverse_mapping(x):
     assert gradients(model, x)[0] == gradients(model, x / 0)[0], "it never sees data"
 
 
-def linear(weight, bias) -> nn.Linear:
-    weight, bias = torch.tensor(weight), torch.tensor(bias)
-    layer = nn.Linear(*reversed(weight.shape))
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer
-
-
-def test_vae_in_closed_form():
-    """p(x|z) = N(2 z + 1, 0.5^2), q(z|x) = N(0.3 x, 0.6^2): E_q[log p(x|z)] is a Gaussian integral, the squared error
-    at the mean plus (2 sigma)^2. The gradient by mu must pass through the draw of z. At the true posterior,
-    N(2 (x - 1) / 4.25, 0.5^2 / 4.25), the bound is log p(x), x ~ N(1, 2^2 + 0.5^2)."""
-    x, mu, sigma, scale = 1.7, 0.3 * 1.7, 0.6, 0.5
-    encoder = Gaussian(linear([[0.3], [0.0]], [0.0, math.log(sigma)]))
-    vae, data = VAE(encoder, Deterministic(linear([[2.0]], [1.0])), 1, scale), torch.full((400_000, 1), x)
-    likelihood = -math.log(scale * math.sqrt(2 * math.pi)) - ((x - 2 * mu - 1) ** 2 + (2 * sigma) ** 2) / (2 * scale**2)
-    loss = vae.losses(data)["autoencoder"]
-    assert loss.item() == pytest.approx((sigma**2 + mu**2 - 1) / 2 - math.log(sigma) - likelihood, abs=0.02)
-    loss.backward()
-    assert encoder.net.bias.grad[0].item() == pytest.approx(-2 * (x - 2 * mu - 1) / scale**2 + mu, abs=0.05)
-    encoder.net = linear([[2 / 4.25], [0.0]], [-2 / 4.25, math.log(0.25 / 4.25) / 2])
-    evidence = torch.distributions.Normal(1.0, math.sqrt(4.25)).log_prob(torch.tensor(x)).item()
-    assert vae.losses(data)["autoencoder"].item() == pytest.approx(-evidence, abs=0.005)
-    # Of pictures it sums over all pixels.
-    still, x = Gaussian(nn.Sequential(nn.Flatten(), linear([[0.0] * 4] * 2, [0.0] * 2))), torch.randn(5, 1, 2, 2)
-    grey = Deterministic(nn.Sequential(linear([[0.0]] * 4, [0.0] * 4), nn.Unflatten(1, (1, 2, 2))))
-    expected = (x.square().sum((1, 2, 3)) / 2 + 4 * math.log(2 * math.pi) / 2).mean()
-    torch.testing.assert_close(VAE(still, grey, 1).losses(x)["autoencoder"], expected)
+def test_vae_by_hand():
+    """log N(x; Gx(z), 0.5^2) of all pixels less the divergence of N(mu, sigma^2) from N(0, 1)."""
+    encoder = Gaussian(nn.Sequential(nn.Flatten(), mlp([12, 8, 2 * Z])))
+    decoder = Deterministic(nn.Sequential(mlp([Z, 8, 12]), nn.Unflatten(1, (3, 2, 2))))
+    model, x = VAE(encoder, decoder, Z, scale=0.5), torch.randn(N, 3, 2, 2)
+    losses, found = gradients(model, x)
+    torch.manual_seed(1)
+    mu, log_sigma = encoder.net(x).tensor_split(2, dim=1)
+    errors = (x - decoder.net(mu + log_sigma.exp() * torch.randn(N, Z))).square().sum((1, 2, 3))
+    evidence = -errors / (2 * model.log_scale.exp() ** 2) - 12 * (model.log_scale + math.log(2 * math.pi) / 2)
+    divergence = ((log_sigma.exp() ** 2 + mu**2 - 1) / 2 - log_sigma).sum(1)
+    expected = (divergence - evidence).mean()
+    torch.testing.assert_close(losses["autoencoder"], expected)
+    torch.testing.assert_close(found["autoencoder"], torch.autograd.grad(expected, [*model.parameters()]))
+    assert model.log_scale.item() == pytest.approx(math.log(0.5))
 
 
 @pytest.mark.parametrize("build", [lambda *parts: post_hoc_inference(*parts, discriminator(X, Z)), inverse_mapping])
@@ -226,21 +169,6 @@ def test_a_frozen_decoder_stays_as_it_was_and_so_does_the_gan_it_comes_from(buil
 
 # Sampling, encoding, decoding.
 
-QUESTIONS = {
-    "sample": (lambda model, x: model.sample(4), (4, X)),
-    "encode": (lambda model, x: model.encode(x), (N, Z)),
-    "encode-mean": (lambda model, x: model.encode(x, sample=False), (N, Z)),
-    "decode": (lambda model, x: model.decode(torch.randn(4, Z)), (4, X)),
-    "reconstruct": (lambda model, x: model.reconstruct(x), (N, X)),
-    "interpolate": (lambda model, x: model.interpolate(x[:4], x[4:8], steps=5), (4, 5, X)),
-}
-
-
-def trace(model: nn.Module) -> tuple:
-    """All that inference must leave as it was."""
-    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-    return snapshot(model), grads, [module.training for module in model.modules()]
-
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("game", WITH_ENCODER)
@@ -248,22 +176,36 @@ def test_inference_leaves_no_trace(game, training, x):
     """An example alone gets the answer it gets in company: batch norm uses its running statistics."""
     model = GAMES[game]()
     sum(model.losses(x).values()).backward()
-    before = trace(model.train(training))
-    for ask, shape in QUESTIONS.values():
-        answer = ask(model, x)
+
+    def trace():
+        state = (
+            model.state_dict(),
+            [p.grad for p in model.parameters()],
+            [module.training for module in model.modules()],
+        )
+        return copy.deepcopy(state)
+
+    model.train(training)
+    before = trace()
+    for answer, shape in (
+        (model.sample(4), (4, X)),
+        (model.encode(x), (N, Z)),
+        (model.decode(torch.randn(4, Z)), (4, X)),
+        (model.reconstruct(x), (N, X)),
+        (model.interpolate(x[:4], x[4:8], steps=5), (4, 5, X)),
+    ):
         assert answer.shape == shape and not answer.requires_grad
     torch.testing.assert_close(model.encode(x, sample=False)[:1], model.encode(x[:1], sample=False))
     with pytest.raises(KeyError), model.inference():
         assert not model.training and not torch.is_grad_enabled()
         raise KeyError
-    assert_same(trace(model), before)
+    assert_same(trace(), before)
 
 
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
         (lambda m, x: m.encode(x), "a GAN cannot encode.*inverse_mapping or post_hoc_inference"),
-        (lambda m, x: m.interpolate(x, x), "a GAN cannot encode"),
         (lambda m, x: m.sample(0), "at least 1"),
         (lambda m, x: m.sample(4, torch.zeros(5)), "takes no condition: leave y out"),
         (lambda m, x: m.classify(x), "knows no classes: train a recipe with labels"),
@@ -271,22 +213,17 @@ def test_inference_leaves_no_trace(game, training, x):
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(ask, message, x):
-    with pytest.raises(AlikitError, match=message) as raised:
+    with pytest.raises(AlikitError, match=message):
         ask(gan(), x)
-    assert "\n" not in str(raised.value)
 
 
 def test_what_is_drawn_and_what_is_a_mean(x):
-    model, z = ali(decoder="gaussian"), gan().prior(100_000)
-    torch.testing.assert_close(z.mean(0), torch.zeros(Z), atol=0.02, rtol=0)
-    torch.testing.assert_close(z.T.cov(), torch.eye(Z), atol=0.02, rtol=0)
-    z = z[:4]
-    assert differ(model.decode(z, sample=True), model.decode(z, sample=True))
-    assert_same(model.decode(z), model.decode(z))
-    assert_same(model.reconstruct(x, sample=False), model.decode(model.encode(x, sample=False)))
-    assert differ(model.reconstruct(x), model.reconstruct(x))
+    model, z = ali(decoder="gaussian"), torch.randn(4, Z)
     model.prior = lambda n: z
     assert differ(model.sample(4), model.sample(4))
+    assert differ(model.reconstruct(x), model.reconstruct(x))
+    assert_same(model.decode(z), model.decode(z))
+    assert_same(model.reconstruct(x, sample=False), model.decode(model.encode(x, sample=False)))
 
 
 # Paths between codes.
@@ -296,9 +233,6 @@ def test_paths_by_hand(x):
     a, b = torch.randn(2, 4, Z)
     path = mix(a, b, steps=5)
     torch.testing.assert_close(path, torch.stack([a, 0.75 * a + 0.25 * b, (a + b) / 2, 0.25 * a + 0.75 * b, b], 1))
-    path = mix(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), steps=4, spherical=True)
-    angles = torch.tensor([0, 30, 60, 90]).deg2rad()
-    torch.testing.assert_close(path[0], torch.stack([angles.cos(), angles.sin()], 1))
     model = ali()
     for spherical in (False, True):
         path = model.interpolate(x[:5], x[5:], steps=7, spherical=spherical)

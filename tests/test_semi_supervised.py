@@ -1,103 +1,44 @@
-"""Games with labels: each loss against its definition, both forms of K + 1 classes, and what learns from what."""
+"""Games with labels: what test_models.py does not show of them by hand."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
-from games import GAMES, K, N, X, Z, ali, assert_same, batch, differ, gradients, k_plus_one
+from games import GAMES, K, N, X, Z, ali, assert_same, batch, gradients
 from torch import nn
 from torch.nn.functional import cross_entropy, softplus
 
-import alikit
 from alikit.errors import AlikitError
-from alikit.evaluation import classification
-from alikit.models import ALI
-from alikit.networks import Deterministic, Gaussian, mlp
+from alikit.networks import mlp
 from alikit.semi_supervised import KPlusOne, Supervised
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-def test_losses_of_the_k_plus_one_game():
-    """Word for word: q's pairs are real, of whatever class, p's are class K + 1; the labelled are their class among the
-    real; encoder and decoder want the opposite of the first two, and learn nothing from classes."""
-    model, (x, y) = k_plus_one(K + 1), batch("k+1")
-    losses, found = gradients(model, x, y)
-    torch.manual_seed(1)
-    (_, z_hat), (x_tilde, z) = model.pairs(x)
-    p_q, p_p = model.discriminator(torch.cat([x, x_tilde]), torch.cat([z_hat, z])).softmax(1).split(N)
-    of_labelled = p_q[-len(y) :, :K] / p_q[-len(y) :, :K].sum(1, keepdim=True)
-    named = -of_labelled[torch.arange(len(y)), y].log().mean()
-    told_apart = -(1 - p_q[:, K]).log().mean() - p_p[:, K].log().mean()
-    torch.testing.assert_close(losses["discriminator"], told_apart + named)
-    torch.testing.assert_close(losses["generator"], -p_q[:, K].log().mean() - (1 - p_p[:, K]).log().mean())
-    other = gradients(model, x, (y + 1) % K)[1]
-    assert_same(found["generator"], other["generator"])
-    assert differ(found["discriminator"], other["discriminator"])
-
-
-def test_both_forms_are_one_game_and_without_labels_it_is_ali():
-    """Only differences of logits count: K + 1 logits, less the last, are the K of the other form, to the gradients of
-    encoder and decoder. ALI has the logit for real; of one class, where that is D's only logit, all is as in ALI."""
-    explicit, fixed, plain, (x, y) = k_plus_one(K + 1), k_plus_one(K), ali(), batch("k+1")
-    state, last = explicit.state_dict(), f"discriminator.joint.{len(explicit.discriminator.joint) - 1}"
-    for full in (f"{last}.weight", f"{last}.bias"):
-        state[full] = state[full][:K] - state[full][K]
-    fixed.load_state_dict(state)
-    (losses, found), (other_losses, other) = (gradients(model, x, y) for model in (explicit, fixed))
-    torch.testing.assert_close((losses, found["generator"]), (other_losses, other["generator"]))
-    torch.testing.assert_close(fixed.classify(x).softmax(1), explicit.classify(x).softmax(1))
-
-    class Real(nn.Module):
-        def forward(self, *pair):
-            return fixed.discriminator(*pair).logsumexp(1)
-
-    torch.manual_seed(1)
-    torch.testing.assert_close(ALI(fixed.encoder, fixed.decoder, Real(), Z).losses(x), gradients(fixed, x)[0])
+def test_k_plus_one_of_one_class_is_ali():
+    plain, (x, y) = ali(), batch("k+1")
     one = KPlusOne(plain.encoder, plain.decoder, plain.discriminator, Z, classes=1)
     torch.testing.assert_close(gradients(one, x, torch.zeros_like(y))[0], gradients(plain, x)[0])
     assert one.classify(x).shape == (N, 1)
 
 
-class Pictures(nn.Module):
-    """A discriminator of pictures and codes, without chance; it keeps what it was given."""
-
-    def __init__(self):
-        super().__init__()
-        self.net, self.given = nn.Linear(16 + Z, K), []
-
-    def forward(self, x, z):
-        self.given.append((x, z))
-        return self.net(torch.cat([x.flatten(1), z], 1))
-
-
-@pytest.mark.parametrize("y", [torch.tensor([0, 1, 2, 3, 3]), None])
-def test_consistency_asks_the_discriminator_again_about_the_same_pictures_a_little_moved(y):
+@pytest.mark.parametrize(("game", "y"), [("k+1", torch.tensor([0, 1, 2, 3, 3])), ("k+1-explicit", None)])
+def test_consistency_asks_the_discriminator_again_about_the_same_pictures_a_little_moved(game, y, monkeypatch):
     """It changes the discriminator's loss and gradient by its weight, and nobody else's."""
-    encoder = Gaussian(nn.Sequential(nn.Flatten(), nn.Linear(16, 2 * Z)))
-    decoder = Deterministic(nn.Sequential(nn.Linear(Z, 16), nn.Unflatten(1, (1, 4, 4))))
-    model, x = KPlusOne(encoder, decoder, Pictures(), Z, K), torch.rand(12, 1, 4, 4)
+    monkeypatch.setattr("alikit.semi_supervised.shifted", lambda x: x + 0.1)
+    model, (x, _) = GAMES[game](), batch(game)
     losses, found = gradients(model, x, y)
-    model.discriminator.given.clear()
     model.consistency = 3.0
     more, moved = gradients(model, x, y)
-    (first_x, first_z), (second_x, second_z) = model.discriminator.given  # the first with p's pairs behind q's
-    assert torch.equal(first_x[:12], x) and torch.equal(first_z[:12], second_z)
-    assert not torch.equal(second_x, x) and set(second_x.flatten().tolist()) <= set(x.flatten().tolist())
-    target = model.discriminator(first_x[:12], first_z[:12]).detach().softmax(1)
-    expected = 3 * (model.discriminator(second_x, second_z.detach()).softmax(1) - target).square().sum(1).mean()
+    torch.manual_seed(1)
+    (_, z_hat), p_pair = model.pairs(x)
+    target = model.logits((x, z_hat), p_pair)[0][:, :K].softmax(1).detach()
+    again = model.discriminator(x + 0.1, z_hat.detach())[:, :K].softmax(1)
+    expected = 3 * (again - target).square().sum(1).mean()
     torch.testing.assert_close(more["discriminator"] - losses["discriminator"], expected)
     added = torch.autograd.grad(expected, [*model.discriminator.parameters()])
-    changes = tuple(
-        after - before for after, before in zip(moved["discriminator"], found["discriminator"], strict=True)
-    )
-    torch.testing.assert_close(changes, added, atol=1e-6, rtol=1e-4)
-    assert expected > 1e-4
+    for after, before, change in zip(moved["discriminator"], found["discriminator"], added, strict=True):
+        torch.testing.assert_close(after - before, change, atol=1e-6, rtol=1e-4)
     assert_same((more["generator"], moved["generator"]), (losses["generator"], found["generator"]))
+    assert expected > 1e-4
 
 
 def test_losses_of_feature_matching_and_of_the_supervised_network():
@@ -117,6 +58,7 @@ def test_losses_of_feature_matching_and_of_the_supervised_network():
     model = Supervised(mlp([X, 16, K]), K)
     expected = cross_entropy(model.classifier(x[-len(y) :]), y)
     torch.testing.assert_close(model.losses(torch.cat([x[: -len(y)] + 9, x[-len(y) :]]), y), {"classifier": expected})
+    assert torch.equal(model.classify(x), model.classifier(x)) and not model.classify(x).requires_grad
     for ask, message in ((lambda: model.sample(3), "draws nothing"), (lambda: model.encode(x), "no codes")):
         with pytest.raises(AlikitError, match=message):
             ask()
@@ -134,16 +76,3 @@ def test_classes_are_guessed_without_chance(kind):
     assert found.shape == (N, K) and model.training and not found.requires_grad
     pair = (x,) if kind == "feature-matching" else (x, still.encoder.mean(x))
     torch.testing.assert_close(found, still.discriminator(*pair)[:, :K].detach())
-
-
-def test_pictures_without_names_help():
-    """50 labelled digits, in 400 steps: with 1,450 more that have no name it errs less, as the course says."""
-    train, held_out = alikit.load("digits")
-    errors = {}
-    for name in ("digits-supervised", "digits-semi"):
-        recipe = replace(alikit.RECIPES[name], steps=400, labels=50)
-        torch.manual_seed(0)
-        trainer = recipe.trainer(recipe.build(train.shape, train.mean(), classes=10), train)
-        trainer.run(recipe.steps)
-        errors[name] = classification(trainer.result, held_out).error
-    assert errors["digits-semi"] < errors["digits-supervised"] - 0.01, errors
