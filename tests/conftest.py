@@ -1,6 +1,8 @@
 """What several test files share, the examples of hypothesis, and what is said at the end."""
 
+import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import summary
 import torch
+from commands import alikit
 from hypothesis import configuration, settings
 from PIL import Image
 
@@ -53,3 +56,30 @@ def paint(tmp_path) -> Callable[..., Path]:
         return file
 
     return paint
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A run of 20 steps. Copy it before changing it."""
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(tmp_path_factory.mktemp("runs"))
+        finished = alikit("train digits --steps 20 --seed 3 --out digits")
+        assert finished.status == 0, finished.err
+        for said in ("20/20", "discriminator", "generator", "images/s"):
+            assert said in finished.err
+        assert json.loads(finished.out.splitlines()[0])["reconstruction_baseline"] > 0
+        return Path("digits").absolute()
+
+
+@pytest.fixture
+def run(digits, tmp_path) -> Path:
+    """A copy of it, as `run` in this folder."""
+    return shutil.copytree(digits, Path("run"))
+
+
+@pytest.fixture(scope="session")
+def gan(tmp_path_factory) -> Path:
+    """A GAN on the mixture after one step."""
+    folder = tmp_path_factory.mktemp("runs") / "gan"
+    assert alikit(f"train mixture-gan-paper --steps 1 --out {folder}").status == 0
+    return folder

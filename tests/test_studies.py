@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+from commands import files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -269,10 +270,6 @@ def test_a_claim_is_given_up_when_its_call_is_stopped_or_shows_no_sign(tmp_path,
 
 
 # Bad input: one line, and everything stays as it was.
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def refused(out: Path, says: str, steps: int = STEPS, store: str | None = None) -> None:
