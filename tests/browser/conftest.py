@@ -4,22 +4,21 @@ ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody woul
 """
 
 import importlib.util
-import json
 import os
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
 
+import nbformat
 import pytest
-from browsing import ROOT, SHOTS, opened, run_all, until
+from browsing import opened, until
+from nbformat.v4 import new_code_cell, new_notebook
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"]
 PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
@@ -33,7 +32,6 @@ def browser() -> Iterator:
         leave(f"needs playwright, of the extra `test`, and one of the browsers {', '.join(NAMES)}")
     from playwright.sync_api import sync_playwright
 
-    SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -54,66 +52,44 @@ def course(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lab(browser, course, tmp_path_factory) -> Callable:
-    """with lab(*options) as address: `make lab` of a newcomer, without settings of his own, open tabs or proxies."""
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    no_make = {name: value for name, value in environment.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    # Without a token the address alone opens it, in this browser and for these minutes.
-    alone = ["--IdentityProvider.token=", "--ServerApp.port_retries=0"]
-
-    @contextmanager
-    def lab(*options: str) -> Iterator[str]:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        said = subprocess.check_output(
-            ["make", "--dry-run", "lab", f"PORT={port}", "OPTIONS=--no-browser"], cwd=ROOT, env=no_make, text=True
-        )
-        given = shlex.split(said.replace("\\\n", "").partition(" -m jupyterlab ")[2])
-        address, home = f"http://localhost:{port}", tmp_path_factory.mktemp("jupyter")
-        with (home / "log").open("w") as log:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", *given, *alone, *options],
-                cwd=course,
-                env=environment | {name: str(home / name) for name in PLACES},
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            until(lambda: answers(address) or server.poll() is not None, "JupyterLab does not answer", 60)
-            assert server.poll() is None, (home / "log").read_text()
-            yield address
-        finally:
-            server.terminate()  # it shuts its kernels down first
-            server.wait(30)
-
-    return lab
-
-
-def answers(address: str) -> bool:
+def address(browser, course, tmp_path_factory) -> Iterator[str]:
+    """Of `make lab` of a newcomer, without settings of his own, open tabs or proxies; but no token is asked for, and
+    tests may ask its pages what the notebook's cells and its kernel do."""
+    left_out = {name for name in os.environ if name.lower().endswith("_proxy") or name.startswith(("MAKE", "MFLAGS"))}
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    make = ["make", "--dry-run", "lab", f"PORT={port}", "OPTIONS=--no-browser"]
+    said = subprocess.check_output(make, cwd=ROOT, env=environment, text=True)
+    given = shlex.split(said.replace("\\\n", "").partition(" -m jupyterlab ")[2])
+    given += ["--IdentityProvider.token=", "--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"]
+    home = tmp_path_factory.mktemp("jupyter")
+    environment |= {name: str(home / name) for name in PLACES}
+    with (home / "log").open("w") as log:
+        how = {"cwd": course, "env": environment, "stdout": log, "stderr": log}
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *given], **how)
     try:
-        return build_opener(ProxyHandler({})).open(f"{address}/api", timeout=5).status == 200
-    except (URLError, TimeoutError):
-        return False
-
-
-@pytest.fixture(scope="session")
-def address(lab) -> Iterator[str]:
-    """Of a server whose pages let tests ask what the notebook's cells and its kernel do."""
-    with lab("--LabApp.expose_app_in_browser=True") as address:
-        yield address
+        ready = f"http://localhost:{port}/lab"
+        until(lambda: ready in (home / "log").read_text() or server.poll() is not None, "no JupyterLab", 60)
+        assert server.poll() is None, (home / "log").read_text()
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()  # it shuts its kernels down first
+        server.wait(30)
 
 
 @pytest.fixture(scope="module")
 def page(request, browser, address, course) -> Iterator:
     """A notebook of the CELLS of a test file, each of them run."""
-    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    cells = [cell | {"id": str(number), "source": source} for number, source in enumerate(request.module.CELLS)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    name = f"{request.module.__name__}.ipynb"
-    (course / "notebooks" / name).write_text(json.dumps(notebook), encoding="utf-8")
+    name, metadata = f"{request.module.__name__}.ipynb", {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = new_notebook(cells=[*map(new_code_cell, request.module.CELLS)], metadata=metadata)
+    nbformat.write(notebook, course / "notebooks" / name)
     page = opened(browser, f"{address}/lab/tree/{name}?reset")  # without the tabs of the last one
-    run_all(page)
+    page.get_by_text("Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    ran = "() => !not_done().waiting || not_done().errors.length"
+    page.wait_for_function(ran, timeout=100_000, polling=200)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=60_000)
     yield page
     page.close()

@@ -1,10 +1,9 @@
 """The panel of switches in a real browser, in a notebook of its own, with an untrained model."""
 
-import statistics
 from itertools import combinations
 
 import pytest
-from browsing import ALIVE, IN_TIME, MOVES, Panel, until
+from browsing import Panel, until
 
 SIDES = (("x", "width"), ("y", "height"))
 CELLS = [
@@ -46,18 +45,11 @@ def panel(page) -> Switchboard:
     return Switchboard(page, "new z")
 
 
-def test_a_switch_changes_the_picture_in_its_place_and_in_time(page, panel, capsys, record_property):
-    assert page.evaluate("not_done()") == ALIVE
-    panel.shoot("switches")
+def test_a_switch_changes_the_picture_in_its_place_and_in_time(panel, record_property):
     assert panel.pressed() == ["Black Hair", "Male", "Young"]
-    moves = [panel.move("Smiling") for _ in range(MOVES)]  # an odd number: it is on at last
-    record_property("milliseconds", moves)  # for benchmarks/start.py
-    panel.shoot("switches-moved")
+    panel.answers_in_time("Smiling", record_property)
     assert panel.pressed() == ["Black Hair", "Male", "Smiling", "Young"]
     assert "Male, Smiling, Young" in panel.message.inner_text()
-    with capsys.disabled():
-        print(f" a switch is answered in {statistics.median(moves):.0f} ms ", end="")
-    assert statistics.median(moves) <= IN_TIME
 
 
 def test_switches_are_gone_through_by_keyboard_and_put_back(page, panel):
@@ -79,7 +71,6 @@ def test_switches_are_gone_through_by_keyboard_and_put_back(page, panel):
 def test_nothing_overlaps(page, panel, width):
     page.set_viewport_size({"width": width, "height": 1200})
     page.wait_for_timeout(500)
-    panel.shoot(f"switches-{width}")
     boxes = [each.bounding_box() for each in panel.place.locator("button, input, select, img").all()]
     boxes = [box for box in boxes if box]
     assert len(boxes) == 1 + 2 * 14 + 5

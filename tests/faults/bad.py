@@ -1,21 +1,16 @@
 """Bad files by the hundred, each read in a process that is watched: `outcomes(kind, folder)`.
 
-A `Kind` is one kind of file: how a good one is made, what reads it, and which ones are hostile. `cases` damages it in
-ways that fit every kind besides. A process of its own reads one case after the other and writes down what came of each.
-Its memory is limited, and it notes what would run code, use the network, unpickle, or write outside the case's folder.
-
 A case passes when it is read, or refused by an AlikitError of one printable line, and nothing else is printed. One that
-`must` be refused is not to be read.
+`must` be refused is not to be read. The process has limited memory, and notes what would run code, use the network,
+unpickle, or write outside the case's folder.
 """
 
-import contextlib
 import json
 import os
 import pickle
 import random
 import resource
 import shutil
-import socket
 import struct
 import sys
 import traceback
@@ -25,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_IFSOCK, S_ISREG
 
 from started import SOAK, Started
 
@@ -51,8 +46,7 @@ class Kind:
     file     the file in it that is damaged
     read     what reads the folder; it may check what it got, and raise AssertionError
     hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
-    forgiven which of "hostile", "foreign" (another format's) and "places" (no regular file) may be read after all, as
-             they are left out or made again
+    forgiven which of "foreign" (another format's) and "places" (no regular file) may be read after all
     written  how the files begin that reading may leave; warns, how a line begins that it may print
     """
 
@@ -93,13 +87,10 @@ def damaged(whole: bytes, chance: random.Random) -> Some:
         # Half of them where a format says what is to come: at its beginning or its end.
         edge = min(len(whole), 400)
         place = (chance.randrange(edge), -1 - chance.randrange(edge), *([chance.randrange(len(whole))] * 2))[turn % 4]
-        place, bit, length = place % len(whole), chance.randrange(8), chance.randrange(1, 64)
+        place, bit, new = place % len(whole), chance.randrange(8), chance.randbytes(chance.randrange(1, 64))
         yield f"bit {bit} of byte {place}", whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
         if turn % 3 == 0:
-            yield (
-                f"{length} random bytes at {place}",
-                whole[:place] + chance.randbytes(length) + whole[place + length :],
-            )
+            yield f"{len(new)} random bytes at {place}", whole[:place] + new + whole[place + len(new) :]
     yield "rubbish after it", whole + chance.randbytes(1000)
     yield "twice", whole + whole
 
@@ -116,14 +107,9 @@ FOREIGN: dict[str, bytes] = {
 }
 
 
-def listen(file: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(file.parent):  # a socket's name is short
-        listening.bind(file.name)
-
-
-PLACES: dict[str, Callable[[Path], object]] = {
+PLACES: dict[str, Callable[[Path], object]] = {  # what is no regular file
     "pipe": os.mkfifo,
-    "socket": listen,
+    "socket": lambda file: os.mknod(file, S_IFSOCK | 0o600),
     "folder": Path.mkdir,
     "hole": lambda file: (file.touch(), os.truncate(file, HOLE)),
     "link to itself": lambda file: file.symlink_to(file.name),

@@ -67,7 +67,7 @@ def _hostile_table(whole: bytes) -> Some:
     yield "a line of 20 MB", whole + b"," * 20_000_000
     yield "100,000 columns", b"image" + b"".join(b",a%d" % number for number in range(100_000))
     yield "a column over two lines", whole.replace(b"Young", b'"Young\n\x1b[2J"')
-    yield "2 million blank lines", b"image,a\n" + b"\n" * 2_000_000 + b"1,2,3"
+    yield "a million blank lines", b"image,a\n" + b"\n" * 1_000_000 + b"1,2,3"
     yield "UTF-16", whole.decode().encode("utf-16")
 
 

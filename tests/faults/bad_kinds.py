@@ -9,7 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -19,23 +19,26 @@ from safetensors.torch import load, save
 from started import SOAK
 
 import alikit.cli  # noqa: F401  # what the command line imports, once
-from alikit import runs, storage, studies
-from alikit.data import digits
+from alikit import data, runs, storage, studies
 from alikit.runs import records, report, running
 from alikit.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+GONE = object()
+
+
 def changed_values(*values: object) -> Callable[[bytes], Some]:
     """Of an object in JSON, each of its values in turn is missing, or one of these."""
 
     def some(whole: bytes) -> Some:
-        good = json.loads(whole)
+        good, all = json.loads(whole), (GONE, *values)
         for number, name in enumerate(good):
-            yield f"no {name}", json.dumps({key: value for key, value in good.items() if key != name}).encode()
-            for value in values if SOAK else [values[number % len(values)]]:
-                yield f"{name}: {value!r:.20}", json.dumps({**good, name: value}).encode()
+            for value in all if SOAK else [all[number % len(all)]]:
+                changed = {key: value if key == name else old for key, old in good.items()}
+                about = "gone" if value is GONE else repr(value)
+                yield f"{name}: {about:.20}", json.dumps({k: v for k, v in changed.items() if v is not GONE}).encode()
 
     return some
 
@@ -50,6 +53,8 @@ def not_an_object(whole: bytes) -> Some:
 
 # Networks.
 
+digits = cache(data.digits)
+
 
 def strange_tensors(whole: bytes) -> Some:
     """Files that are in good form, of tensors that are not the network's; and headers that promise too much."""
@@ -57,10 +62,8 @@ def strange_tensors(whole: bytes) -> Some:
     one = next(name for name, tensor in sorted(all.items()) if tensor.is_floating_point() and tensor.ndim == 1)
     for about, tensor in {"NaN": all[one] * torch.nan, "complex": all[one].cfloat(), "shape": all[one][None]}.items():
         yield about, save({**all, one: tensor})
-    yield (
-        "a scale that widens it",
-        save({**all, one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}),
-    )
+    wide = {one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}
+    yield "a scale that widens it", save({**all, **wide})
     yield "one missing", save({name: tensor for name, tensor in all.items() if name != one})
     yield "header longer than the file", struct.pack("<Q", 2**60) + whole[8:]
     large = {one: {"dtype": "F32", "shape": [2**62, 2], "data_offsets": [0, 2**63]}}
@@ -114,7 +117,7 @@ def _bad_states(whole: bytes) -> Some:
 
     def packed(how: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
         file = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(file, "w", how) as parts:
+        with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(file, "w", how, compresslevel=1) as parts:
             for name in before.namelist():
                 parts.writestr(name, more.get(Path(name).stem, before.read(name)))
         return file.getvalue()

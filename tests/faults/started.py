@@ -2,6 +2,7 @@
 has imported everything, so that they start at once and a moment chosen by chance falls into the work itself."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shlex
@@ -13,8 +14,12 @@ from pathlib import Path
 
 SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
 PATIENCE = 300  # seconds, after which a process that has not ended hangs
+TRAIN = "train digits --steps 60 --batch 20 --set ema=0.9 --seed 3 --out run"
+STUDY = "study mixture --workers 2 --out study"
+ARMS = {"calm": 0.9, "gan": 0.0}
 
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # an arena for each thread would fill what bad.py lets a process map
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits on a busy machine is not to spin meanwhile
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
 
@@ -52,6 +57,15 @@ class Started:
             assert self.is_alive() and time.monotonic() - self.begun < PATIENCE, self.err
             time.sleep(0.002)
 
+    def others(self) -> list[int]:
+        """The other processes of its session that have not ended."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                state, _, group = (place / "stat").read_text().rpartition(")")[2].split()[:3]
+                found += [int(place.name)] if int(group) == self.pid != int(place.name) and state != "Z" else []
+        return found
+
     @property
     def err(self) -> str:
         """What a person sees at last: of a progress bar, the last state."""
@@ -74,6 +88,24 @@ def finished(line: str, folder: Path, before: Callable[[], object] | None = None
     command.status = command.wait()
     assert "Traceback" not in command.err, command.err
     return command
+
+
+def small() -> None:
+    """Before STUDY: it is a small one, and its workers are forks, so that they are in its session."""
+    from alikit import studies
+
+    arms = {arm: ("mixture-gan-paper", {"batch_size": 20, "ema": ema}) for arm, ema in ARMS.items()}
+    studies.STUDIES["mixture"] = studies.Study("two short arms", arms, steps=60, runs=1)
+    studies.MEASURED_EVERY = 20
+    studies.CONTEXT = multiprocessing.get_context("fork")
+
+
+def untimed(file: Path) -> list[dict]:
+    """The lines of a log, or of the finished runs of a study, without their times."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    clock = {"seconds", "images_per_second"}
+    lines = [line | {"history": [{**h, "seconds": 0} for h in line.get("history", ())]} for line in lines]
+    return [{name: value for name, value in line.items() if name not in clock} for line in lines]
 
 
 def _in_its_own_session(folder: Path, said: list[Path], function: Callable, arguments: tuple) -> None:

@@ -3,21 +3,18 @@
 A section `## 3 · Title` holds the code cells below it, up to the next section; an exercise, wherever it stands, the
 code of its folded solution. The first code cell, with the imports, belongs to none, and all need it.
 
-A section needs the sections that its names come from: for each name that it uses and does not define before, the last
-earlier section that defines it; and what those sections need. A function needs the names in its body when it is
-called, so a section that calls it needs these names too. Names in a notebook are global: what is computed here is what
-a run from top to bottom would find. If a section further down gives such a name another meaning, a reader who comes
-back from there has to run the needed sections again. Changes inside an object, as by training, have no name;
-`test_learner.py` runs what is stated here.
+A section needs the last earlier section that defines a name which it uses and does not define before, and what that one
+needs. The names in a function's body are used where it is defined, and again wherever its name is. If a section further
+down gives such a name another meaning, a reader who comes back from there has to run the needed sections again. Changes
+inside an object, as by training, have no name; `test_learner.py` runs what is stated here.
 """
 
 import builtins
 import dis
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from types import CodeType
+from symtable import SymbolTable, symtable
 
 import nbformat
 from solutions import code_of_solutions
@@ -28,48 +25,24 @@ HEADING = re.compile(r"^(#{2,3} .*)$", re.MULTILINE)
 STATED = re.compile(r"\*Needs (?:no other section|sections? [^*]*)\.\*")
 
 
-def reads(code: CodeType) -> set[str]:
-    """The global names that a function uses when it is called, its inner functions too."""
-    found = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return (
-        found.union(*(reads(inner) for inner in code.co_consts if isinstance(inner, CodeType))) - vars(builtins).keys()
-    )
+def reads(table: SymbolTable) -> set[str]:
+    """The global names in a function or class, and in those inside it."""
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()} - vars(builtins).keys()
+    return own.union(*map(reads, table.get_children()))
 
 
 class Names:
-    """Of a piece of code, by its bytecode: global names used before they are defined, names defined, and for each
-    function or class defined the global names that it uses when it is called."""
+    """Of code: names `used` before they are defined, names `defined`, and of each function what is in its body."""
 
-    def __init__(self, code: str | CodeType):
-        self.used: set[str] = set()
-        self.defined: set[str] = set()
-        self.bodies: dict[str, set[str]] = {}
-        body, is_class = None, False  # what a function or class that is being made uses when it is called
-        for instruction in dis.get_instructions(compile(code, "cell", "exec") if isinstance(code, str) else code):
-            kind, name = instruction.opname, instruction.argval
-            if kind in ("LOAD_NAME", "LOAD_GLOBAL"):
-                self.use({name})
-            elif kind in ("STORE_NAME", "STORE_GLOBAL"):
-                self.defined.add(name)
-                self.bodies.pop(name, None)
-                if body is not None:
-                    self.bodies[name], body = body - {name}, None
-            elif isinstance(name, CodeType) and is_class:
-                inner = Names(name)
-                self.use(inner.used)
-                body = inner.called()
-            elif isinstance(name, CodeType) and name.co_name.startswith("<"):  # a comprehension or lambda
-                self.use(reads(name))
-            elif isinstance(name, CodeType):
-                body = reads(name)
-            is_class = kind == "LOAD_BUILD_CLASS"
-
-    def use(self, names: set[str]) -> None:
-        self.used |= names - self.defined - vars(builtins).keys()
-
-    def called(self) -> set[str]:
-        """What the functions in it use when they are called."""
-        return set().union(*self.bodies.values())
+    def __init__(self, code: str):
+        used, self.defined, inner = set(), set(), symtable(code, "cell", "exec").get_children()
+        for instruction in dis.get_instructions(compile(code, "cell", "exec")):
+            if instruction.opname == "LOAD_NAME":
+                used |= {instruction.argval} - self.defined - vars(builtins).keys()
+            elif instruction.opname == "STORE_NAME":
+                self.defined.add(instruction.argval)
+        self.bodies = {table.get_name(): reads(table) for table in inner}
+        self.used = used.union(*map(reads, inner)) - (self.defined - used)
 
 
 @dataclass
@@ -87,10 +60,6 @@ class Part:
     def is_section(self) -> bool:
         return self.name.isdigit()
 
-    @cached_property
-    def names(self) -> Names:
-        return Names("\n".join(self.code))
-
     @property
     def stated(self) -> str | None:
         """The line below the heading that says what is needed, None without one."""
@@ -100,10 +69,8 @@ class Part:
     @property
     def line(self) -> str | None:
         """The line that should stand there, None if nothing is run."""
-        if not self.code:
-            return None
         anew = f", run again if {listed(self.overwrite)} ran since" if self.overwrite else ""
-        return f"*Needs {listed(self.needs)}{anew}.*"
+        return f"*Needs {listed(self.needs)}{anew}.*" if self.code else None
 
 
 def listed(numbers: set[int]) -> str:
@@ -144,14 +111,14 @@ def find_needs(first: str, parts: list[Part]) -> None:
     bodies: dict[str, set[str]] = {}  # of the functions as they stand so far
     takers: dict[str, list[Part]] = {}  # of each name, the parts that take it from that section
     for part in parts:
-        names, wanted = part.names, set()
-        queue = [*names.used, *(names.called() - names.defined)]
+        names, wanted = Names("\n".join(part.code)), set()
+        assert not names.defined & imported, f"{part.heading} changes what the first cell imports"
+        queue = [*names.used]
         while queue:
-            name = queue.pop()
-            if name not in wanted | imported:
+            if (name := queue.pop()) not in wanted | imported:
                 wanted.add(name)
-                queue += bodies.get(name, ())
-        for name in wanted - (names.defined - names.used):
+                queue += bodies.get(name, set()) - names.defined
+        for name in wanted:
             assert name in origin, f"{part.heading}: nothing before it defines {name}"
             part.needs |= {int(origin[name].name), *origin[name].needs}
             takers.setdefault(name, []).append(part)
@@ -160,5 +127,4 @@ def find_needs(first: str, parts: list[Part]) -> None:
                 for taker in takers.pop(name, ()):
                     taker.overwrite |= {int(part.name)} - {int(taker.name) if taker.is_section else 0}
                 origin[name] = part
-                bodies.pop(name, None)
-            bodies |= names.bodies
+                bodies[name] = names.bodies.get(name, set())
