@@ -81,8 +81,8 @@ def address(browser, course, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(request, browser, address, course) -> Iterator:
-    """A notebook of the CELLS of a test file, each of them run."""
-    name, metadata = f"{request.module.__name__}.ipynb", {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    """A notebook of the CELLS of the test file, each of them run."""
+    name, metadata = "panels.ipynb", {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = new_notebook(cells=[*map(new_code_cell, request.module.CELLS)], metadata=metadata)
     nbformat.write(notebook, course / "notebooks" / name)
     page = opened(browser, f"{address}/lab/tree/{name}?reset")  # without the tabs of the last one
