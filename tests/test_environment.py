@@ -23,21 +23,7 @@ RANGES = {requirement.name: requirement.specifier for requirement in map(Require
 PINS = [Requirement(line) for name in ("course", "test") for line in EXTRAS[name]]
 
 
-def test_conda_installs_python_pip_and_the_extras_and_nothing_else():
-    assert ENVIRONMENT["name"] == PROJECT["name"] and {"course", "test"} <= EXTRAS.keys()
-    python, *rest = ENVIRONMENT["dependencies"]
-    assert rest == ["pip", {"pip": ["-e .[course,test]"]}]
-    name, _, number = python.partition("=")
-    assert name == "python" and Version(number) in SpecifierSet(PROJECT["requires-python"])
-
-
-def test_no_index_address_anywhere():
-    lines = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
-    assert not [line for line in lines if "://" in line or "@" in line]
-    assert not any("://" in (ROOT / file).read_text(encoding="utf-8") for file in ("environment.yml", "Makefile"))
-
-
-def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed():
+def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed_and_no_index_of_its_own():
     """And the pair of torch and torchvision that is known to be broken is refused."""
     names = [pin.name for pin in PINS]
     assert len(set(names)) == len(names) and RANGES.keys() <= set(names)
@@ -47,6 +33,8 @@ def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed():
         assert RANGES.get(pin.name, SpecifierSet()).contains(only.version), pin
         assert Version(version(pin.name)).public == Version(only.version).public  # 2.15.0+cpu is 2.15.0
     assert not RANGES["torch"].contains("2.13.0")
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in ("environment.yml", "Makefile")]
+    assert not [text for text in (*texts, f"{PROJECT['dependencies']} {EXTRAS}") if "://" in text]
 
 
 @pytest.mark.parametrize("browser", ["chromium", "chromium-browser", "google-chrome", None])
@@ -60,11 +48,9 @@ def test_ci_runs_make_test_with_a_browser_and_installs_one_where_there_is_none(b
     for name in ("bash", "dirname", "id"):
         (programs / name).symlink_to(shutil.which(name))
     subprocess.run(["bash", str(ROOT / ".ci" / "run")], env={"PATH": str(programs)}, check=True)
-    *before, last = log.read_text().splitlines()
-    assert last == "make test required"
-    assert [line.removeprefix("sudo ") for line in before] == (
-        [] if browser else ["apt-get update -qq required", "apt-get install -qq -y chromium required"]
-    )
+    installs = [] if browser else ["apt-get update -qq required", "apt-get install -qq -y chromium required"]
+    calls = [line.removeprefix("sudo ") for line in log.read_text().splitlines()]
+    assert calls == [*installs, "make test required"]
 
 
 @pytest.mark.parametrize(("wanted", "outcome"), [("", "skipped"), ("required", "error")])
@@ -75,12 +61,15 @@ def test_a_browser_that_is_missing_skips_the_tests_in_it_but_fails_where_it_is_r
     assert re.fullmatch(rf"\d+ {outcome}s? in .*", said.splitlines()[-1]), said
 
 
-def test_ci_runs_the_command_the_readme_names():
+def test_conda_ci_and_the_readme_name_the_same():
+    python, *rest = ENVIRONMENT["dependencies"]
+    assert ENVIRONMENT["name"] == PROJECT["name"] and rest == ["pip", {"pip": ["-e .[course,test]"]}]
+    assert python.startswith("python=") and Version(python[7:]) in SpecifierSet(PROJECT["requires-python"])
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     (job,) = workflow["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     setup = next(step for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python@"))
-    assert f"python={setup['with']['python-version']}" == ENVIRONMENT["dependencies"][0]
+    assert f"python={setup['with']['python-version']}" == python
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert 0 <= readme.find("make lab") < readme.find("make test"), "README names make lab first, then make test"
     assert "pip install -e .[course,test]" in readme.replace('"', "").replace("'", ""), "the way without make"
