@@ -13,10 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 # One white pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg=="
-SHOW_PNG = f"""# NBVAL_IGNORE_OUTPUT
-import base64
-from IPython.display import Image
-Image(base64.b64decode("{PNG}"), format="png")"""
+SHOW_PNG = "# NBVAL_IGNORE_OUTPUT\nfrom IPython.display import Image\nImage('pixel.png')"
 PROSE = r"""# 1. A small notebook
 
 **Which half is $\frac{1}{2}$?** The other.
@@ -54,6 +51,7 @@ answer = 1 + 1
 
 Afterwards.
 """
+STALE = [new_output("stream", name="stdout", text="stale 17")]
 
 
 @pytest.fixture
@@ -62,11 +60,12 @@ def run(monkeypatch, capsys):
 
     def run(tool, *arguments) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", [tool, *map(str, arguments)])
+        status = 0
         try:
             runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
         except SystemExit as stopped:
-            return stopped.code, capsys.readouterr().err
-        return 0, capsys.readouterr().err
+            status = stopped.code
+        return status, capsys.readouterr().err
 
     return run
 
@@ -85,7 +84,7 @@ def notebook(tmp_path):
         tmp_path / "course" / "01_small.ipynb",
         new_markdown_cell(PROSE),
         new_code_cell(SHOW_PNG, execution_count=1),
-        new_code_cell("123 * 1001", execution_count=2, outputs=[new_output("stream", name="stdout", text="stale 17")]),
+        new_code_cell("123 * 1001", execution_count=2, outputs=STALE),
         new_code_cell("'control'", execution_count=3, outputs=[new_output("display_data", data=widget)]),
         new_markdown_cell(EXERCISE),
     )
@@ -93,9 +92,9 @@ def notebook(tmp_path):
 
 def test_tour_writes_pages_that_need_no_network_and_names_the_cell_that_failed(notebook, tmp_path, run):
     before = notebook.read_bytes()
-    stale = [new_output("stream", name="stdout", text="stale 17")]
-    cells = [new_code_cell("raise KeyError('no such mode')"), new_code_cell("6 * 7", outputs=stale)]
-    broken = write(notebook.with_name("00_broken.ipynb"), new_markdown_cell("# 0. Broken"), new_code_cell("1"), *cells)
+    cells = ["1", "raise KeyError('no such mode')", "6 * 7"]
+    cells = [new_markdown_cell("# 0. Broken"), *(new_code_cell(source, outputs=STALE) for source in cells)]
+    broken = write(notebook.with_name("00_broken.ipynb"), *cells)
     status, said = run("tour.py", "--out", tmp_path / "html", broken, notebook)
     assert status == 1 and notebook.read_bytes() == before
     assert said.strip() == "00_broken.ipynb: code cell 2 failed: KeyError: 'no such mode'"

@@ -6,6 +6,9 @@ import pytest
 
 from tests.offline.session import Session
 
+OFFLINE = pytest.StashKey[Session]()
+SAID = pytest.StashKey[tuple[str, list[str]]]()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
@@ -23,12 +26,6 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if SAID in config.stash:
-        said, problems = config.stash[SAID]
-        for problem in problems:
-            terminalreporter.write_line(problem, red=True)
-        terminalreporter.write_line(said)
-
-
-OFFLINE = pytest.StashKey[Session]()
-SAID = pytest.StashKey[tuple[str, list[str]]]()
+    said, problems = config.stash.get(SAID, (None, []))
+    for line in (*problems, *filter(None, [said])):
+        terminalreporter.write_line(line, red=line != said)
