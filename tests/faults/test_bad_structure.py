@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from started import SOAK
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from alikit import RECIPES, AlikitError, Dataset, image_table, runs
+from alikit import RECIPES, AlikitError, Dataset, runs
 from alikit.errors import one_line
 from alikit.runs.settings import Facts
 
@@ -49,14 +49,6 @@ def test_settings_are_what_the_rest_takes_them_for_or_refused(folder, changes, e
         found = runs.read_settings(folder)
         if found["recipe"] == "digits" and found["x_shape"] == [1, 8, 8]:
             runs.trainer({**found, "decoder": None}, DATA)
-
-
-@given(text=st.text(alphabet=st.sampled_from('image,split\n"\r train01-\x1b\0\ufeff'), max_size=200))
-def test_a_table_is_read_or_refused(folder, text):
-    (folder / "images").mkdir(exist_ok=True)
-    (folder / "attributes.csv").write_bytes(("image,split,Young\n" + text).encode())
-    with one_line_at_most():
-        image_table(folder)
 
 
 @given(

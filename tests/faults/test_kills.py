@@ -10,15 +10,14 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from games import assert_same
-from PIL import Image
 from started import PATIENCE, SOAK, STUDY, TRAIN, Started, alikit, finished, small, untimed
 
 from alikit import runs
 from alikit.data import load
+from benchmarks.scaling import make_folder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes as Linux shows them")
 KILLS = 20 if SOAK else 2
@@ -49,12 +48,8 @@ def test_a_run_ends_as_if_it_had_not_been_killed(whole, tmp_path, record_propert
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
-    """Noise in two classes, large enough that reading it takes a moment."""
-    folder, noise = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for number in range(150):
-        place = folder / "ab"[number % 2]
-        place.mkdir(exist_ok=True)
-        Image.fromarray(noise.integers(0, 256, (160, 200, 3), dtype=np.uint8)).save(place / f"{number}.jpg")
+    """So many that reading them takes a moment."""
+    make_folder(folder := tmp_path_factory.mktemp("photographs"), 500)
     return folder
 
 

@@ -9,12 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 from nbval.plugin import find_comment_markers
 from needs import parts_of
-from test_notebooks import NOTEBOOKS, every_notebook, sanitize
+from test_notebooks import NOTEBOOKS, code_cells, every_notebook, sanitize
 
 SOAK = "ALIKIT_SOAK" in os.environ
 MOMENT = 1.5  # seconds after which a cell counts as one that takes long
@@ -67,18 +66,6 @@ def kernel() -> Iterator[Kernel]:
     kernel.close()
 
 
-def code_and_stored(path: Path) -> list[tuple[str, str | None]]:
-    """The code cells, and the text that each printed when the notebook was stored; None if it is marked as not
-    compared."""
-    found = []
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
-            texts = (output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
-            unmarked = dict(find_comment_markers(cell.source)).get("check") is not False
-            found.append((cell.source, sanitize("".join(texts)) if unmarked else None))
-    return found
-
-
 def run_alone(kernel: Kernel, path: Path, name: str) -> None:
     """After a restart: the first code cell, the sections that the part of this name says it needs, the part."""
     first, parts = parts_of(path)
@@ -102,19 +89,21 @@ if SOAK:
 
     @every_notebook
     def test_stopped_wherever_it_takes_long_gone_on_with_and_run_again_from_the_top(kernel, path, record_property):
-        first, *others = code_and_stored(path)
-        kernel.run(first[0])
-        stopped = 0
-        for code, stored in others:
-            printed = kernel.run(code, stop=MOMENT)
+        stored, stopped = {}, 0  # what each cell printed when the notebook was stored, unless it is not compared
+        for cell in code_cells(path):
+            texts = (output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+            if dict(find_comment_markers(cell.source)).get("check") is not False:
+                stored[cell.source] = sanitize("".join(texts))
+            printed = kernel.run(cell.source, stop=MOMENT if cell.execution_count > 1 else None)
             if printed is None:
                 stopped += 1
-                printed = kernel.run(code)
-            assert stored in (None, printed), code
+                printed = kernel.run(cell.source)
+            assert stored.get(cell.source, printed) == printed, cell.source
         assert stopped, "nothing in it takes long"
         record_property("stopped", stopped)
-        for code, stored in (first, *others):
-            assert stored in (None, kernel.run(code)), code
+        for cell in code_cells(path):
+            printed = kernel.run(cell.source)
+            assert stored.get(cell.source, printed) == printed, cell.source
 
 
 def test_the_first_optimiser_and_training_are_stopped_and_run_again(kernel):

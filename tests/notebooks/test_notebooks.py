@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbval.plugin import comment_markers, find_comment_markers, get_sanitize_patterns
 from solutions import PYTHON_BLOCK, SOLUTION
 
@@ -98,31 +99,25 @@ def test_durations_speeds_and_addresses_may_differ_and_other_numbers_may_not():
 def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
     """The command `make test` runs: on stored outputs that are right, wrong, and wrong but marked as not compared; and
     on solutions that run, that do not, and that change what follows them."""
-    folded = "<details>\n<summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
-    stored = [nbformat.v4.new_output("stream", name="stdout", text="25 modes\n")]
-    cells, outcomes = [], {}
-    for number, (name, source, outcome) in enumerate(
-        [
-            ("Cell 0", "print('25 modes')", "PASSED"),
-            ("Cell 1", "print('24 modes')", "FAILED"),
-            ("Cell 2", "# NBVAL_IGNORE_OUTPUT\nprint('24 modes')", "PASSED"),
-            ("Solution 1", "n = 25", "PASSED"),
-            ("Cell 3", "print(f'{n} modes')", "PASSED"),
-            ("Solution 2", "assert n == 26", "FAILED"),
-            ("Solution 3", "n -= 1", "PASSED"),
-            ("Cell 4", "print(f'{n} modes')", "FAILED"),
-        ]
-    ):
-        outcomes[name] = outcome
-        if name.startswith("Cell"):
-            cells.append(nbformat.v4.new_code_cell(source, execution_count=number, outputs=stored))
-        else:
-            cells.append(nbformat.v4.new_markdown_cell(folded.format(source)))
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    outcomes = {
+        "print('25 modes')": "PASSED",
+        "print('24 modes')": "FAILED",
+        "# NBVAL_IGNORE_OUTPUT\nprint('24 modes')": "PASSED",
+        "n = 25": "PASSED",
+        "print(f'{n} modes')": "PASSED",
+        "assert n == 26": "FAILED",
+        "n -= 1": "PASSED",
+        "print(f'{n} modes', end='\\n')": "FAILED",
+    }
+    cells, stored = [], [new_output("stream", name="stdout", text="25 modes\n")]
+    for source in outcomes:
+        folded = f"<details>\n<summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
+        cells.append(
+            new_code_cell(source, execution_count=1, outputs=stored) if "print" in source else new_markdown_cell(folded)
+        )
+    nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", f"--nbval-sanitize-with={SANITIZE}"]
-    path = os.pathsep.join((str(SANITIZE.parent), os.environ["PYTHONPATH"]))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(SANITIZE.parent), os.environ["PYTHONPATH"]))}
     command = [sys.executable, "-m", "pytest", "-vv", "--color=no", "-p", "solutions", *options, "."]
-    environment = os.environ | {"PYTHONPATH": path}
     output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
-    found = re.findall(r"^a(?:::|.)ipynb::(.*) (PASSED|FAILED)", output, re.MULTILINE)
-    assert found == [*outcomes.items()], output
+    assert re.findall(r"^a(?:::|.)ipynb::.* (PASSED|FAILED)", output, re.MULTILINE) == [*outcomes.values()], output

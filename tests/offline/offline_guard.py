@@ -54,13 +54,8 @@ def is_here(host: object) -> bool:
 # For each event of the network, where among its arguments the address or the name is. An address is a host and a port,
 # but of a Unix socket a path, and of others numbers.
 NETWORK = {
-    "socket.connect": 1,
-    "socket.sendto": 1,
-    "socket.sendmsg": 1,
-    "socket.getaddrinfo": 0,
-    "socket.gethostbyname": 0,
-    "socket.gethostbyaddr": 0,
-    "socket.getnameinfo": 0,
+    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), 1),
+    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"), 0),
 }
 
 
@@ -100,8 +95,8 @@ def is_own(path: str) -> bool:
 
 # For each event that writes, where among its arguments the path is.
 FILES = {
-    **{"open": 0, "os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "sqlite3.connect": 0},
-    **{"os.rename": 1, "os.link": 1, "os.symlink": 1},
+    **dict.fromkeys(("open", "os.mkdir", "os.remove", "os.rmdir", "sqlite3.connect"), 0),
+    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 1),
 }
 
 
