@@ -11,14 +11,14 @@ import sqlite3
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from bad import Hostile, Kind, Some
 from PIL import Image
 from safetensors.torch import load, save
 from started import SOAK
@@ -31,6 +31,39 @@ from alikit.studies import STUDIES
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 GONE = object()
 digits = cache(data.digits)
+
+
+Content = bytes | Callable[[Path], object]  # of a bad file, or what makes it
+Some = Iterable[tuple[str, Content]]  # bad files by name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    make     fills a folder with what the reader needs, whole and good
+    file     the file in it that is damaged
+    read     what reads the folder; it may check what it got, and raise AssertionError
+    hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
+    forgiven which of "foreign" (another format's) and "places" (no regular file) may be read after all
+    written  how the files begin that reading may leave; warns, how a line begins that it may print
+    """
+
+    make: Callable[[Path], object]
+    file: str
+    read: Callable[[Path], object]
+    hostile: Callable[[bytes], Some] = lambda whole: ()
+    odd: Callable[[bytes], Some] = lambda whole: ()
+    forgiven: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    warns: str = "\n"
+
+
+class Hostile:
+    """A pickle that leaves a trace where it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trace",)
 
 
 def changed_values(*values: object) -> Callable[[bytes], Some]:
