@@ -30,7 +30,7 @@ class Started:
     def __init__(self, folder: Path, function: Callable, *arguments):
         self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]
         self._process = _context.Process(target=_in_its_own_session, args=(folder, self._said, function, arguments))
-        self.begun = time.monotonic()
+        self.begun, self.is_alive = time.monotonic(), self._process.is_alive
         self._process.start()
         self.pid = self._process.pid
 
@@ -47,9 +47,6 @@ class Started:
         """Sends the signal, to all processes of the session if asked to. One that has ended gets none."""
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
-
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
 
     def until(self, happened: Callable[[], bool]) -> None:
         """Waits until it has happened, for as long as the process is alive."""
@@ -77,12 +74,12 @@ class Started:
         return [line for line in self.err.splitlines() if line.strip()][-1]
 
 
-def alikit(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
+def alikit(line: str, folder: Path, before: Callable[[], object] = dict) -> Started:
     """`alikit LINE` in the folder, where `before` has prepared the process."""
     return Started(folder, _alikit, line, before)
 
 
-def finished(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
+def finished(line: str, folder: Path, before: Callable[[], object] = dict) -> Started:
     """The same when it has ended, with its `status`. However it ended, there was no traceback."""
     command = alikit(line, folder, before)
     command.status = command.wait()
@@ -101,7 +98,7 @@ def small() -> None:
 
 
 def untimed(file: Path) -> list[dict]:
-    """The lines of a log, or of the finished runs of a study, without their times."""
+    """The lines of a log, or of a study's finished runs, without their times."""
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     clock = {"seconds", "images_per_second"}
     lines = [line | {"history": [{**h, "seconds": 0} for h in line.get("history", ())]} for line in lines]
@@ -120,10 +117,9 @@ def _in_its_own_session(folder: Path, said: list[Path], function: Callable, argu
     function(*arguments)
 
 
-def _alikit(line: str, before: Callable[[], object] | None) -> None:
+def _alikit(line: str, before: Callable[[], object]) -> None:
     from alikit.cli import main
 
-    if before:
-        before()
+    before()
     sys.argv = ["alikit", *shlex.split(line)]
     sys.exit(main())

@@ -5,7 +5,6 @@ import re
 import signal
 import time
 from functools import partial
-from importlib import import_module
 from itertools import cycle
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from started import ARMS, SOAK, STUDY, TRAIN, alikit, finished, small, untimed
 
 from alikit import runs
+from alikit.runs import running
 from alikit.training import Trainer
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -26,9 +26,9 @@ def assert_same(run: Path, whole: Path) -> None:
     assert runs.metrics(run)[-1] == runs.metrics(whole)[-1] and len(runs.metrics(run)) == len(runs.metrics(whole))
 
 
-def slow(module: str, name: str) -> None:
+def slow(name: str) -> None:
     """Each call of a function says that it is reached, and stays there for a moment: time for a signal."""
-    module = import_module(module)
+    module = runs if name == "save" else running
     function = getattr(module, name)
 
     def slowed(*what, **how):
@@ -39,15 +39,10 @@ def slow(module: str, name: str) -> None:
     setattr(module, name, slowed)
 
 
-SAVING = partial(slow, "alikit.runs", "save")
-LOADING = partial(slow, "alikit.runs.running", "load")
-MEASURING = partial(slow, "alikit.runs.running", "measured")
-
-
 @pytest.mark.parametrize("signals", [(HUP,), (TERM, INT, TERM, HUP), (INT,) * 2000])
 def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path, signals):
     """However often somebody presses Ctrl-C."""
-    command = alikit(TRAIN, tmp_path, SAVING)
+    command = alikit(TRAIN, tmp_path, partial(slow, "save"))
     command.until((tmp_path / "run" / "metrics.jsonl").exists)
     (tmp_path / "save").unlink()
     command.kill(signals[0])
@@ -66,12 +61,12 @@ def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path,
 
 
 def test_before_there_is_a_run_nothing_is_left_and_after_its_last_step_only_measuring(whole, tmp_path):
-    for before, reached in ((LOADING, "load"), (MEASURING, "measured")):
-        command = alikit(TRAIN, tmp_path, before)
+    for reached in ("load", "measured"):
+        command = alikit(TRAIN, tmp_path, partial(slow, reached))
         command.until((tmp_path / reached).exists)
         command.kill(INT)
         assert command.wait() == 130
-        if before is LOADING:
+        if reached == "load":
             assert command.err.strip() == "alikit: stopped" and not (tmp_path / "run").exists()
     step, again = re.fullmatch(STOPPED, command.last).groups()
     assert step == "60" and finished(again, tmp_path).status == 0
@@ -91,15 +86,14 @@ def test_a_study_keeps_what_is_finished(tmp_path, number):
     assert [line["arm"] for line in untimed(tmp_path / "study" / "runs.jsonl")] == [*ARMS]
 
 
-def no_number_at(step: int) -> None:
-    """One weight is no number after so many steps."""
+def no_number() -> None:
+    """One weight is no number after 31 steps."""
     one_step = Trainer.one_step
 
     def injected(trainer: Trainer) -> dict:
         losses = one_step(trainer)
-        if trainer.step == step:
-            with torch.no_grad():
-                next(trainer.model.parameters()).view(-1)[0] = torch.nan
+        if trainer.step == 31:
+            next(trainer.model.parameters()).data.view(-1)[0] = torch.nan
         return losses
 
     Trainer.one_step = injected
@@ -107,7 +101,7 @@ def no_number_at(step: int) -> None:
 
 def test_what_is_no_number_is_not_kept(whole, tmp_path):
     """Gone on with from the last good checkpoint, the run ends as it would have."""
-    command = finished(f"{TRAIN} --save-every 0", tmp_path, partial(no_number_at, 31))
+    command = finished(f"{TRAIN} --save-every 0", tmp_path, no_number)
     says = r"alikit: the losses are no longer numbers at step 36: .*; run keeps .* of step 30"
     assert command.status == 2 and re.fullmatch(says, command.last), command.err
     assert runs.metrics(tmp_path / "run")[-1]["step"] == 30
@@ -120,7 +114,7 @@ def unheeding_and_leaping() -> None:
     signal.signal(HUP, signal.SIG_IGN)
     now, days = time.time, cycle((-1, 2, 0, 1, -2))
     time.time = lambda: now() + 86_400 * next(days)
-    LOADING()
+    slow("load")
 
 
 def test_two_at_work_in_one_folder_a_lost_terminal_under_nohup_and_a_clock_that_jumps(whole, tmp_path):
