@@ -1,5 +1,5 @@
-"""The ways in (make, conda, CI, README) lead to one environment, the one these tests run in. Where its packages come from:
-their licences and ours, and a check for known vulnerabilities."""
+"""The ways in (make, conda, CI, README) lead to one environment, the one these tests run in; where its packages come
+from: licences, ours too, and a check for known vulnerabilities."""
 
 import json
 import os
