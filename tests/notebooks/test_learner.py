@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import start_new_kernel
 from nbval.plugin import find_comment_markers
-from needs import parts_of
+from test_needs import parts_of
 from test_notebooks import NOTEBOOKS, code_cells, every_notebook, sanitize
 
 SOAK = "ALIKIT_SOAK" in os.environ
