@@ -1,4 +1,4 @@
-"""The panels as a reader meets them: JupyterLab in a real browser, moved by keyboard and mouse. It works on a copy of the
+"""The panels as a reader meets them: JupyterLab in a real browser, moved by keyboard and mouse, on a copy of the
 course, for on its own notebooks it would save over them.
 
 ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody would see it for years.
