@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections import Counter
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 PAGES = Path(__file__).resolve().parents[1] / "results" / "faults"
@@ -33,6 +32,8 @@ def lines(reports: list) -> list[str]:
 def keep(reports: list, seconds: float) -> None:
     """Writes the page of what ran, the faults or the notebooks, below the prose at its head. If other tests ran too, or
     only they, it writes nothing."""
+    import torch  # not where the tests begin, which need not wait for it
+
     ran = [report for report in reports if report.when == "call" or report.outcome != "passed"]
     if ran and all(report.nodeid.startswith("tests/faults/") for report in ran):
         page, kinds = PAGES / "README.md", [f"`{report.nodeid.partition('::')[0]}`" for report in ran]
@@ -49,7 +50,7 @@ def keep(reports: list, seconds: float) -> None:
     if bad:
         rows += ["", "| damaged files | refused in one line | read | else |", "| --- | --- | --- | --- |"]
         rows += [f"| {' | '.join(str(count[name]) for name in ('kind', *OUTCOMES))} |" for count in bad]
-    how = f"{command}; {machine}, torch {version('torch')}; {seconds / 60:.0f} minutes."
+    how = f"{command}; {machine}, torch {torch.__version__}; {seconds / 60:.0f} minutes."
     listed = "\n".join(
         ["", *(f"- {line}" for line in lines(reports)), "", "| tests | | |", "| --- | --- | --- |", *rows]
     )

@@ -13,7 +13,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 ELSEWHERE = "192.0.2.1"  # of a block that is kept for documentation
 SWALLOW = f"""
 import socket
@@ -52,7 +51,7 @@ def python(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProc
 
 
 def notebook(path: Path, *sources: str) -> Path:
-    nbformat.write(new_notebook(cells=[*map(new_code_cell, sources)], metadata=KERNEL), path)
+    nbformat.write(new_notebook(cells=[*map(new_code_cell, sources)]), path)
     return path
 
 
