@@ -4,10 +4,8 @@
 inherits the environment: workers, commands, kernels of notebooks. It does nothing unless ALIKIT_OFFLINE_LOG names the
 file to write to: a line for each process, each refused attempt, and each path that a kernel wrote where it may not.
 
-An audit hook sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`. It does not see sockets and
-files that a library opens in C, C++ or Rust (ZeroMQ, Gloo, safetensors), programs that are not Python (Chromium), nor a
-Python that was started with -I, -E or -S: see docs/trust.md. If a name is given to `connect` itself, C looks it up
-before the hook runs; the connection is refused all the same.
+An audit hook does not see what a library opens in C, C++ or Rust, nor another program: see docs/trust.md. If a name is
+given to `connect` itself, C looks it up before the hook runs; the connection is refused all the same.
 """
 
 import contextlib
