@@ -14,7 +14,7 @@ from pathlib import Path
 
 SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
 PATIENCE = 300  # seconds, after which a process that has not ended hangs
-TRAIN = "train digits --steps 60 --batch 20 --set ema=0.9 --seed 3 --out run"
+TRAIN = "train digits --steps 30 --batch 20 --set ema=0.9 --seed 3 --out run"
 STUDY = "study mixture --workers 2 --out study"
 ARMS = {"calm": 0.9, "gan": 0.0}
 
@@ -91,8 +91,8 @@ def small() -> None:
     """Before STUDY: it is a small one, and its workers are forks, so that they are in its session."""
     from alikit import studies
 
-    arms = {arm: ("mixture-gan-paper", {"batch_size": 20, "ema": ema}) for arm, ema in ARMS.items()}
-    studies.STUDIES["mixture"] = studies.Study("two short arms", arms, steps=60, runs=1)
+    arms = {arm: ("mixture-gan", {"batch_size": 20, "ema": ema}) for arm, ema in ARMS.items()}
+    studies.STUDIES["mixture"] = studies.Study("two short arms", arms, steps=40, runs=1)
     studies.MEASURED_EVERY = 20
     studies.CONTEXT = multiprocessing.get_context("fork")
 

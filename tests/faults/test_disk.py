@@ -93,12 +93,12 @@ def test_resuming_leaves_the_last_good_files(whole, tmp_path, share):
     shutil.copytree(whole.run, tmp_path / "run")
     before = contents(tmp_path / "run")
     size = max(300, int(share * max(map(len, before.values()))))  # its words must find room
-    refused(finished("resume run --steps 62", tmp_path, partial(limited, size)), "File too large")
+    refused(finished("resume run --steps 32", tmp_path, partial(limited, size)), "File too large")
     after = contents(tmp_path / "run")
     newer = ("metrics.jsonl", "settings.json", "weights.safetensors")  # these may be ahead of the checkpoint
     assert all(after[name] == content for name, content in before.items() if name not in newer)
     assert_whole(tmp_path / "run")
-    again = finished("resume run --steps 62", tmp_path)
+    again = finished("resume run --steps 32", tmp_path)
     assert again.status == 0, again.err
 
 
@@ -122,7 +122,7 @@ def test_a_disk_that_is_read_only(disk, whole, tmp_path):
     remount("ro")
     before = contents(place)
     for line in (
-        *("train digits --steps 4 --out disk/new", "resume disk/run --steps 70", "sample disk/run --out disk/a.png"),
+        *("train digits --steps 4 --out disk/new", "resume disk/run --steps 40", "sample disk/run --out disk/a.png"),
         *("study mixture --out disk/study", "bench step mixture-ali --out disk/speed"),
     ):
         refused(finished(line, tmp_path, small), "Read-only file system")

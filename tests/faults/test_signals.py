@@ -17,7 +17,7 @@ from alikit.runs import running
 from alikit.training import Trainer
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-STOPPED = r"stopped at step (\d+) of 60, saved; go on with: alikit (resume run --steps 60)"
+STOPPED = r"stopped at step (\d+) of 30, saved; go on with: alikit (resume run --steps 30)"
 
 
 def assert_same(run: Path, whole: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_stop_saves_and_a_second_one_does_not_stop_the_saving(whole, tmp_path,
             time.sleep(0.05 if len(signals) < 9 else 0.001)
     assert command.wait() == 130 and "Traceback" not in command.err, command.err
     step, again = re.fullmatch(STOPPED, command.last).groups()
-    assert 0 < int(step) < 60 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
+    assert 0 < int(step) < 30 and runs.checkpoint(tmp_path / "run")["step"] == int(step)
     assert not list((tmp_path / "run").glob(".*.partial"))
     assert finished(again, tmp_path).status == 0
     assert_same(tmp_path / "run", whole.run)
@@ -69,7 +69,7 @@ def test_before_there_is_a_run_nothing_is_left_and_after_its_last_step_only_meas
         if reached == "load":
             assert command.err.strip() == "alikit: stopped" and not (tmp_path / "run").exists()
     step, again = re.fullmatch(STOPPED, command.last).groups()
-    assert step == "60" and finished(again, tmp_path).status == 0
+    assert step == "30" and finished(again, tmp_path).status == 0
     assert_same(tmp_path / "run", whole.run)
 
 
@@ -87,12 +87,12 @@ def test_a_study_keeps_what_is_finished(tmp_path, number):
 
 
 def no_number() -> None:
-    """One weight is no number after 31 steps."""
+    """One weight is no number after 16 steps."""
     one_step = Trainer.one_step
 
     def injected(trainer: Trainer) -> dict:
         losses = one_step(trainer)
-        if trainer.step == 31:
+        if trainer.step == 16:
             next(trainer.model.parameters()).data.view(-1)[0] = torch.nan
         return losses
 
@@ -102,9 +102,9 @@ def no_number() -> None:
 def test_what_is_no_number_is_not_kept(whole, tmp_path):
     """Gone on with from the last good checkpoint, the run ends as it would have."""
     command = finished(f"{TRAIN} --save-every 0", tmp_path, no_number)
-    says = r"alikit: the losses are no longer numbers at step 36: .*; run keeps .* of step 30"
+    says = r"alikit: the losses are no longer numbers at step 18: .*; run keeps .* of step 15"
     assert command.status == 2 and re.fullmatch(says, command.last), command.err
-    assert runs.metrics(tmp_path / "run")[-1]["step"] == 30
+    assert runs.metrics(tmp_path / "run")[-1]["step"] == 15
     assert finished("resume run", tmp_path).status == 0
     assert_same(tmp_path / "run", whole.run)
 
