@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
@@ -48,13 +49,12 @@ def peak(job: Callable[[], object]) -> dict[str, float]:
         while not done.wait(EVERY):
             seen.append(mib("RssAnon"))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        job()
-    finally:
-        done.set()
-        watcher.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(look)
+        try:
+            job()
+        finally:
+            done.set()
     highest = max(*seen, mib("RssAnon"))
     return {"imported": round(imported, 1), "peak": round(highest, 1), "total_peak": round(mib("VmHWM"), 1)}
 
@@ -73,9 +73,8 @@ def train_recipe(name: str) -> dict:
             if done < 2 or time.perf_counter() - begin <= ENOUGH:
                 loop.one_step()
 
-    of_recipe = {"recipe": name, "batch": recipe.batch_size, "labelled_batch": recipe.labelled_batch, **peak(job)}
-    cuda = round(torch.cuda.max_memory_allocated() / 2**20, 1) if device() == "cuda" else None
-    return {**of_recipe, "cuda_peak": cuda}
+    found = {"recipe": name, "batch": recipe.batch_size, "labelled_batch": recipe.labelled_batch, **peak(job)}
+    return found | {"cuda_peak": round(torch.cuda.max_memory_allocated() / 2**20, 1) if device() == "cuda" else None}
 
 
 def memory(names: tuple[str, ...] = tuple(RECIPES)) -> dict:

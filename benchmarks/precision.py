@@ -72,12 +72,8 @@ def tables(found: dict) -> list[str]:
         for metric in METRICS:
             ways = rows.setdefault((run["recipe"], run["steps"], metric), {})
             ways.setdefault(run["way"], []).append(run[metric])
-    return [
-        table(
-            [
-                {"recipe": name, "steps": steps, "measure": metric, "seeds": len(ways[LIBRARY])}
-                | {way: compared(ways[LIBRARY], values) for way, values in ways.items()}
-                for (name, steps, metric), ways in rows.items()
-            ]
-        )
-    ]
+    lines = []
+    for (name, steps, metric), ways in rows.items():
+        about = {"recipe": name, "steps": steps, "measure": metric, "seeds": len(ways[LIBRARY])}
+        lines.append(about | {way: compared(ways[LIBRARY], values) for way, values in ways.items()})
+    return [table(lines)]

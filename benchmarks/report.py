@@ -83,13 +83,11 @@ def _setting(found: dict) -> str:
 
 def _step(found: dict) -> dict:
     """A row for a comparison with the textbook's step."""
-    examples = {
-        f"{name}, examples/s": {key: found["batch"] * rate for key, rate in found[name].items()}
-        for name in ("ours", "textbook")
-    }
-    measured = {name: found[name] for name in MEASURED}
-    command = f"`{found['command']}`, {found['date']}"
-    return {**{key: found[key] for key in OF_STEP}, **examples, **measured, "command": command, "load": found["load"]}
+    row = {key: found[key] for key in OF_STEP}
+    for name in ("ours", "textbook"):
+        row[f"{name}, examples/s"] = {key: found["batch"] * rate for key, rate in found[name].items()}
+    row |= {name: found[name] for name in MEASURED}
+    return row | {"command": f"`{found['command']}`, {found['date']}", "load": found["load"]}
 
 
 def _cost(found: dict) -> list[dict]:
@@ -100,12 +98,6 @@ def _cost(found: dict) -> list[dict]:
     pictures = recipe.steps * recipe.batch_size
     days = pictures / (found["batch"] * found["ours"]["median"]) / 86_400
     weights = sum(weight.numel() for weight in recipe.build((3, side, side)).parameters())
-    return [
-        {
-            **{key: found[key] for key in ("recipe", "batch", "device", "threads")},
-            "pictures": f"{pictures / 1e6:.1f} million",
-            "days, one": few(days),
-            "days, eight at best": few(days / 8),
-            "MB of gradients a step": f"{4 * weights / 1e6:.1f}",
-        }
-    ]
+    row = {key: found[key] for key in ("recipe", "batch", "device", "threads")}
+    row |= {"pictures": f"{pictures / 1e6:.1f} million", "days, one": few(days), "days, eight at best": few(days / 8)}
+    return [row | {"MB of gradients a step": f"{4 * weights / 1e6:.1f}"}]

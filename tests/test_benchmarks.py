@@ -50,24 +50,6 @@ def test_each_turn_is_our_game(name, r1):
             assert (found - ours).norm() <= 1e-4 * ours.norm() + 1e-8
 
 
-def test_players_take_turns():
-    """The discriminator moves by what the old generator made, the generator against the discriminator moved."""
-    model, textbook, x = begun("mixture-ali-paper")
-    twin = step.Textbook(model, 1e-4, RECIPES["mixture-ali-paper"].betas)
-    torch.manual_seed(1)
-    textbook.step(x)
-    torch.manual_seed(1)
-    for player in ("discriminator", "generator"):
-        own = twin.model.players()[player]
-        for parameter, gradient in zip(own, torch.autograd.grad(twin.loss(player, x), own), strict=True):
-            parameter.grad = gradient
-        twin.adams[player].step()
-    of_all = (textbook.model.parameters(), twin.model.parameters(), model.parameters())
-    for found, expected, before in zip(*of_all, strict=True):
-        torch.testing.assert_close(found, expected)
-        assert not torch.equal(found, before)
-
-
 def test_the_textbook_has_no_part_of_ours():
     model, textbook, _ = begun("mixture-ali-paper")
     pictures, of_pictures, _ = begun("svhn", 2)
@@ -81,10 +63,9 @@ def test_the_textbook_has_no_part_of_ours():
 
 
 def test_a_comparison():
-    n = 10
+    n, whole = 10, ("command", "date", "hardware", "load", "versions")
     found = step.compare("mixture-ali-paper", n, seconds=0.1)
-    recorded = json.loads((RECORDED / "step-mixture-ali-paper.json").read_text())
-    assert found.keys() == recorded.keys() - {"command", "date", "hardware", "load", "versions"}
+    assert found.keys() == json.loads((RECORDED / "step-mixture-ali-paper.json").read_text()).keys() - {*whole}
     assert step.FEWEST <= found["rounds"] <= step.ROUNDS and found["device"] == "cpu"
     for known in (known for known in found.values() if isinstance(known, dict)):
         assert 0 < known["lower_quartile"] <= known["median"] <= known["upper_quartile"]
@@ -96,20 +77,18 @@ def test_a_comparison():
     assert found["gflop_a_step"] * 1e9 == pytest.approx(d + encoder + decoder)
 
 
+FAMILIES = {"small": ("digits",), "toy": ("mixture-ali-paper",)}
+SMALL = {
+    "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
+    "size": {"seconds": 0.1, "families": FAMILIES, "batch": 2, "rounds": 2},
+    "compiled": {"seconds": 0.1, "names": ("digits",), "rounds": 2},
+    "loading": {"numbers": (20, 40), "rounds": 2},
+}
+
+
 def test_speed_and_loading_are_measured_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda forward, **how: forward)  # which takes a compiler, and a minute
-    small = {
-        "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
-        "size": {
-            "seconds": 0.1,
-            "families": {"small": ("digits",), "toy": ("mixture-ali-paper",)},
-            "batch": 2,
-            "rounds": 2,
-        },
-        "compiled": {"seconds": 0.1, "names": ("digits",), "rounds": 2},
-        "loading": {"numbers": (20, 40), "rounds": 2},
-    }
-    for name, how in small.items():
+    for name, how in SMALL.items():
         line = benchmarks.run(name, tmp_path / "a", f"alikit bench {name}", **how)
         assert line == f"measured, in {tmp_path / 'a' / name}.json; alikit bench report puts it on the page"
         found, recorded = (json.loads((at / f"{name}.json").read_text()) for at in (tmp_path / "a", RECORDED))
@@ -118,9 +97,12 @@ def test_speed_and_loading_are_measured_and_kept(tmp_path, monkeypatch):
     assert report.write_report(tmp_path / "a") == 4
 
 
-def test_memory_is_that_of_a_fresh_process():
+def test_memory_is_that_of_a_fresh_process(monkeypatch):
     (row,) = memory.memory(("digits-semi",))["measured"]
     assert 50 < row["imported"] < row["peak"] < row["total_peak"] and (row["batch"], row["labelled_batch"]) == (100, 50)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(AlikitError, match=r"^nothing measured of digits: ended with status 1$"):
+        memory.memory(("digits",))
 
 
 def test_a_peak_that_is_gone_again_is_seen():
@@ -150,20 +132,10 @@ def test_studies_imports_and_panels_are_timed(monkeypatch):
     assert 0 < start.import_seconds("json") < 60
     shares = start.import_shares("json")
     assert next(iter(shares)) == "Python's own" and sum(shares.values()) == pytest.approx(1)
-
-    def tests(*line, failure):
-        moves = '<properties><property name="milliseconds" value="[40.0, 30.0, 50.0]"/></properties>'
-        case = f'<testcase classname="tests.browser.test_latent_space" name="test_a">{moves}</testcase>'
-        Path(line[-1].removeprefix("--junitxml=")).write_text(f"<testsuite>{case}</testsuite>")
-
-    monkeypatch.setattr(start, "process", tests)
+    moves = '<testsuite><property name="latent space" value="[40.0, 30.0, 50.0]"/></testsuite>'
+    monkeypatch.setattr(start, "process", lambda *line, failure: Path(line[-1].partition("=")[2]).write_text(moves))
     expected = {"median": 40, "lower_quartile": 35, "upper_quartile": 45}
     assert start.widgets() == [{"panel": "latent space", "milliseconds": expected}]
-
-
-def test_summary_by_hand():
-    assert common.summary([1, 2, 3, 4, 5]) == {"median": 3, "lower_quartile": 2, "upper_quartile": 4}
-    assert common.summary([1.00004, 2.0]) == {"median": 1.5, "lower_quartile": 1.25, "upper_quartile": 1.75}
 
 
 def test_jobs_take_turns_and_each_gets_its_share():
@@ -171,12 +143,7 @@ def test_jobs_take_turns_and_each_gets_its_share():
     rates = common.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.0, rounds=3)
     assert calls == ["a", "b"] + ["a", "b"] * 3  # a first call of each, then the rounds
     assert all(len(found) == 3 and min(found) > 0 for found in rates.values())
-
-
-def test_a_process_that_fails_is_one_line(monkeypatch):
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(AlikitError, match=r"^nothing measured of digits: ended with status 1$"):
-        common.apart(memory.train_recipe, "digits")
+    assert common.summary([1.00004, 2.0]) == {"median": 1.5, "lower_quartile": 1.25, "upper_quartile": 1.75}
 
 
 def test_the_page_is_what_the_files_say(tmp_path):
@@ -186,15 +153,19 @@ def test_the_page_is_what_the_files_say(tmp_path):
     assert (kept / "README.md").read_text() == page
     # Another number is another page; what stands around the marks stays; a missing page is made.
     (kept / "workers.json").write_text((kept / "workers.json").read_text().replace("78.06", "4321.0"))
-    (kept / "README.md").write_text("before\n" + page + "after\n")
+    (kept / "README.md").write_text(f"before\n{page}after\n")
     report.write_report(kept)
     changed = (kept / "README.md").read_text()
     assert "| 1 | 4,321 [" in changed and changed.startswith("before\n") and changed.endswith("after\n")
     for file in {*kept.iterdir()} - {kept / "batch.json"}:
         file.unlink()
     assert report.write_report(kept) == 1
-    made, names = (kept / "README.md").read_text(), benchmarks.BENCHMARKS.keys() - {"report"}
-    assert all((f"Not measured: `alikit bench {name}" in made) is (name != "batch") for name in names)
+    names = {
+        name
+        for name in benchmarks.BENCHMARKS
+        if f"Not measured: `alikit bench {name}" in (kept / "README.md").read_text()
+    }
+    assert names == benchmarks.BENCHMARKS.keys() - {"report", "batch"}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"measured": 1}', "\0"])
@@ -208,25 +179,32 @@ def test_a_damaged_file_is_one_line(tmp_path, name, text):
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
 
 
-def test_the_command_and_what_it_refuses_before_it_measures(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """`alikit bench LINE` in this process: status, what it prints, what it says."""
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # of this process, which has other tests
 
     def command(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["alikit", *shlex.split(line)])
+        monkeypatch.setattr(sys, "argv", ["alikit", "bench", *shlex.split(line)])
         capsys.readouterr()
         return main(), *capsys.readouterr()
 
-    line = f"bench step digits --batch 4 --float32 --device cpu --threads 1 --seconds 0.1 --out {tmp_path}"
+    return command
+
+
+def test_the_command(tmp_path, command):
+    line = f"step digits --batch 4 --float32 --device cpu --threads 1 --seconds 0.1 --out {tmp_path}"
     status, out, err = command(line)
     assert (status, out.count("\n")) == (0, 1), err
     kept = json.loads((tmp_path / "step-digits-batch4-float32.json").read_text())
-    assert kept["command"] == f"alikit {line}"
+    assert kept["command"] == f"alikit bench {line}"
     assert json.loads(out).items() <= kept.items() and kept["plain"] is True
-    assert command(f"bench report --out {tmp_path}")[0] == 0
+    assert command(f"report --out {tmp_path}")[0] == 0
     assert "| digits | 4 | cpu |" in (tmp_path / "README.md").read_text()
 
+
+def test_what_the_command_refuses_before_it_measures(tmp_path, command, monkeypatch):
     (tmp_path / "batch.json").write_text("before")
-    before = {*tmp_path.iterdir()}
     batch = replace(benchmarks.BENCHMARKS["batch"], measure=lambda seconds=1.0: pytest.fail("measured all the same"))
     monkeypatch.setitem(benchmarks.BENCHMARKS, "batch", batch)
     for line, says in {
@@ -241,9 +219,9 @@ def test_the_command_and_what_it_refuses_before_it_measures(tmp_path, monkeypatc
         f"report --out {tmp_path / 'none'}": "none: measure something first",
         f"report --out {tmp_path}": "is damaged",
     }.items():
-        status, out, err = command(f"bench {line}")
+        status, out, err = command(line)
         assert status == 2 and not out and says in err and err.count("\n") == 1, err
     monkeypatch.setitem(sys.modules, "benchmarks", None)
-    status, out, err = command("bench batch")
+    status, out, err = command("batch")
     assert (status, out) == (2, "") and err.endswith("run this in a checkout of alikit\n")
-    assert {*tmp_path.iterdir()} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["batch.json"]

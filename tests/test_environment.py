@@ -1,12 +1,14 @@
-"""The ways in (make, conda, CI, README) lead to one environment, and that environment is the one these tests run in."""
+"""The ways in (make, conda, CI, README) lead to one environment, the one these tests run in; where its packages come
+from: licences, ours too, and a check for known vulnerabilities."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
+import alikit
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -23,21 +27,7 @@ RANGES = {requirement.name: requirement.specifier for requirement in map(Require
 PINS = [Requirement(line) for name in ("course", "test") for line in EXTRAS[name]]
 
 
-def test_conda_installs_python_pip_and_the_extras_and_nothing_else():
-    assert ENVIRONMENT["name"] == PROJECT["name"] and {"course", "test"} <= EXTRAS.keys()
-    python, *rest = ENVIRONMENT["dependencies"]
-    assert rest == ["pip", {"pip": ["-e .[course,test]"]}]
-    name, _, number = python.partition("=")
-    assert name == "python" and Version(number) in SpecifierSet(PROJECT["requires-python"])
-
-
-def test_no_index_address_anywhere():
-    lines = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
-    assert not [line for line in lines if "://" in line or "@" in line]
-    assert not any("://" in (ROOT / file).read_text(encoding="utf-8") for file in ("environment.yml", "Makefile"))
-
-
-def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed():
+def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed_and_no_index_of_its_own():
     """And the pair of torch and torchvision that is known to be broken is refused."""
     names = [pin.name for pin in PINS]
     assert len(set(names)) == len(names) and RANGES.keys() <= set(names)
@@ -47,6 +37,8 @@ def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed():
         assert RANGES.get(pin.name, SpecifierSet()).contains(only.version), pin
         assert Version(version(pin.name)).public == Version(only.version).public  # 2.15.0+cpu is 2.15.0
     assert not RANGES["torch"].contains("2.13.0")
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in ("environment.yml", "Makefile")]
+    assert not [text for text in (*texts, f"{PROJECT['dependencies']} {EXTRAS}") if "://" in text]
 
 
 @pytest.mark.parametrize("browser", ["chromium", "chromium-browser", "google-chrome", None])
@@ -60,11 +52,9 @@ def test_ci_runs_make_test_with_a_browser_and_installs_one_where_there_is_none(b
     for name in ("bash", "dirname", "id"):
         (programs / name).symlink_to(shutil.which(name))
     subprocess.run(["bash", str(ROOT / ".ci" / "run")], env={"PATH": str(programs)}, check=True)
-    *before, last = log.read_text().splitlines()
-    assert last == "make test required"
-    assert [line.removeprefix("sudo ") for line in before] == (
-        [] if browser else ["apt-get update -qq required", "apt-get install -qq -y chromium required"]
-    )
+    installs = [] if browser else ["apt-get update -qq required", "apt-get install -qq -y chromium required"]
+    calls = [line.removeprefix("sudo ") for line in log.read_text().splitlines()]
+    assert calls == [*installs, "make test required"]
 
 
 @pytest.mark.parametrize(("wanted", "outcome"), [("", "skipped"), ("required", "error")])
@@ -75,12 +65,76 @@ def test_a_browser_that_is_missing_skips_the_tests_in_it_but_fails_where_it_is_r
     assert re.fullmatch(rf"\d+ {outcome}s? in .*", said.splitlines()[-1]), said
 
 
-def test_ci_runs_the_command_the_readme_names():
+def test_conda_ci_and_the_readme_name_the_same():
+    python, *rest = ENVIRONMENT["dependencies"]
+    assert ENVIRONMENT["name"] == PROJECT["name"] and rest == ["pip", {"pip": ["-e .[course,test]"]}]
+    assert python.startswith("python=") and Version(python[7:]) in SpecifierSet(PROJECT["requires-python"])
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     (job,) = workflow["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     setup = next(step for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python@"))
-    assert f"python={setup['with']['python-version']}" == ENVIRONMENT["dependencies"][0]
+    assert f"python={setup['with']['python-version']}" == python
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert 0 <= readme.find("make lab") < readme.find("make test"), "README names make lab first, then make test"
     assert "pip install -e .[course,test]" in readme.replace('"', "").replace("'", ""), "the way without make"
+
+
+def test_the_page_of_licences_lists_each_pin_as_it_is():
+    page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    rows = {cells[0]: cells[1:] for cells in rows if len(cells) == 4 and cells[0] not in ("package", "---")}
+    wanted: dict[str, list[str]] = {}
+    for extra, lines in {"alikit": PROJECT["dependencies"], **EXTRAS}.items():
+        for line in lines:
+            wanted.setdefault(Requirement(line).name, []).append(extra)
+    audits = [Requirement(line) for line in EXTRAS["audit"]]
+    assert rows.keys() == {pin.name for pin in (*PINS, *audits)} and "://" not in page
+    for pin in (*PINS, *audits):
+        number, wanted_by, licence = rows[pin.name]
+        assert f"=={number}" == str(pin.specifier) and wanted_by == ", ".join(wanted[pin.name]), pin
+        if pin in audits:  # they are installed elsewhere, and what checks the course is no part of it
+            assert licence and wanted[pin.name] == ["audit"], pin
+            continue
+        stated = metadata(pin.name)  # an expression, or else classifiers, or else a line of text
+        kinds = [row.rpartition(" :: ")[2] for row in stated.get_all("Classifier", []) if row.startswith("License ::")]
+        assert licence == (stated.get("License-Expression") or "; ".join(kinds) or stated["License"]), pin
+
+
+def test_our_own_licence_and_citation_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert PROJECT["version"] == alikit.__version__ and PROJECT["license-files"] == ["LICENSE"]
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
+    papers = {paper["title"]: paper["identifiers"][0]["value"] for paper in citation["references"]}
+    assert papers == {
+        "Adversarially Learned Inference": "arXiv:1606.00704",
+        "Adversarial Feature Learning": "arXiv:1605.09782",
+    }
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({target})" in readme for target in ("LICENSE", "CITATION.cff", "docs/licences.md", "data/README.md"))
+
+
+FINE, UNKNOWN = {"name": "numpy", "version": "2.4.6", "vulns": []}, {"name": "tqdm", "skip_reason": "not found"}
+HOLE = {"name": "pillow", "version": "1.0", "vulns": [{"id": "X-1", "fix_versions": ["1.1"]}]}
+AUDITS = {  # what pip-audit found, the status, and what is said
+    "none": ([FINE], 0, "1 packages looked up, none with known vulnerabilities"),
+    "some": ([FINE, HOLE], 1, "pillow 1.0: X-1, fixed in: 1.1\n2 packages looked up, 1 with known vulnerabilities"),
+    "unknown": ([FINE, UNKNOWN], 2, "1 of 2 packages were not audited, such as tqdm (not found): try again where"),
+    "no network": (None, 2, "nothing was audited, pip-audit failed (no route to the host): try again with a network"),
+}
+
+
+@pytest.mark.parametrize("case", AUDITS)
+def test_audit(tmp_path, case):
+    """The tool itself, with a program in pip-audit's place."""
+    found, status, said = AUDITS[case]
+    auditor, answer = tmp_path / "python", tmp_path / "found"
+    answer.write_text(json.dumps({"dependencies": [*(found or ()), {"name": "alikit", "skip_reason": "not found"}]}))
+    says = "echo 'no route to the host' >&2; exit 1" if found is None else f"cat {answer}"
+    auditor.write_text(f'#!/bin/sh\necho "$@" >{tmp_path / "asked"}\n{says}\n')
+    auditor.chmod(0o755)
+    tool = [sys.executable, ROOT / "tools" / "audit.py", "--auditor", auditor]
+    ran = subprocess.run(tool, capture_output=True, text=True)
+    assert (ran.returncode, (ran.stdout + ran.stderr)[: len(said)]) == (status, said)
+    assert re.search("-m pip_audit .*--path", (tmp_path / "asked").read_text())
+    assert len(ran.stderr.splitlines()) == (status == 2)

@@ -15,7 +15,6 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 from xml.etree import ElementTree
 
 import nbformat
@@ -24,7 +23,7 @@ from latex2mathml.converter import convert
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath, MathBlockParser
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,15 +92,6 @@ class MathRenderer(IPythonRenderer):
         return self.inline_math(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
 
 
-class MathAtLineStart(MathBlockParser):
-    """Displayed formulas begin a line. Elsewhere `$$` may be in a code span, which only the inline rules can tell."""
-
-    SPECIFICATION: ClassVar = {
-        **MathBlockParser.SPECIFICATION,
-        "multiline_math": rf"^ {{0,3}}(?:{MathBlockParser.MULTILINE_MATH})",
-    }
-
-
 def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
     """The notebook's title and the first paragraph below it, which holds its question. Both are Markdown."""
     title, question, *_ = (part.strip() for part in re.split(r"\n\s*\n", nb.cells[0].source + "\n\n"))
@@ -126,7 +116,7 @@ def write(nb: nbformat.NotebookNode, folder: Path, page: Path, title: str) -> li
     def markdown2html(source: str) -> str:
         renderer = MathRenderer(escape=False, embed_images=True, path=str(folder))
         renderer.problems = problems
-        return MarkdownWithMath(renderer, block=MathAtLineStart()).render(source)
+        return MarkdownWithMath(renderer).render(source)
 
     keep_static(nb)
     loaders, bare = [DictLoader({"tour.html.j2": TEMPLATE})], {"exclude_input_prompt": True}

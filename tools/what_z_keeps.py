@@ -85,18 +85,12 @@ def measure(
         answers = [classifier(x) for x in pictures]
         return {name: numbers(score(torch.cat([part[name] for part in answers]), of)) for name, of in truth.items()}
 
-    truth, known = targets(held_out.factors), targets(train.factors)
+    truth, known, found = targets(held_out.factors), targets(train.factors), {}
     originals = judged(held_out.batches(500))
     pixels = read_pixels(next(iter(models.values())).z_dim, train, held_out)
-    found = {
-        name: {
-            "judge": originals[name],
-            "uninformed": round(uninformed(known[name], of).value, 4),
-            "pixels": numbers(pixels[name]),
-            "models": {},
-        }
-        for name, of in truth.items()
-    }
+    for name, of in truth.items():
+        least = round(uninformed(known[name], of).value, 4)
+        found[name] = {"judge": originals[name], "uninformed": least, "pixels": numbers(pixels[name]), "models": {}}
     for model_name, model in models.items():
         readings = read(model, train, held_out)
         with same_chance():

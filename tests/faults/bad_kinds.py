@@ -1,41 +1,81 @@
-"""Every kind of file that is read, `KINDS`: those of data, see bad_data.py, and those that alikit itself writes."""
+"""Every kind of file that is read, `KINDS`: how a good one is made, what reads it, and which ones are hostile.
+
+Files with a published checksum are in tests/data."""
 
 import io
 import json
+import os
 import pickle
 import shutil
 import sqlite3
 import struct
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from bad import Hostile, Kind, Some
-from bad_data import DATA_KINDS
+from PIL import Image
 from safetensors.torch import load, save
 from started import SOAK
 
 import alikit.cli  # noqa: F401  # what the command line imports, once
-from alikit import runs, storage, studies
-from alikit.data import digits
+from alikit import data, runs, storage, studies
 from alikit.runs import records, report, running
 from alikit.studies import STUDIES
 
-ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+GONE = object()
+digits = cache(data.digits)
+
+
+Content = bytes | Callable[[Path], object]  # of a bad file, or what makes it
+Some = Iterable[tuple[str, Content]]  # bad files by name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    make     fills a folder with what the reader needs, whole and good
+    file     the file in it that is damaged
+    read     what reads the folder; it may check what it got, and raise AssertionError
+    hostile  made by hand of the good file, none of which may be read; odd, likewise, which may
+    forgiven which of "foreign" (another format's) and "places" (no regular file) may be read after all
+    written  how the files begin that reading may leave; warns, how a line begins that it may print
+    """
+
+    make: Callable[[Path], object]
+    file: str
+    read: Callable[[Path], object]
+    hostile: Callable[[bytes], Some] = lambda whole: ()
+    odd: Callable[[bytes], Some] = lambda whole: ()
+    forgiven: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    warns: str = "\n"
+
+
+class Hostile:
+    """A pickle that leaves a trace where it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trace",)
 
 
 def changed_values(*values: object) -> Callable[[bytes], Some]:
     """Of an object in JSON, each of its values in turn is missing, or one of these."""
 
     def some(whole: bytes) -> Some:
-        good = json.loads(whole)
+        good, all = json.loads(whole), (GONE, *values)
         for number, name in enumerate(good):
-            yield f"no {name}", json.dumps({key: value for key, value in good.items() if key != name}).encode()
-            for value in values if SOAK else [values[number % len(values)]]:
-                yield f"{name}: {value!r:.20}", json.dumps({**good, name: value}).encode()
+            for value in all if SOAK else [all[number % len(all)]]:
+                changed = {key: old for key, old in good.items() if key != name}
+                changed |= {} if value is GONE else {name: value}
+                yield f"{name}: {'gone' if value is GONE else repr(value):.20}", json.dumps(changed).encode()
 
     return some
 
@@ -48,19 +88,116 @@ def not_an_object(whole: bytes) -> Some:
         yield f"{text!r:.20}", whole.rstrip().removesuffix(b"}") + b', "lr": ' + text + b"}"
 
 
+def bad_lines(*lines: bytes) -> Callable[[bytes], Some]:
+    """Lines of a log, before the good ones."""
+    more = (b"3", b"[]", b"null", b"", b"\xff", b"[" * 100_000, b'"' + b"a" * 3_000_000)
+    return lambda whole: ((f"a line {line!r:.40}", line + b"\n" + whole) for line in (*lines, *more))
+
+
+# Pictures.
+
+
+def _pets(suffix: str, folder: Path) -> None:
+    for number, pet in enumerate(("cat", "cat", "dog", "dog")):
+        file = folder / "pets" / pet / f"{number}{suffix if number == 0 else '.png'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)).save(file)
+
+
+def _read_pets(folder: Path) -> None:
+    parts = data.load(f"folder:{folder / 'pets'}", 8)
+    assert {part.shape for part in parts} == {(3, 8, 8)} and sum(map(len, parts)) >= 3
+
+
+def _hostile_png(whole: bytes) -> Some:
+    """A few KB, and a GB decoded; and sides beyond what a decoder counts."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    def rows(size: int) -> bytes:
+        codes, block = zlib.compressobj(1), bytes(2**20)
+        return b"".join(codes.compress(block) for _ in range(-(-size // len(block)))) + codes.flush()
+
+    for side, pixels in ((13_000, rows(13_000 * 1626)), (20_000, rows(20_000 * 2501)), (2**31 - 1, b"")):
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+        yield f"{side} pixels wide", b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def _make_table(folder: Path) -> None:
+    rows = [f"{number}.png,{'valid' if number > 3 else 'train'},{number % 2},1\n" for number in range(6)]
+    (folder / "faces" / "images").mkdir(parents=True)
+    for number in range(6):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "faces" / "images" / f"{number}.png")
+    (folder / "faces" / "attributes.csv").write_text("".join(["image,split,Young,Bald\n", *rows]))
+
+
+def _hostile_table(whole: bytes) -> Some:
+    for name in (b"../images/0.png", b"/0.png", b"\0.png", b"\x1b]0;title\x07\x1b[2J.png", b'"0.png', b"0" * 10**6):
+        yield f"a picture {name!r:.20}", whole.replace(b"0.png", name)
+    yield "a line of 20 MB", whole + b"," * 20_000_000
+    yield "100,000 columns", b"image" + b"".join(b",a%d" % number for number in range(100_000))
+    yield "a column over two lines", whole.replace(b"Young", b'"Young\n\x1b[2J"')
+    yield "a million blank lines", b"image,a\n" + b"\n" * 1_000_000 + b"1,2,3"
+    yield "UTF-16", whole.decode().encode("utf-16")
+
+
+def _make_tiny(folder: Path) -> None:
+    place = folder / "tiny-imagenet-200"
+    for file in ("train/n01/images/n01_0", "train/n02/images/n02_0", "val/images/val_0", "../secret/0"):
+        (place / f"{file}.JPEG").parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(place / f"{file}.JPEG")
+    (place / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01\t0\t1\n")
+    (place / "wnids.txt").write_text("n01\nn02")
+    (place / "words.txt").write_text("n01\tentity\nn02\tfish\n")
+
+
+def _read_tiny(folder: Path) -> None:
+    train, held_out = (data.tiny_imagenet(folder, split, size=8) for split in ("train", "val"))
+    assert len(train) == 2 and len(held_out) == 1
+
+
+def _hostile_annotations(whole: bytes) -> Some:
+    for line in ("../../secret/0.JPEG", "../images/val_0.JPEG", "", "\0", "\x1b[2J"):
+        yield f"picture {line!r}", f"{line}\tn01\n".encode()
+    for wnid in ("", "\x1b[2J", "../../../secret", "/", "..", "C:", "n03"):
+        yield f"class {wnid!r}", f"val_0.JPEG\t{wnid}\n".encode()
+    yield "large", whole * 5_000_000
+
+
+# The cache: what is damaged there is made anew from the pictures, so nothing is refused.
+
+
+def _make_cache(folder: Path) -> None:
+    _pets(".png", folder)
+    place = folder.parent / "work" / "case"  # not the template, for the place is in the cache's name
+    shutil.copytree(folder, place)
+    os.environ["ALIKIT_CACHE"] = str(place)
+    data.load(f"folder:{place / 'pets'}", 8)
+    (file,) = place.glob("*.cache")
+    shutil.copy(file, folder / "pets.cache")
+    (folder / "name").write_text(file.name)
+
+
+def _read_cache(folder: Path) -> None:
+    (folder / "pets.cache").rename(folder / (folder / "name").read_text())
+    parts = data.load(f"folder:{folder / 'pets'}", 8)
+    assert parts[0].classes == ("cat", "dog") and sum(map(len, parts)) == 4
+    for part in parts:
+        assert part.floats().shape[1:] == (3, 8, 8) and set(part.labels.tolist()) <= {0, 1}
+
+
 # Networks.
 
 
-def strange_tensors(whole: bytes) -> Some:
+def _strange_tensors(whole: bytes) -> Some:
     """Files that are in good form, of tensors that are not the network's; and headers that promise too much."""
     all = load(whole)
     one = next(name for name, tensor in sorted(all.items()) if tensor.is_floating_point() and tensor.ndim == 1)
     for about, tensor in {"NaN": all[one] * torch.nan, "complex": all[one].cfloat(), "shape": all[one][None]}.items():
         yield about, save({**all, one: tensor})
-    yield (
-        "a scale that widens it",
-        save({**all, one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}),
-    )
+    wide = {one: torch.ones(20_000, 1), one + storage.SCALE: torch.ones(1, 20_000)}
+    yield "a scale that widens it", save({**all, **wide})
     yield "one missing", save({name: tensor for name, tensor in all.items() if name != one})
     yield "header longer than the file", struct.pack("<Q", 2**60) + whole[8:]
     large = {one: {"dtype": "F32", "shape": [2**62, 2], "data_offsets": [0, 2**63]}}
@@ -85,13 +222,10 @@ def _read_log(folder: Path) -> None:
     runs.rewind_log(folder / "run", 1)
 
 
-def _bad_log(whole: bytes) -> Some:
-    for line in (
-        *(b"3", b"[]", b"null", b"", b'{"seconds": 1}', b'{"step": "3"}', b'{"step": -1}', b'{"step": true}'),
-        *(b'{"step": 3, "a": [1]}', b'{"step": 3, "seconds": Infinity}', b'{"step": 3, "seconds": -5}'),
-        *(b'{"step": 3, "a\xff": 1}', b'{"step": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a' + b"a" * 3_000_000),
-    ):
-        yield f"a line {line!r:.40}", line + b"\n" + whole
+_bad_log = bad_lines(
+    *(b'{"seconds": 1}', b'{"step": "3"}', b'{"step": -1}', b'{"step": true}', b'{"step": ' + b"9" * 5000 + b"}"),
+    *(b'{"step": 3, "a": [1]}', b'{"step": 3, "seconds": Infinity}', b'{"step": 3, "seconds": -5}'),
+)
 
 
 def _read_checkpoint(folder: Path) -> None:
@@ -114,7 +248,7 @@ def _bad_states(whole: bytes) -> Some:
 
     def packed(how: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
         file = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(file, "w", how) as parts:
+        with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(file, "w", how, compresslevel=1) as parts:
             for name in before.namelist():
                 parts.writestr(name, more.get(Path(name).stem, before.read(name)))
         return file.getvalue()
@@ -134,7 +268,7 @@ def _bad_states(whole: bytes) -> Some:
 
 
 def _make_record(folder: Path) -> None:
-    shutil.copytree(ROOT / "results" / "conditional-faces", folder / "run", ignore=shutil.ignore_patterns("*.png"))
+    shutil.copytree(RESULTS / "conditional-faces", folder / "run", ignore=shutil.ignore_patterns("*.png"))
     marks = [report.BEGIN, report.END, report.ASKED_BEGIN, report.ASKED_END]
     (folder / "README.md").write_text("\n".join(marks))
 
@@ -160,7 +294,7 @@ STUDY = STUDIES["mixture"]
 
 
 def _make_study(folder: Path) -> None:
-    known = [json.loads(text) for text in (ROOT / "results" / "mixture" / "runs.jsonl").read_text().splitlines()]
+    known = [json.loads(text) for text in (RESULTS / "mixture" / "runs.jsonl").read_text().splitlines()]
     (folder / "study").mkdir()
     text = "".join(json.dumps({**line, "history": []}) + "\n" for line in known if line["run"] == 0)
     (folder / "study" / "runs.jsonl").write_text(text)
@@ -171,13 +305,12 @@ def _read_lines(folder: Path) -> None:
     assert all(line["arm"] in STUDY.arms and line["steps"] == STUDY.steps for line in found.values())
 
 
-def _bad_lines(whole: bytes) -> Some:
+def _bad_runs(whole: bytes) -> Some:
     good = json.loads(whole.splitlines()[0])
     for name in ("steps", "run", "arm", "diverged", "seed"):
         for value in ("gone", None, [], -1, 1e30):
             yield f"{name}: {value!r}", whole + json.dumps({**good, name: value}).encode() + b"\n"
-    for text in (b"3", b"[]", b"null", b"", b"\xff", b"[" * 100_000, b'"' + b"a" * 3_000_000):
-        yield f"a line {text[:20]!r}", text + b"\n" + whole
+    yield from bad_lines()(whole)
 
 
 def _make_store(folder: Path) -> None:
@@ -201,11 +334,8 @@ def _bad_stores(whole: bytes) -> Some:
         yield f"line {value:.10}", partial(with_line, value=value)
 
 
-# Benchmarks.
-
-
 def _make_benchmarks(folder: Path) -> None:
-    shutil.copy(ROOT / "results" / "benchmarks" / "step-svhn.json", folder)
+    shutil.copy(RESULTS / "benchmarks" / "step-svhn.json", folder)
 
 
 def _read_benchmarks(folder: Path) -> None:
@@ -216,18 +346,43 @@ def _read_benchmarks(folder: Path) -> None:
     assert " nan" not in page and " inf" not in page
 
 
+LEFT_OUT = {"forgiven": ("places",)}
+KINDS = {
+    f"{suffix[1:].upper()} picture": Kind(
+        *(partial(_pets, suffix), f"pets/cat/0{suffix}", _read_pets),
+        **({"hostile": _hostile_png} if suffix == ".png" else {}),
+        **LEFT_OUT,
+        written=("pets/.alikit-cache",),
+        warns="tempfile.tif: " if suffix == ".tif" else "\n",  # libtiff, in C, calls the file so
+    )
+    for suffix in (".jpg", ".png", ".tif", ".webp")
+}
 OF_RUN, OF_RECORD = partial(Kind, _make_run), partial(Kind, _make_record)
 WORDS, PAGE = changed_values("x", {"a": 1}), {"written": ("README.md",)}
 OF_SETTINGS = changed_values(None, -1, 10**30, "x")
-KINDS = DATA_KINDS | {
-    "weights": OF_RUN("run/weights.safetensors", _read_run, strange_tensors),
+KINDS |= {
+    "attributes.csv": Kind(
+        *(_make_table, "faces/attributes.csv", lambda folder: data.load(f"table:{folder / 'faces'}"), _hostile_table),
+        written=("faces/.alikit-cache",),
+    ),
+    "Tiny ImageNet list": Kind(
+        *(_make_tiny, "tiny-imagenet-200/val/val_annotations.txt", _read_tiny, _hostile_annotations),
+        written=("tiny-imagenet-200/train/.alikit-cache", "tiny-imagenet-200/val/.alikit-cache"),
+    ),
+    "cache": Kind(
+        *(_make_cache, "pets.cache", _read_cache),
+        forgiven=("foreign", "places"),
+        written=("pets.", "folder-", ".folder-"),
+        warns="no cache written",
+    ),
+    "weights": OF_RUN("run/weights.safetensors", _read_run, _strange_tensors),
     "settings.json": OF_RUN("run/settings.json", _read_run, not_an_object, OF_SETTINGS),
     "metrics.jsonl": OF_RUN("run/metrics.jsonl", _read_log, _bad_log, forgiven=("foreign", "places")),
     "checkpoint.pt": OF_RUN("run/checkpoint.pt", _read_checkpoint, _bad_states),
-    "recorded decoder": OF_RECORD("run/decoder.safetensors", _read_record, strange_tensors),
+    "recorded decoder": OF_RECORD("run/decoder.safetensors", _read_record, _strange_tensors),
     "recorded codes": OF_RECORD("run/codes.safetensors", _read_record, _strange_codes),
     "recorded metrics": OF_RECORD("run/metrics.json", _read_report, not_an_object, WORDS, **PAGE),
     "study store": Kind(_make_store, "study.db", _read_study, _bad_stores, written=("study.db",)),
-    "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_lines, forgiven=("places",)),
+    "runs.jsonl": Kind(_make_study, "study/runs.jsonl", _read_lines, _bad_runs, **LEFT_OUT),
     "benchmark": Kind(_make_benchmarks, "step-svhn.json", _read_benchmarks, not_an_object, WORDS, **PAGE),
 }

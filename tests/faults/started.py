@@ -2,6 +2,7 @@
 has imported everything, so that they start at once and a moment chosen by chance falls into the work itself."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shlex
@@ -13,10 +14,14 @@ from pathlib import Path
 
 SOAK = "ALIKIT_SOAK" in os.environ  # many more of everything, as in `make soak`
 PATIENCE = 300  # seconds, after which a process that has not ended hangs
+TRAIN = "train digits --steps 30 --batch 20 --set ema=0.9 --seed 3 --out run"
+STUDY = "study mixture --workers 2 --out study"
+ARMS = {"calm": 0.9, "gan": 0.0}
 
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # an arena for each thread would fill what bad.py lets a process map
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits on a busy machine is not to spin meanwhile
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["alikit.cli", "alikit.studies", "sklearn.datasets", "torch._dynamo"])
+_context.set_forkserver_preload(["alikit.cli"])
 
 
 class Started:
@@ -25,7 +30,7 @@ class Started:
     def __init__(self, folder: Path, function: Callable, *arguments):
         self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]
         self._process = _context.Process(target=_in_its_own_session, args=(folder, self._said, function, arguments))
-        self.begun = time.monotonic()
+        self.begun, self.is_alive = time.monotonic(), self._process.is_alive
         self._process.start()
         self.pid = self._process.pid
 
@@ -43,14 +48,20 @@ class Started:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
     def until(self, happened: Callable[[], bool]) -> None:
         """Waits until it has happened, for as long as the process is alive."""
         while not happened():
             assert self.is_alive() and time.monotonic() - self.begun < PATIENCE, self.err
             time.sleep(0.002)
+
+    def others(self) -> list[int]:
+        """The other processes of its session that have not ended."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                state, _, group = (place / "stat").read_text().rpartition(")")[2].split()[:3]
+                found += [int(place.name)] if int(group) == self.pid != int(place.name) and state != "Z" else []
+        return found
 
     @property
     def err(self) -> str:
@@ -63,17 +74,35 @@ class Started:
         return [line for line in self.err.splitlines() if line.strip()][-1]
 
 
-def alikit(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
+def alikit(line: str, folder: Path, before: Callable[[], object] = dict) -> Started:
     """`alikit LINE` in the folder, where `before` has prepared the process."""
     return Started(folder, _alikit, line, before)
 
 
-def finished(line: str, folder: Path, before: Callable[[], object] | None = None) -> Started:
+def finished(line: str, folder: Path, before: Callable[[], object] = dict) -> Started:
     """The same when it has ended, with its `status`. However it ended, there was no traceback."""
     command = alikit(line, folder, before)
     command.status = command.wait()
     assert "Traceback" not in command.err, command.err
     return command
+
+
+def small() -> None:
+    """Before STUDY: it is a small one, and its workers are forks, so that they are in its session."""
+    from alikit import studies
+
+    arms = {arm: ("mixture-gan", {"batch_size": 20, "ema": ema}) for arm, ema in ARMS.items()}
+    studies.STUDIES["mixture"] = studies.Study("two short arms", arms, steps=40, runs=1)
+    studies.MEASURED_EVERY = 20
+    studies.CONTEXT = multiprocessing.get_context("fork")
+
+
+def untimed(file: Path) -> list[dict]:
+    """The lines of a log, or of a study's finished runs, without their times."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    clock = {"seconds", "images_per_second"}
+    lines = [line | {"history": [{**h, "seconds": 0} for h in line.get("history", ())]} for line in lines]
+    return [{name: value for name, value in line.items() if name not in clock} for line in lines]
 
 
 def _in_its_own_session(folder: Path, said: list[Path], function: Callable, arguments: tuple) -> None:
@@ -88,10 +117,9 @@ def _in_its_own_session(folder: Path, said: list[Path], function: Callable, argu
     function(*arguments)
 
 
-def _alikit(line: str, before: Callable[[], object] | None) -> None:
+def _alikit(line: str, before: Callable[[], object]) -> None:
     from alikit.cli import main
 
-    if before:
-        before()
+    before()
     sys.argv = ["alikit", *shlex.split(line)]
     sys.exit(main())

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.offline.session import Session
+from tests.offline.plugin import Session
 
 session = Session()
 status = subprocess.run([sys.executable, *sys.argv[1:]]).returncode

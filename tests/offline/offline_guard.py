@@ -4,10 +4,8 @@
 inherits the environment: workers, commands, kernels of notebooks. It does nothing unless ALIKIT_OFFLINE_LOG names the
 file to write to: a line for each process, each refused attempt, and each path that a kernel wrote where it may not.
 
-An audit hook sees what goes through Python's own `socket`, `open`, `os` and `sqlite3`. It does not see sockets and
-files that a library opens in C, C++ or Rust (ZeroMQ, Gloo, safetensors), programs that are not Python (Chromium), nor a
-Python that was started with -I, -E or -S: see docs/trust.md. If a name is given to `connect` itself, C looks it up
-before the hook runs; the connection is refused all the same.
+An audit hook does not see what a library opens in C, C++ or Rust, nor another program: see docs/trust.md. If a name is
+given to `connect` itself, C looks it up before the hook runs; the connection is refused all the same.
 """
 
 import contextlib
@@ -54,13 +52,8 @@ def is_here(host: object) -> bool:
 # For each event of the network, where among its arguments the address or the name is. An address is a host and a port,
 # but of a Unix socket a path, and of others numbers.
 NETWORK = {
-    "socket.connect": 1,
-    "socket.sendto": 1,
-    "socket.sendmsg": 1,
-    "socket.getaddrinfo": 0,
-    "socket.gethostbyname": 0,
-    "socket.gethostbyaddr": 0,
-    "socket.getnameinfo": 0,
+    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), 1),
+    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"), 0),
 }
 
 
@@ -100,8 +93,8 @@ def is_own(path: str) -> bool:
 
 # For each event that writes, where among its arguments the path is.
 FILES = {
-    **{"open": 0, "os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "sqlite3.connect": 0},
-    **{"os.rename": 1, "os.link": 1, "os.symlink": 1},
+    **dict.fromkeys(("open", "os.mkdir", "os.remove", "os.rmdir", "sqlite3.connect"), 0),
+    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 1),
 }
 
 
