@@ -51,9 +51,7 @@ def write_report(out: Path) -> int:
     nothing = "Not measured: `alikit bench step svhn --out results/benchmarks`."
     parts["step"] = [table(steps) if steps else nothing]
     parts["cost"] = [table(costs) if costs else "None of the rates above is of such a recipe."]
-    for name, paragraphs in parts.items():
-        text = filled(text, page, (f"<!-- {name} -->", f"<!-- end of {name} -->"), paragraphs)
-    write_page(page, text)
+    write_page(page, filled(text, page, parts))
     return count + len(steps)
 
 

@@ -21,16 +21,11 @@ from .common import device, in_turn, stand_in, summary
 from .step import gflop, trainer
 
 ROUNDS = 9
-FAMILIES = {
-    "laptop networks": ("digits", "cifar10-small"),
-    "the paper's networks": ("svhn", "cifar10", "tiny-imagenet", "celeba"),
-}
-WAYS = {  # name: whether the layers are the library's, as with --float32, and whether networks are compiled
-    "ours": (False, False),
-    "ours, compiled": (False, True),
-    "library layers": (True, False),
-    "library layers, compiled": (True, True),
-}
+PAPER = ("svhn", "cifar10", "tiny-imagenet", "celeba")
+FAMILIES = {"laptop networks": ("digits", "cifar10-small"), "the paper's networks": PAPER}
+# By name: whether the layers are the library's, as with --float32, and whether networks are compiled.
+WAYS = {"ours": (False, False), "ours, compiled": (False, True)}
+WAYS |= {"library layers": (True, False), "library layers, compiled": (True, True)}
 STEPS = 3  # until everything is compiled, backward too, and Adam has its averages
 VERSIONS = 64  # of a function that is compiled for each of its layers; larger networks exceed the default of 8
 

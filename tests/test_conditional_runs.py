@@ -16,7 +16,7 @@ from alikit.cli import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import records
-from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
+from alikit.runs.report import PARTS, write_report
 
 RUN = "runs/faces-conditional-seed0"
 
@@ -134,5 +134,7 @@ def test_a_record_opens_without_its_data(here, tmp_path):
             # Pictures of 32x32, thrice as large, with lines of 2 between, and names.
             assert picture.width == 130 + columns * 98 + 2 and 25 <= picture.height - rows * 100 <= 40
     (tmp_path / "faces/grid.png").unlink()
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n{ASKED_BEGIN}\n{ASKED_END}\n")
+    (tmp_path / "README.md").write_text(
+        "".join(f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in PARTS.values())
+    )
     assert write_report(tmp_path) == 1 and "grid.png" not in (tmp_path / "README.md").read_text()

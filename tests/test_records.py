@@ -16,8 +16,10 @@ from torchvision.transforms.functional import to_tensor
 from alikit import RECIPES, AlikitError, Dataset, load_model, recorded, runs
 from alikit.evaluation import measured
 from alikit.runs import records, running
-from alikit.runs.report import ASKED_BEGIN, ASKED_END, BEGIN, END, write_report
+from alikit.runs.report import write_report
 
+BEGIN, END = "<!-- recorded runs -->", "<!-- end of recorded runs -->"
+ASKED_BEGIN, ASKED_END = "<!-- conditional runs -->", "<!-- end of conditional runs -->"
 HARDWARE, COMMAND = "a test's machine", "alikit train house-numbers --data folder:pictures"
 
 

@@ -31,13 +31,8 @@ MEASURES = {
     "kl_uniform": "KL to equal weights, nats",
 }
 TRAINED_AFTER = ("inverse", "post-hoc", "vae")
-ENCODERS = {
-    "ALI": "best-ali",
-    "GAN, inverse mapping": "inverse",
-    "GAN, post-hoc inference": "post-hoc",
-    "VAE": "vae",
-    "ALI, solved": "solved-ali",
-}
+ENCODERS = {"ALI": "best-ali", "GAN, inverse mapping": "inverse", "GAN, post-hoc inference": "post-hoc"}
+ENCODERS |= {"VAE": "vae", "ALI, solved": "solved-ali"}
 OF_ENCODERS = {
     "strict_modes": "strict modes",
     "within_3std": "within 3 sigma",
@@ -160,10 +155,7 @@ def readme(report: dict) -> str:
         ],
         **{name: [of_arms(name, studies[name])] for name in list(FOLDERS)[1:]},
     }
-    text = page.read_text()
-    for name, paragraphs in parts.items():
-        text = filled(text, page, (f"<!-- {name} -->", f"<!-- end of {name} -->"), paragraphs)
-    return text
+    return filled(page.read_text(), page, parts)
 
 
 def main() -> None:
@@ -175,7 +167,6 @@ def main() -> None:
         "commands": [json.loads((HOME / name / "settings.json").read_text())["command"] for name in TRAINED_AFTER],
         "encoders": {title: measured(model, *parts) for title, model in models.items()},
     }
-    # In one line, which is a third smaller than a line for each number.
     (HOME / "metrics.json").write_text(json.dumps(report) + "\n")
     study_figure(studies["mixture"]).savefig(HOME / "study.png", dpi=110)
     inference_figure(models, parts[1].x, parts[1].labels).savefig(HOME / "figure.png", dpi=110)

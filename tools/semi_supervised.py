@@ -188,10 +188,9 @@ def table(by_labels: dict[str, dict]) -> str:
 
 def write_page(book: Book) -> None:
     """README.md and the figure, from metrics.json."""
-    text, folder = (OUT / "README.md").read_text(), book.file.parent
-    for data in SECTIONS:
-        part = table(book.found[data]) if data in book.found else "Not measured here."
-        text = filled(text, OUT / "README.md", (f"<!-- {data} -->", f"<!-- end of {data} -->"), [part])
+    page, folder, found = OUT / "README.md", book.file.parent, book.found
+    parts = {data: [table(found[data]) if data in found else "Not measured here."] for data in SECTIONS}
+    text = filled(page.read_text(), page, parts)
     if "digits" in book.found:
         save_picture(few_colours(drawn(draw(book.found["digits"]))), folder / "digits.png")
     write_whole(folder / "README.md", lambda file: file.write_text(text))

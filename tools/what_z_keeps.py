@@ -160,10 +160,7 @@ def page(report: dict) -> str:
         "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
         "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
     }
-    text = file.read_text()
-    for name, paragraphs in parts.items():
-        text = filled(text, file, (f"<!-- {name} -->", f"<!-- end of {name} -->"), paragraphs)
-    return text
+    return filled(file.read_text(), file, parts)
 
 
 def keep(run: Path) -> dict:

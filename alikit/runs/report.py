@@ -10,8 +10,7 @@ from .. import reading, runs
 from ..errors import AlikitError, one_line
 from .records import metrics_of, restore
 
-BEGIN, END = "<!-- recorded runs: written by alikit report -->", "<!-- end of recorded runs -->"
-ASKED_BEGIN, ASKED_END = "<!-- conditional runs: written by alikit report -->", "<!-- end of conditional runs -->"
+PARTS = {"recorded": "recorded runs", "conditional": "conditional runs"}  # of the template, and their marks
 
 
 def write_report(results: Path) -> int:
@@ -24,7 +23,7 @@ def write_report(results: Path) -> int:
         raise AlikitError(f"no folder {results}: name one that alikit record has written to")
     if (results / "settings.json").is_file():
         raise AlikitError(f"{results} is a run, or the record of one: name the folder that such records lie in")
-    page, text = results / "README.md", f"# Recorded runs\n\n{BEGIN}\n{END}\n"
+    page, text = results / "README.md", "# Recorded runs\n\n<!-- recorded runs -->\n<!-- end of recorded runs -->\n"
     if page.exists():
         with reading.boundary(page, "make it a text in UTF-8, or move it away"):
             text = reading.content(page, reading.LOG).decode()
@@ -39,12 +38,11 @@ def write_report(results: Path) -> int:
     for folder in sorted(folders):
         with reading.boundary(folder, "record the run again, with this version of alikit"):
             records.append(_about(folder))
-            for part in ("recorded", "conditional"):  # alone, so that an error names its record
+            for part in PARTS:  # alone, so that an error names its record
                 render(part=part, records=records[-1:])
-    for part, marks in {"recorded": (BEGIN, END), "conditional": (ASKED_BEGIN, ASKED_END)}.items():
-        if part == "recorded" or any(mark in text for mark in marks):
-            text = filled(text, page, marks, [render(part=part, records=records).strip()])
-    write_page(page, text)
+    here = {part: name for part, name in PARTS.items() if part == "recorded" or f"{name} -->" in text}
+    parts = {name: [render(part=part, records=records).strip()] for part, name in here.items()}
+    write_page(page, filled(text, page, parts))
     return len(records)
 
 
@@ -70,12 +68,16 @@ def plain(value: object) -> object:
     return [*map(plain, value)] if isinstance(value, list) else value
 
 
-def filled(text: str, page: Path, marks: tuple[str, str], parts: list[str]) -> str:
-    """A page's text with `parts` between its two marks, in place of what stood there. AlikitError without the marks."""
-    begin, end = marks
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise AlikitError(f"{page} must hold the lines {begin} and {end}, once and in this order: add them")
-    return "\n\n".join([text[: text.index(begin) + len(begin)], *parts, text[text.index(end) :]])
+def filled(text: str, page: Path, parts: dict[str, list[str]]) -> str:
+    """A page's text with the paragraphs of each part between its marks `<!-- NAME -->` and `<!-- end of NAME -->`, in
+    place of what stood there. AlikitError without the marks."""
+    for name, paragraphs in parts.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise AlikitError(f"{page} must hold the lines {begin} and {end}, once and in this order: add them")
+        before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+        text = "\n\n".join([before, *paragraphs, after])
+    return text
 
 
 def write_page(page: Path, text: str) -> None:

@@ -269,7 +269,7 @@ def _bad_states(whole: bytes) -> Some:
 
 def _make_record(folder: Path) -> None:
     shutil.copytree(RESULTS / "conditional-faces", folder / "run", ignore=shutil.ignore_patterns("*.png"))
-    marks = [report.BEGIN, report.END, report.ASKED_BEGIN, report.ASKED_END]
+    marks = [f"<!-- {part}{name} -->" for name in report.PARTS.values() for part in ("", "end of ")]
     (folder / "README.md").write_text("\n".join(marks))
 
 
