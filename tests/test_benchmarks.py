@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import alikit
 
 import benchmarks
-from alikit.cli import main
 from alikit.errors import AlikitError
 from alikit.fast import QUICK, accelerate
 from alikit.networks import Maxout
@@ -160,11 +160,8 @@ def test_the_page_is_what_the_files_say(tmp_path):
     for file in {*kept.iterdir()} - {kept / "batch.json"}:
         file.unlink()
     assert report.write_report(kept) == 1
-    names = {
-        name
-        for name in benchmarks.BENCHMARKS
-        if f"Not measured: `alikit bench {name}" in (kept / "README.md").read_text()
-    }
+    text = (kept / "README.md").read_text()
+    names = {name for name in benchmarks.BENCHMARKS if f"Not measured: `alikit bench {name}" in text}
     assert names == benchmarks.BENCHMARKS.keys() - {"report", "batch"}
 
 
@@ -179,31 +176,19 @@ def test_a_damaged_file_is_one_line(tmp_path, name, text):
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """`alikit bench LINE` in this process: status, what it prints, what it says."""
+def test_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # of this process, which has other tests
-
-    def command(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["alikit", "bench", *shlex.split(line)])
-        capsys.readouterr()
-        return main(), *capsys.readouterr()
-
-    return command
-
-
-def test_the_command(tmp_path, command):
     line = f"step digits --batch 4 --float32 --device cpu --threads 1 --seconds 0.1 --out {tmp_path}"
-    status, out, err = command(line)
+    status, out, err = alikit(f"bench {line}")
     assert (status, out.count("\n")) == (0, 1), err
     kept = json.loads((tmp_path / "step-digits-batch4-float32.json").read_text())
     assert kept["command"] == f"alikit bench {line}"
     assert json.loads(out).items() <= kept.items() and kept["plain"] is True
-    assert command(f"report --out {tmp_path}")[0] == 0
+    assert alikit(f"bench report --out {tmp_path}").status == 0
     assert "| digits | 4 | cpu |" in (tmp_path / "README.md").read_text()
 
 
-def test_what_the_command_refuses_before_it_measures(tmp_path, command, monkeypatch):
+def test_what_the_command_refuses_before_it_measures(tmp_path, monkeypatch):
     (tmp_path / "batch.json").write_text("before")
     batch = replace(benchmarks.BENCHMARKS["batch"], measure=lambda seconds=1.0: pytest.fail("measured all the same"))
     monkeypatch.setitem(benchmarks.BENCHMARKS, "batch", batch)
@@ -219,9 +204,9 @@ def test_what_the_command_refuses_before_it_measures(tmp_path, command, monkeypa
         f"report --out {tmp_path / 'none'}": "none: measure something first",
         f"report --out {tmp_path}": "is damaged",
     }.items():
-        status, out, err = command(line)
+        status, out, err = alikit(f"bench {line}")
         assert status == 2 and not out and says in err and err.count("\n") == 1, err
     monkeypatch.setitem(sys.modules, "benchmarks", None)
-    status, out, err = command("batch")
+    status, out, err = alikit("bench batch")
     assert (status, out) == (2, "") and err.endswith("run this in a checkout of alikit\n")
     assert [file.name for file in tmp_path.iterdir()] == ["batch.json"]
