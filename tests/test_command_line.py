@@ -152,13 +152,6 @@ def test_a_folder_of_pictures(paint, tmp_path):
     assert "data whose examples have one class each: choose other data, or sort" in finished.err
 
 
-def test_inverse_mapping_from_a_finished_gan(gan):
-    finished = alikit(f"train mixture-inverse --decoder {gan} --steps 2 --batch 10 --out inverse")
-    assert finished.status == 0 and "modes" in json.loads(finished.out.splitlines()[0])
-    z = torch.randn(4, 2)
-    assert torch.equal(load_model("inverse").decode(z), load_model(gan).decode(z))
-
-
 # Recipes of a reader's own.
 
 

@@ -1,30 +1,22 @@
 """Conditional runs by the command line, and their records."""
 
 import json
-import shlex
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import alikit
 from PIL import Image
 
 from alikit import faces, load, load_model, recorded, runs
-from alikit.cli import main
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import records
 from alikit.runs.report import PARTS, write_report
 
 RUN = "runs/faces-conditional-seed0"
-
-
-def command(line: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["alikit", *shlex.split(line)])
-        return main()
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +37,16 @@ def made(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(records, "train_classifier", partial(train_classifier, steps=3))
-        assert command("train faces-conditional --data table:faces --batch 8 --steps 10") == 0
-        assert command(f"record {RUN} --out results/faces") == 0
-        assert command("train digits-conditional --steps 2 --out classes") == 0
-        assert command("train digits --steps 2 --out plain") == 0
+        assert alikit("train faces-conditional --data table:faces --batch 8 --steps 10").status == 0
+        assert alikit(f"record {RUN} --out results/faces").status == 0
+        assert alikit("train digits-conditional --steps 2 --out classes").status == 0
+        assert alikit("train digits --steps 2 --out plain").status == 0
     return root
 
 
 @pytest.fixture
-def here(made, monkeypatch, capsys) -> Path:
+def here(made, monkeypatch) -> Path:
     monkeypatch.chdir(made)
-    capsys.readouterr()
     return made
 
 
@@ -66,7 +57,7 @@ def test_a_run_knows_its_conditions_and_goes_on(here, tmp_path):
     assert set(runs.metrics(here / RUN)[0]) == said
     shutil.copytree(RUN, tmp_path / "again")
     shutil.copytree("faces", tmp_path / "faces")
-    assert command(f"resume {tmp_path / 'again'} --steps 12 --data table:{tmp_path / 'faces'}") == 0
+    assert alikit(f"resume {tmp_path / 'again'} --steps 12 --data table:{tmp_path / 'faces'}").status == 0
     assert runs.checkpoint(tmp_path / "again")["step"] == 12
 
 
@@ -79,11 +70,11 @@ def test_samples_and_reconstructions_follow_the_condition(here):
     ):
         drawn = []
         for words in asked:
-            assert command(f"{line} {words} --out drawn.png") == 0
+            assert alikit(f"{line} {words} --out drawn.png").status == 0
             with Image.open("drawn.png") as picture:
                 drawn.append((picture.size, picture.convert("RGB").tobytes()))
         assert drawn[-1] != drawn[-2] and drawn[-1][0] == drawn[-2][0]
-    assert command(f"sample {RUN} --grid --out grid.png") == 0
+    assert alikit(f"sample {RUN} --grid --out grid.png").status == 0
     with Image.open("grid.png") as picture:
         assert picture.size == (12 * 66 + 2, 4 * 66 + 2)
 
@@ -98,20 +89,16 @@ def test_samples_and_reconstructions_follow_the_condition(here):
         (f"sample {RUN} --attributes Male --grid", "--grid has attributes of its own: leave --attributes out"),
         ("bench step faces-conditional", "is conditioned on y, which the textbook's step does not have"),
         (f"evaluate {RUN} --metrics svm", "given what an SVM is to find out"),
-        (
-            "train faces-conditional --data folder:faces/images --out x",
-            "data whose examples have attributes or classes",
-        ),
+        ("train faces-conditional --data folder:faces/images --out x", "data whose examples have attributes or class"),
         ("sample classes --attributes 7,8", "an example has one class: name one of 0, 1"),
         ("sample classes --grid", "the paper's grid asks for Male, Attractive"),
         ("sample plain --attributes 3", "is no conditional run"),
         ("reconstruct plain --attributes 3", "is no conditional run"),
     ],
 )
-def test_one_clear_line_for_a_mistake(here, line, message, capsys):
-    assert command(line) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert message in said[-1] and said[-1].startswith("alikit: ")
+def test_one_clear_line_for_a_mistake(here, line, message):
+    status, _, said = alikit(line)
+    assert status == 2 and message in said.splitlines()[-1] and said.splitlines()[-1].startswith("alikit: ")
     assert not (here / "x").exists()
 
 
@@ -134,7 +121,6 @@ def test_a_record_opens_without_its_data(here, tmp_path):
             # Pictures of 32x32, thrice as large, with lines of 2 between, and names.
             assert picture.width == 130 + columns * 98 + 2 and 25 <= picture.height - rows * 100 <= 40
     (tmp_path / "faces/grid.png").unlink()
-    (tmp_path / "README.md").write_text(
-        "".join(f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in PARTS.values())
-    )
+    marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in PARTS.values()]
+    (tmp_path / "README.md").write_text("".join(marks))
     assert write_report(tmp_path) == 1 and "grid.png" not in (tmp_path / "README.md").read_text()

@@ -11,6 +11,7 @@ from unittest.mock import Mock, patch
 
 import pytest
 import torch
+from commands import alikit
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -189,9 +190,7 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(stopped, both):
     assert status == 0 and said.count("reconstruction_mean") == 1 and silence == (0, "")
     (status, said), (second_status, said_by_second) = both[0]["nowhere"], both[1]["nowhere"]
     assert status == second_status == 2 and len((said + said_by_second).splitlines()) == 1  # a mistake of both
-    by_one = ["alikit", "resume", str(folders[0]), "--steps", str(STEPS + 6)]
-    with patch.object(sys, "argv", by_one):
-        assert main() == 0
+    assert alikit(f"resume {folders[0]} --steps {STEPS + 6}").status == 0  # by one
     assert runs.checkpoint(folders[0])["step"] == STEPS + 6
 
 

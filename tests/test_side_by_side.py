@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from commands import alikit
 from torch import nn
 
 from alikit import runs
-from alikit.cli import main
 from alikit.data import Dataset
 from alikit.errors import AlikitError
 from alikit.evaluation import found_modes
@@ -100,9 +100,8 @@ def _quick_study():
 def folder(tmp_path_factory):
     """Of a command, where no database is."""
     out = tmp_path_factory.mktemp("side") / "study"
-    line = f"alikit study mixture --runs 2 --steps {STEPS} --side-by-side --out"
-    with patch.dict(sys.modules, {"sqlalchemy": None}), patch.object(sys, "argv", [*line.split(), str(out)]):
-        assert main() == 0
+    with patch.dict(sys.modules, {"sqlalchemy": None}):
+        assert alikit(f"study mixture --runs 2 --steps {STEPS} --side-by-side --out {out}").status == 0
     return out
 
 

@@ -43,10 +43,8 @@ def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font():
     nn.init.constant_(grey.weight, 1 / 3), nn.init.ones_(colour.weight)
     encoder = nn.Sequential(nn.AdaptiveAvgPool2d(8), grey, nn.Flatten())
     decoder = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Upsample(32, mode="bilinear"), colour)
-    classifier, model = (
-        trained_factor_classifier(JUDGE),
-        alikit.Game(Deterministic(decoder), 64, Deterministic(encoder)),
-    )
+    classifier = trained_factor_classifier(JUDGE)
+    model = alikit.Game(Deterministic(decoder), 64, Deterministic(encoder))
     train, held_out = alikit.house_numbers(500, seed=0), alikit.house_numbers(300, seed=2)
     found = what_z_keeps.measure({"half": model}, classifier, train, held_out)
     for known in found.values():

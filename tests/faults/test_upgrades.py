@@ -110,11 +110,3 @@ def test_the_studies_recorded_here_can_be_gone_on_with(name):
     study = STUDIES[name]
     found = studies.read_lines(ROOT / "results" / "mixture" / PLACES[name] / "runs.jsonl", study, study.steps)
     assert len(found) == study.runs * len(study.arms)
-
-
-def test_lines_of_a_newer_version_are_refused(tmp_path):
-    line = (ROOT / "results" / "mixture" / "runs.jsonl").read_text().splitlines()[0]
-    newer = json.loads(line) | {"format": 2, "alikit": "9.1", "lr": "as scheduled"}
-    (tmp_path / "runs.jsonl").write_text(json.dumps(newer) + "\n")
-    with pytest.raises(AlikitError, match=rf"line 1 is from alikit 9.1, {HERE}: install a newer one$"):
-        studies.read_lines(tmp_path / "runs.jsonl", STUDIES["mixture"], 30_000)
