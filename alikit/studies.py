@@ -157,6 +157,7 @@ def write_lines(file: Path, finished: dict[str, dict]) -> None:
     ordered = sorted(finished.values(), key=lambda line: (line["run"], line["arm"]))
     text = "".join(json.dumps(line) + "\n" for line in ordered)
     if text and (not file.exists() or file.read_text() != text):
+        file.parent.mkdir(parents=True, exist_ok=True)
         runs.write_whole(file, lambda place: place.write_text(text))
 
 
@@ -230,7 +231,6 @@ def run_study(
         with nullcontext() if store else runs.alone(out), ExitStack() as stack:
             finished = read_lines(file, study, steps)
             shared = stack.enter_context(closing(Store(store, name, steps))) if store else None
-            out.mkdir(parents=True, exist_ok=True)
             pool, running = ProcessPoolExecutor(workers, CONTEXT, _begin_worker, (threads,)), {}
             stack.callback(_end_workers, pool)
             while True:
