@@ -50,13 +50,14 @@ bench: .venv/.installed
 	  $(IN_VENV) -m alikit bench $$name $(OPTIONS) || exit 1; done
 
 audit: build/audit/.installed
-	$(IN_VENV) -m pip freeze --exclude-editable >build/audit/installed.txt
+	$(IN_VENV) -m pip freeze --exclude-editable --all >build/audit/installed.txt
 	@# Without --strict a package that could not be looked up counts as one without a vulnerability.
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner=off -r build/audit/installed.txt $(OPTIONS)
 
 licences: build/audit/.installed
-	@printf '# Licences of what alikit runs on\n\nWritten by `make licences`: what each installed package states of itself.\n\n' >docs/licences.md
-	build/audit/bin/pip-licenses --python=$(IN_VENV) --format=markdown --ignore-packages alikit >>docs/licences.md
+	@printf '# Licences of what alikit runs on\n\nWritten by `make licences`: what each installed package states of itself.\n\n' >build/audit/licences.md
+	build/audit/bin/pip-licenses --python=$(IN_VENV) --format=markdown --with-system --ignore-packages alikit >>build/audit/licences.md
+	mv build/audit/licences.md docs/licences.md
 
 clean:
 	rm -rf build

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +31,7 @@ from .studies import STUDIES, run_study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 QUICK_ONES = ",".join(QUICK)
+OWN: list[str] = []  # --recipes FILE as it was given, for the commands that are shown
 
 
 def option(kind: type, text: str, *names: str, **limits):
@@ -62,6 +62,7 @@ Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a cla
 @app.callback()
 def about(recipes_from: RecipesFrom = None) -> None:
     """Adversarially Learned Inference: train it, sample it, look at what it keeps."""
+    OWN[:] = [word for file in recipes_from or () for word in ("--recipes", str(file))]
     for file in recipes_from or ():
         running.register_from(file)
 
@@ -198,7 +199,7 @@ def record(
     processor = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     found = records.record(run, out, parts, hardware or machine, data_name or parts[0].name)
-    _say(found, f"recorded in {out}; alikit report {out.parent} lists it")
+    _say(found, f"recorded in {out}; {shlex.join(['alikit', *OWN, 'report', str(out.parent)])} lists it")
 
 
 @app.command()
@@ -293,8 +294,7 @@ def _processes(run: Path, devices: int, nodes: int, rendezvous: str | None) -> I
     """Runs the block in this process, or the whole command in several and exits; says how to go on where it stops."""
     several = (("--devices", devices), ("--num-nodes", nodes), ("--rendezvous", rendezvous))
     options = [word for name, value in several if value not in (1, None) for word in (name, str(value))]
-    before = takewhile(lambda word: word not in ("train", "resume"), sys.argv[1:])  # --recipes FILE
-    again = shlex.join(["alikit", *before, "resume", str(run), *options])
+    again = shlex.join(["alikit", *OWN, "resume", str(run), *options])
     if (status := distributed.launch(sys.argv[1:], devices, nodes, rendezvous, run, again)) is not None:
         raise typer.Exit(status)
     try:
@@ -346,5 +346,5 @@ def main() -> int:
         what = f"use {error.filename}" if error.filename else "write to standard output"
         status, text = 2, f"alikit: cannot {what} ({error.strerror}): {WAYS.get(error.errno, 'make that possible')}"
     if distributed.speaks():
-        typer.echo(one_line(text), err=True)
+        typer.echo(one_line(text.replace("alikit re", f"{shlex.join(['alikit', *OWN])} re")), err=True)
     return status

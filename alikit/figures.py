@@ -31,7 +31,8 @@ def grid(pictures: Tensor, columns: int = 10, zoom: int = 1) -> Image.Image:
         lines = pad(tiles, (2, 0, 2, 0, 0, 0, 0, -len(tiles) % columns), value=1.0)  # to the left of each and above
         sheet = lines.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
         tiles = pad(sheet, (0, 2, 0, 2), value=1.0)[None]
-    return Image.fromarray((tiles[0] * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3).numpy())
+    sheet = (tiles[0] * 255).round().byte()
+    return Image.fromarray((sheet.expand(3, -1, -1) if len(sheet) == 1 else sheet).permute(1, 2, 0).numpy())
 
 
 def beside(x: Tensor, x_hat: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def check_format(file: object, found: object, ours: int, wrote: object = None, i
     from . import __version__  # defined only after this module is imported
 
     if found != ours:
-        newer = type(found) is int and found > ours
-        who = f"alikit {wrote}" if isinstance(wrote, str) and re.fullmatch(r"[\w.+]{1,40}", wrote) else "another alikit"
-        way = "install a newer one" if newer else f"use that one, or {instead}"
-        raise AlikitError(f"{file} is from {who}, of another format than this alikit {__version__} reads: {way}")
+        known = isinstance(wrote, str) and re.fullmatch(r"[\w.+]{1,40}", wrote) and wrote != __version__
+        who, way = f"alikit {wrote}" if known else "another version of alikit", f"use that one, or {instead}"
+        if type(found) is int and found > ours:
+            way = f"install {who if known else 'that one'} or newer"
+        raise AlikitError(f"{file} is from {who}, and this is alikit {__version__} (format {ours}): {way}")

@@ -71,7 +71,7 @@ _initialise = Optimizer.__init__
 def _first(self: Optimizer, *args, **kwargs) -> None:
     """The first optimiser imports torch's compiler, which takes seconds. An interrupt would leave half of its modules
     behind, and every later optimiser would fail. It only reaches the main thread, so another thread imports them."""
-    if type(self).add_param_group is Optimizer.add_param_group:
+    if not type(self).__module__.startswith("alikit."):  # ours imports none
         ThreadPoolExecutor(1).submit(importlib.import_module, "torch._dynamo").result()
         Optimizer.__init__ = _initialise
     _initialise(self, *args, **kwargs)

@@ -290,7 +290,7 @@ class Store:
         try:
             import sqlalchemy
         except ModuleNotFoundError as error:
-            raise AlikitError(f"a store needs {error.name}: pip install 'alikit[store]'") from None
+            raise AlikitError(f"a store needs {error.name}: pip install {error.name}") from None
         self._sql, self._url, self._engine = sqlalchemy, url, None
         self._of = STUDIES[name], steps, "the study store " + re.sub("(://[^:/@]*:).*@", r"\1***@", url)  # no password
         self._known = {"study": f"{name}, {steps} steps", "owner": uuid.uuid4().hex}

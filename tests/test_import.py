@@ -72,5 +72,5 @@ def test_a_bare_machine_in_the_folder_that_holds_the_checkout(tmp_path):
     assert "digits" in bare.stdout and "mixture-solved" in bare.stdout
     assert [line for line in bare.stdout.splitlines() if line.startswith("status")] == ["status 0"] * 2 + ["status 2"]
     assert list((tmp_path / "run").rglob("*.safetensors"))
-    assert bare.stderr.endswith("alikit: a store needs sqlalchemy: pip install 'alikit[store]'\n")
+    assert bare.stderr.endswith("alikit: a store needs sqlalchemy: pip install sqlalchemy\n")
     assert not (tmp_path / "study").exists()

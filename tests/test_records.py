@@ -213,7 +213,8 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     shutil.copytree(noise, tmp_path / ".other.partial" / "new")
     (tmp_path / "study").mkdir(), (tmp_path / "study" / "metrics.json").write_text("{}")  # is none of its business
     page = tmp_path / "README.md"
-    page.write_text(f"# Before\n\n{BEGIN}\nstale\n{END}\n\nbetween\n\n{ASKED_BEGIN}\nstale\n{ASKED_END}\nafter\n")
+    old = BEGIN.replace(" -->", ": written by alikit report -->")  # as it was
+    page.write_text(f"# Before\n\n{old}\nstale\n{END}\n\nbetween\n\n{ASKED_BEGIN}\nstale\n{ASKED_END}\nafter\n")
     assert write_report(tmp_path) == 1
     text, metrics = page.read_text(), recorded(noise).metrics
     assert text.startswith(f"# Before\n\n{BEGIN}\n") and f"{END}\n\nbetween\n" in text and "stale" not in text

@@ -276,7 +276,7 @@ def test_runs_of_another_length_or_of_the_study_as_it_was(finished, tmp_path, mo
     refused(tmp_path / "new", "the study store .*: it is no run of this study as it is now", store=url)
     with sqlite3.connect(tmp_path / "store.db") as books:
         books.execute("""UPDATE alikit_runs SET line = '{"format": 2, "alikit": "9.1"}'""")
-    refused(tmp_path / "new", r"is from alikit 9\.1, of another .*: install a newer one", store=url)
+    refused(tmp_path / "new", r"is from alikit 9\.1, and this is .*: install alikit 9\.1 or newer", store=url)
 
 
 @pytest.mark.parametrize(

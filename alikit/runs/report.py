@@ -26,7 +26,7 @@ def write_report(results: Path) -> int:
     page, text = results / "README.md", "# Recorded runs\n\n<!-- recorded runs -->\n<!-- end of recorded runs -->\n"
     if page.exists():
         with reading.boundary(page, "make it a text in UTF-8, or move it away"):
-            text = reading.content(page, reading.LOG).decode()
+            text = reading.content(page, reading.LOG).decode().replace(": written by alikit report -->", " -->")
     for before in results.glob(".*.partial/before"):
         restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
     # A study has metrics without settings; a record may have no weights, and one that is damaged may have no metrics.

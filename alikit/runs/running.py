@@ -66,7 +66,8 @@ def register_from(file: Path) -> None:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", "unknown")  # of a SyntaxError
         why = described(error) if isinstance(error, ValidationError) else getattr(error, "msg", error)
-        raise AlikitError(f"{file}, line {line}: {type(error).__name__}: {why}: correct it") from None
+        why = error if isinstance(error, AlikitError) else f"{type(error).__name__}: {why}: correct it"
+        raise AlikitError(f"{file}, line {line}: {why}") from None
 
 
 def changed(name: str, changes: dict) -> Recipe:
@@ -172,6 +173,8 @@ def resume(
         if state:
             runs.go_on(folder, trainer, state)
         steps = settings["steps"] if steps is None else steps
+        if steps < settings["steps"]:
+            raise AlikitError(f"{folder} is a run of {settings['steps']} steps: ask for as many, or for more")
         # Killed between the last checkpoint and the evaluation, a run has all its steps and is not finished.
         evaluated = any("images_per_second" not in line for line in runs.metrics(folder))
         finished = evaluated and (folder / "weights.safetensors").exists()
@@ -293,10 +296,11 @@ def _tried(settings: dict, data: Dataset) -> Trainer:
             trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
             trainer.gradients(trial.train(), *trainer._batch())
             y = conditions_of(trial.eval(), some)
-            if trial.decoder is not None:
-                trial.sample(len(some), y)
-            if None not in (trial.decoder, trial.encoder):
-                trial.reconstruct(some.floats().to(trial.device), y=y)
+            drawn = [] if trial.decoder is None else [trial.sample(len(some), y)]
+            if drawn and trial.encoder is not None:
+                drawn.append(trial.reconstruct(some.floats().to(trial.device), y=y))
+            if any(x.shape != some.x.shape for x in drawn):
+                raise ValueError("what it draws is not of the data's shape")
         return trainer
     except (AlikitError, distributed.Lost):
         raise

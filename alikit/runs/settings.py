@@ -82,7 +82,8 @@ def checked(file: Path, found: object) -> dict:
     check_format(file, number, FORMAT, wrote(known))
     if known["recipe"] not in RECIPES:
         name = known["recipe"][:40]
-        raise AlikitError(f"{file} is of recipe {name!r}, which is not known here: register it, as its command did")
+        way = "register it, in a command by --recipes FILE in front"
+        raise AlikitError(f"{file} is of recipe {name!r}, which is not known here: {way}")
     try:
         known = {**known, **json.loads(json.dumps(recipe_of(known).config()))}  # lists, as JSON has them
         Facts.model_validate(known)
