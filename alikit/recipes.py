@@ -258,7 +258,7 @@ OURS = {
     # With a scale of 1 it learns to use its code slowly: after 600 steps sigma is 0.91 instead of 0.16.
     "house-numbers-vae": _row("VAE with the same encoder and decoder", VAE, _house, scale=0.1),
     "digits-semi": _row("ALI with K + 1 classes and a few labels", KPlusOne, _digits_labelled),
-    "digits-semi-consistent": _row("the same with shifts and consistency", KPlusOne, _digits_labelled, consistency=0.3),
+    "digits-semi-consistent": _row("the same, with consistency", KPlusOne, _digits_labelled, consistency=0.3),
     "digits-feature-matching": _row("GAN, K + 1 classes, feature matching", FeatureMatchingGAN, _digits_labelled),
     "digits-supervised": _row("the few labels and nothing else", Supervised, _digits_labelled),
     "digits-conditional": _row("ALI on digits, conditioned on their classes", ALI, _digits, embedding=16),
@@ -284,7 +284,7 @@ OURS = {
     "cifar10-small": _row("ALI on CIFAR-10, laptop networks", ALI, _photographs, data="cifar10", steps=70_300),
     "cifar10-semi-small": _row("K + 1 classes, laptop networks", KPlusOne, _small_labelled),
     "cifar10-semi-consistent-small": _row(
-        "the same with shifts and consistency", KPlusOne, _small_labelled, _consistent
+        "the same, with shifts and consistency", KPlusOne, _small_labelled, _consistent
     ),
     "cifar10-feature-matching-small": _row("feature matching, laptop networks", FeatureMatchingGAN, _small_labelled),
     "cifar10-supervised-small": _row("the 4000 labels alone, laptop networks", Supervised, _small_labelled),
