@@ -346,5 +346,5 @@ def main() -> int:
         what = f"use {error.filename}" if error.filename else "write to standard output"
         status, text = 2, f"alikit: cannot {what} ({error.strerror}): {WAYS.get(error.errno, 'make that possible')}"
     if distributed.speaks():
-        typer.echo(one_line(text.replace("alikit re", f"{shlex.join(['alikit', *OWN])} re")), err=True)
+        typer.echo(one_line(text.replace("alikit resume", shlex.join(["alikit", *OWN, "resume"]))), err=True)
     return status

@@ -85,9 +85,8 @@ def measured(
 def _own(name: str, model: Game, train: Dataset, held_out: Dataset) -> dict:
     try:
         found = {**OWN_METRICS[name](model, train, held_out)}
-        return {
-            key: value.item() if hasattr(value, "item") else value for key, value in found.items()
-        }  # of tensors, numpy
+        # Tensors and numpy's numbers have an item().
+        return {key: value.item() if hasattr(value, "item") else value for key, value in found.items()}
     except Exception as error:
         what = f"metric {name} failed ({type(error).__name__}: {error})"
         raise AlikitError(f"{what}: correct it, and let it return a dict of numbers") from error
