@@ -40,6 +40,7 @@ class Game(nn.Module):
     """
 
     classes = 0
+    x_shape: tuple[int, ...] | None = None  # of one example, where it is known: `Recipe.build` sets it
 
     def __init__(self, decoder: nn.Module | None, z_dim: int, encoder: nn.Module | None = None):
         super().__init__()
@@ -80,13 +81,13 @@ class Game(nn.Module):
                 raise AlikitError("a classifier has no codes: train a recipe that has an encoder")
             way = "train ALI or a VAE, or give this GAN an encoder with inverse_mapping or post_hoc_inference"
             raise AlikitError(f"a GAN cannot encode: nothing in it says which z made x; {way}")
-        return self._infer(self.encoder, x, sample, y)
+        return self._infer(self.encoder, self.fitting(x, self.x_shape), sample, y)
 
     def decode(self, z: Tensor, sample: bool = False, y: Tensor | None = None) -> Tensor:
         """x_tilde for each z, (N, ...): the mean of p(x|z), or a draw from it with sample=True."""
         if self.decoder is None:
             raise AlikitError("a classifier draws nothing: train a recipe that has a decoder")
-        return self._infer(self.decoder, z, sample, y)
+        return self._infer(self.decoder, self.fitting(z, (self.z_dim,)), sample, y)
 
     def reconstruct(self, x: Tensor, sample: bool = True, y: Tensor | None = None, to: Tensor | None = None) -> Tensor:
         """Gx(Gz(x)), same shape as x: encode, then decode; sample as for `encode`.
@@ -137,10 +138,21 @@ class Game(nn.Module):
             raise AlikitError(f"y is {found}, and this model takes {way}")
         return (y.expand(n, -1),)
 
+    def fitting(self, v: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+        """v on the model's device. AlikitError unless it is (N, *shape), of floats, and pictures about in [0, 1]: a
+        Gaussian decoder's draws may leave it."""
+        v = torch.as_tensor(v, device=self.device)
+        if not v.is_floating_point() or (shape and v.shape[1:] != shape):
+            wanted, found = (" x ".join(map(str, sides)) for sides in (("N", *(shape or ("...",))), v.shape))
+            raise AlikitError(f"{found} {v.dtype} is not {wanted} floats, as this model takes it: see data.floats()")
+        if v.ndim == 4 and len(v) and not (v.min() >= -0.5 and v.max() <= 1.5):
+            raise AlikitError(f"x goes from {v.min():g} to {v.max():g}, and pictures from 0 to 1: see data.floats()")
+        return v.to(next((parameter.dtype for parameter in self.parameters()), v.dtype))
+
     def _infer(self, conditional: nn.Module, v: Tensor, sample: bool, y: Tensor | None) -> Tensor:
         if not isinstance(sample, bool):
             raise AlikitError("y is a keyword argument: the argument before it is sample, so write y=...")
-        v, condition = v.to(self.device), self.condition(y, len(v))
+        condition = self.condition(y, len(v))
         if condition and not ((condition[0] >= 0) & (condition[0] <= 1)).all():
             raise AlikitError("y goes from 0 (no) to 1 (yes), and a class is one-hot")
         with self.inference():

@@ -116,7 +116,9 @@ class Recipe(Config):
                     raise AlikitError(f"that decoder is not this recipe's: {way}") from None
             parts["decoder"] = Frozen(parts["decoder"])
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
-        return self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
+        model = self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
+        model.x_shape = tuple(x_shape)
+        return model
 
     def trainer(self, model: Game, data: Dataset, seed: int = 0) -> Trainer:
         """A `Trainer` for the recipe; `seed` decides the order of examples and which of them have labels."""

@@ -37,6 +37,7 @@ class _Classes:
 
     def classify(self, x: Tensor) -> Tensor:
         """D's logits of the K classes, (N, K), for (x, mu(x)), or for x alone where there is no encoder."""
+        x = self.fitting(x, self.x_shape)
         pair = (x,) if self.encoder is None else (x, self.encode(x, sample=False))
         with self.inference():
             return self.discriminator(*pair).reshape(len(x), -1)[:, : self.classes]
@@ -113,4 +114,4 @@ class Supervised(Game):
 
     def classify(self, x: Tensor) -> Tensor:
         with self.inference():
-            return self.classifier(x)
+            return self.classifier(self.fitting(x, self.x_shape))

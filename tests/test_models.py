@@ -10,8 +10,9 @@ from games import ENCODERS, GAMES, N, X, Z, ali, assert_same, batch, differ, dis
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, pad
 
+import alikit
 from alikit import Config, Trainer
-from alikit.data import Dataset
+from alikit.data import Dataset, digits
 from alikit.errors import AlikitError
 from alikit.models import VAE, inverse_mapping, mix, post_hoc_inference
 from alikit.networks import Deterministic, Gaussian, NoiseInput, mlp
@@ -215,6 +216,32 @@ def test_inference_leaves_no_trace(game, training, x):
 def test_what_cannot_be_had_is_said_in_one_line(ask, message, x):
     with pytest.raises(AlikitError, match=message):
         ask(gan(), x)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "ask", "message"),
+    [
+        ("cifar10-small", lambda m: m.encode(torch.rand(2, 3, 64, 64)), "2 x 3 x 64 x 64 .* is not N x 3 x 32 x 32"),
+        ("cifar10-small", lambda m: m.reconstruct(torch.rand(2, 3, 48, 48)), "is not N x 3 x 32 x 32 floats"),
+        ("digits", lambda m: m.encode(torch.rand(1, 8, 8)), "1 x 8 x 8 .* is not N x 1 x 8 x 8 floats"),
+        ("digits", lambda m: m.encode(digits().x), "uint8 is not N x 1 x 8 x 8 floats, .*see data.floats"),
+        ("digits", lambda m: m.encode(2 * digits().floats() - 1), "x goes from -1 to 1, and pictures from 0 to 1"),
+        ("digits", lambda m: m.reconstruct(digits().x.float()), "x goes from 0 to 255, and pictures from 0 to 1"),
+        ("digits", lambda m: m.encode(digits().floats() * torch.nan), "x goes from nan to nan"),
+        ("digits", lambda m: m.decode(torch.randn(3, 15)), "3 x 15 .* is not N x 16 floats"),
+        ("digits", lambda m: m.sample(0), "cannot draw 0 samples"),
+        ("digits-semi", lambda m: m.classify(torch.rand(1, 1, 9, 9)), "is not N x 1 x 8 x 8 floats"),
+        ("digits-supervised", lambda m: m.classify(torch.rand(1, 3, 8, 8)), "is not N x 1 x 8 x 8 floats"),
+        ("mixture-ali", lambda m: m.encode(torch.rand(5, 3)), "5 x 3 .* is not N x 2 floats"),
+    ],
+)
+def test_examples_and_codes_of_another_shape_or_range_are_refused(recipe, ask, message):
+    shape = {"cifar10-small": (3, 32, 32), "mixture-ali": (2,)}.get(recipe, (1, 8, 8))
+    model = alikit.RECIPES[recipe].build(shape, classes=10 if alikit.RECIPES[recipe].has_labels else None)
+    with pytest.raises(AlikitError, match=message):
+        ask(model)
+    if recipe == "digits":  # a NumPy array of doubles will do
+        assert model.encode(digits().floats().double().numpy()).shape == (1797, 16)
 
 
 def test_what_is_drawn_and_what_is_a_mean(x):

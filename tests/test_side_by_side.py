@@ -55,7 +55,7 @@ def test_each_run_is_what_it_is_alone():
     """In double precision: two ways to the same numbers, whose rounding Adam would enlarge."""
     torch.set_default_dtype(torch.float64)
     try:
-        points = Dataset("points", POINTS.double())
+        points = DATA.but(x=POINTS.double())
         side = together([ali(seed) for seed in range(3)], WholeBatches, data=points)
         side.run(5)
         for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):

@@ -1,6 +1,6 @@
 """What x is. Every source returns a `Dataset`; `load` finds one by the name the command line uses.
 
-People's own arrays need no reader: Dataset("mine", x, labels, classes).
+Arrays and tensors need no reader: Dataset("mine", x, labels, classes) checks them.
 """
 
 from .dataset import Dataset

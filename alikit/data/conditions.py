@@ -36,6 +36,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLUMNS.values()) for name in names))
 
 
+def names_in(text: str, classes: tuple[str, ...]) -> list[str]:
+    """The names in a text such as "Eyeglasses,-Young", each with its sign. A name may itself have a comma in it:
+    "New York, NY,-Paris" names two, where there is such a class."""
+    pieces, found = text.split(","), []
+    while pieces:
+        joined = [",".join(pieces[:n]).strip() for n in range(len(pieces), 0, -1)]  # the longest first
+        name = next((name for name in joined if {name, name.removeprefix("-")} & {*classes}), joined[-1])
+        found.append(name)
+        pieces = pieces[len(joined) - joined.index(name) :]
+    return [name for name in found if name]
+
+
 def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]:
     """For names like Eyeglasses or -Young (not young) the column in y of each, and its value, 1 or 0. AlikitError for
     an unknown name, or one that is named both ways."""
@@ -43,7 +55,8 @@ def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]
         raise AlikitError(f"names come in a list: [{names!r}]")
     found: dict[int, int] = {}
     for signed in names:
-        name, value = signed.removeprefix("-"), int(not signed.startswith("-"))
+        is_on = signed in classes or not signed.startswith("-")  # a class may be called "-1"
+        name, value = signed if is_on else signed[1:], int(is_on)
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"

@@ -1,20 +1,23 @@
 """What every data source returns: one tensor of examples, with their labels and known factors if there are any."""
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import AlikitError
+from . import arrays
 
 
 @dataclass(frozen=True)
 class Dataset:
     """All examples of one data set, ready to be indexed in whole batches.
 
-    Pictures from a disk stay in their cache, which is mapped. A slice of them is no copy, any other index is one.
+    Arrays and tensors of any usual form are taken, see `arrays.examples` and `arrays.labels`, which say what `channels`
+    and `scale` answer; anything else is an AlikitError. What is kept:
 
     name     what it is called in settings and logs
     x        pictures: (N, C, H, W) uint8 in 0..255; points: (N, D) float32
@@ -22,6 +25,8 @@ class Dataset:
              None
     classes  the name of each class in label order, or of each attribute in column order
     factors  further known facts of each example, each a tensor with N rows
+
+    Pictures from a disk stay in their cache, which is mapped. A slice of them is no copy, any other index is one.
     """
 
     name: str
@@ -29,6 +34,23 @@ class Dataset:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     factors: dict[str, Tensor] = field(default_factory=dict)
+    channels: InitVar[str | None] = None
+    scale: InitVar[tuple[float, float] | None] = None
+
+    def __post_init__(self, channels: str | None, scale: tuple[float, float] | None) -> None:
+        x = arrays.examples(self.x, channels, scale)
+        labels, classes = arrays.labels(self.labels, len(x), self.classes)
+        factors = {name: torch.as_tensor(values) for name, values in self.factors.items()}
+        for name, values in factors.items():
+            if values.ndim == 0 or len(values) != len(x):
+                raise AlikitError(f"factor {name} is not of {len(x)} examples: give each of them its own")
+        vars(self).update(x=x, labels=labels, classes=classes, factors=factors)
+
+    def but(self, **fields: object) -> "Dataset":
+        """The same data set with other `fields`, which are not checked."""
+        other = copy.copy(self)
+        vars(other).update(fields)
+        return other
 
     def __len__(self) -> int:
         return len(self.x)
@@ -65,7 +87,7 @@ class Dataset:
         """The indexed examples with their labels and factors, as a data set of their own."""
         labels = None if self.labels is None else self.labels[index]
         factors = {name: values[index] for name, values in self.factors.items()}
-        return replace(self, x=self.x[index], labels=labels, factors=factors)
+        return self.but(x=self.x[index], labels=labels, factors=factors)
 
     def some(self, n: int) -> "Dataset":
         """n random examples, always the same ones, or all in their order where there are no more. (The first n of a
@@ -102,7 +124,7 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with x on `device`; labels and factors stay where they are."""
-        return replace(self, x=self.x.to(device))
+        return self.but(x=self.x.to(device))
 
 
 def _shuffled(n: int, seed: int) -> Tensor:

@@ -153,7 +153,7 @@ def read_pictures(
             way = "mend or remove them, or use --skip-corrupt (skip_corrupt=True)"
             raise AlikitError(f"{len(unreadable)} of {total} files are no readable pictures ({some}): {way}")
         log.warning("left out %d of %d files that are no readable pictures: %s", len(unreadable), total, some)
-    return Dataset(title, x, labels if classes else None, classes), {*unreadable}
+    return Dataset(title, x, labels if classes else None, classes, channels="first", scale=(0, 255)), {*unreadable}
 
 
 def _make(file: Path, state: bytes, listed: Callable[[], Listed]) -> None:

@@ -1,7 +1,5 @@
 """Which training examples may be used with their labels, and which are kept to choose settings: always the same."""
 
-from dataclasses import replace
-
 import torch
 
 from .dataset import Dataset
@@ -27,5 +25,5 @@ def few_labels(train: Dataset, n: int, seed: int) -> Dataset:
 
 def _places(train: Dataset) -> tuple[Dataset, Dataset]:
     # x is the place of each example: to draw a few, not all pictures need to be copied.
-    places = replace(train, x=torch.arange(len(train)), factors={})
+    places = train.but(x=torch.arange(len(train)), factors={})
     return places.split(max(1, min(FOR_SETTINGS, len(train) // 5)), seed=0)

@@ -11,7 +11,6 @@ function raises AlikitError for a missing, damaged or foreign file, and for sing
 
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -156,7 +155,7 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
         way = f"get it from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
         meanwhile = "until then, --data stand-in:tiny-imagenet runs without"
         raise AlikitError(f"ImageNet is not there: no class folders in {root / split}; {way}; {meanwhile}")
-    return replace(image_folder(root, split, size, skip_corrupt), name="imagenet")
+    return image_folder(root, split, size, skip_corrupt).but(name="imagenet")
 
 
 def _root(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:

@@ -110,6 +110,6 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
     drawn = [model.sample(len(i), None if y is None else y[i]).cpu() for i in torch.arange(n).split(BATCH)]
     # Rounded to 256 levels, as the pictures are that they are compared with.
     rounded = torch.cat([(255 * x).round().clamp(0, 255).nan_to_num().byte() for x in drawn])
-    samples = features(Dataset("samples", rounded))
+    samples = features(Dataset("samples", rounded, channels="first", scale=(0, 255)))
     samples[torch.cat([~x.flatten(1).isfinite().all(1) for x in drawn])] = torch.nan
     return samples, *real

@@ -267,6 +267,7 @@ def load_model(folder: str | Path) -> Game:
     sizes = known.get("number_of_classes"), known.get("number_of_attributes")
     model = recipe_of(known).build(tuple(known["x_shape"]), None, trained, *sizes)
     without_discriminator = Game(model.decoder, model.z_dim, model.encoder)
+    without_discriminator.x_shape = model.x_shape
     if (folder / "decoder.safetensors").is_file():
         for name in ("encoder", "decoder"):
             if (network := getattr(model, name)) is not None:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, SVHN, CelebA
 
 from alikit.data import SOURCES, Dataset, GridMixture, digits, faces, load, published
-from alikit.data.conditions import COLUMNS, NAMED, columns_of, paper_grid, switched, usual
+from alikit.data.conditions import COLUMNS, NAMED, columns_of, names_in, paper_grid, switched, usual
 from alikit.data.labels import few_labels, for_settings, labels_to_spare
 from alikit.data.sources import rooted
 from alikit.errors import AlikitError
@@ -119,7 +119,7 @@ def test_distance_close_to_a_mean_is_exact(offset):
 # Examples.
 
 PIXELS = torch.randint(0, 256, (23, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-PICTURES = Dataset("pictures", PIXELS, torch.arange(23), tuple("abc"), {"size": torch.arange(23) * 10})
+PICTURES = Dataset("pictures", PIXELS, torch.arange(23), [*"abcdefghijklmnopqrstuvw"], {"size": torch.arange(23) * 10})
 POINTS = Dataset("points", torch.randn(23, 2, generator=torch.Generator().manual_seed(0)))
 
 
@@ -287,6 +287,15 @@ def test_a_switch_changes_what_it_names_and_no_y_but_its_own():
     assert torch.equal(switched(y_of("Black_Hair", "Male"), ["Blond_Hair"], NAMES), y_of("Blond_Hair", "Male"))
     assert torch.equal(switched(y_of("Black_Hair"), ["-Blond_Hair", "Bald"], NAMES), y_of("Black_Hair", "Bald"))
     assert torch.equal(switched(y_of(), ["Black_Hair", "Blond_Hair"], NAMES), y_of("Black_Hair", "Blond_Hair"))
+
+
+def test_names_with_a_comma_or_a_sign_of_their_own():
+    cities = ("-1", "1", "New York, NY", "New York", "Paris")
+    assert names_in("New York, NY,-Paris, New York", cities) == ["New York, NY", "-Paris", "New York"]
+    assert names_in("-New York, NY", cities) == ["-New York, NY"] and names_in(" , ,", cities) == []
+    assert names_in("-1,Rome, 1", cities) == ["-1", "Rome", "1"]
+    assert columns_of(["-1"], cities) == {0: 1}
+    assert columns_of(["--1", "New York, NY", "-Paris"], cities) == {0: 0, 2: 1, 4: 0}
 
 
 def test_what_is_not_named_is_as_with_most_that_share_what_is():

@@ -33,7 +33,8 @@ def test_reconstruction_errors_by_hand():
     assert found.baseline == pytest.approx((held_out.x - train.x.mean(0)).square().mean().item(), rel=1e-4)
     white = Dataset("white", torch.full((3, 1, 2, 2), 255, dtype=torch.uint8))
     black = Dataset("black", torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
-    found = reconstruction(game(lambda z: 0 * z + 0.2), black, white)  # of pictures: of one value
+    grey = game(lambda z: 0 * z.view(-1, 1, 2, 2) + 0.2, lambda x: x.flatten(1), z_dim=4)
+    found = reconstruction(grey, black, white)  # of pictures: of one value
     assert (found.drawn, found.mean, found.baseline) == pytest.approx((0.64, 0.64, 1))
 
 

@@ -130,7 +130,7 @@ def test_components_of_the_pixels(examples, number, there_are):
     torch.testing.assert_close(found[:, :6].double().abs(), expected.abs(), atol=1e-3, rtol=1e-3)
     x = torch.rand(30, 1, 64, 64)  # is averaged before
     small = nn.functional.avg_pool2d(x, 2)
-    large, expected = (probes.component_features(Dataset("noise", v), 4)(v) for v in (x, small))
+    large, expected = (probes.component_features(train.but(x=v), 4)(v) for v in (x, small))
     torch.testing.assert_close(large, expected)
 
 

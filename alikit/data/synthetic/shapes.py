@@ -6,7 +6,6 @@ there is no network. No number measured on it says anything about that data set.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -66,15 +65,15 @@ def stand_in(name: str, n: int, size: int, seed: int = 0) -> Dataset:
     For cifar10 the 10 shapes are the classes; for tiny-imagenet the 200 combinations of hue, fill and shape; for
     celeba the labels are (n, 8) uint8, the attributes of ATTRIBUTES, which are not CelebA's.
     """
-    data = replace(coloured_shapes(n, size, seed), name=f"stand-in:{name}")
+    data = coloured_shapes(n, size, seed).but(name=f"stand-in:{name}")
     known = data.factors
     if name == "celeba":
         labels = torch.stack([present(known) for present in ATTRIBUTES.values()], dim=1).to(torch.uint8)
-        return replace(data, labels=labels, classes=tuple(ATTRIBUTES))
+        return data.but(labels=labels, classes=tuple(ATTRIBUTES))
     if name == "tiny-imagenet":
         labels = (known["hue"] * len(FILLS) + known["fill"]) * len(SHAPES) + known["shape"]
         classes = tuple(f"{hue} {fill} {shape}" for hue in HUES for fill in FILLS for shape in SHAPES)
-        return replace(data, labels=labels, classes=classes)
+        return data.but(labels=labels, classes=classes)
     return data
 
 
