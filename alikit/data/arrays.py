@@ -50,10 +50,12 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
         return x.float()
     pictures = _channels_first(x, size, channels)
     black, white = _range(pictures, scale, DEPTHS[-1] if has_16_bits else DARK)
-    if pictures.dtype == torch.uint8 and (black, white) == (0, 255):
-        return pictures.contiguous()
-    parts = ((part.double() - black) / (white - black) * 255 for part in pictures.split(AT_ONCE))
-    return torch.cat([part.round().clamp(0, 255).byte() for part in parts])
+    if not x.is_floating_point() and (black, white) == (0, 255):
+        return pictures.byte().contiguous()
+    bytes_ = torch.empty(pictures.shape, dtype=torch.uint8, device=x.device)
+    for part, place in zip(pictures.split(AT_ONCE), bytes_.split(AT_ONCE), strict=True):
+        place.copy_(((part.float() - black) * (255 / (white - black))).round_().clamp_(0, 255))
+    return bytes_
 
 
 def _numbers(values: object, what: str) -> Tensor:
@@ -131,8 +133,7 @@ def _range(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[flo
         if not black - slack <= low <= high <= white + slack or not white > black:
             raise AlikitError(f"{seen}, and scale is {black:g} to {white:g}: give the values that are black and white")
         return black, white
-    is_whole = not x.is_floating_point() or all((part == part.round()).all() for part in x.split(AT_ONCE))
-    if is_whole and low >= 0 and (high in DEPTHS or dark < high < 255):
+    if low >= 0 and (high in DEPTHS or dark < high < 255) and _is_whole(x):
         return 0, high if high in DEPTHS else 255
     if x.is_floating_point() and low >= -1e-3 and 1 / 255 < high <= 1 + 1e-3:
         return 0, 1
@@ -143,6 +144,10 @@ def _range(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[flo
     if x.dtype == torch.uint8 and high == 0:  # black whatever white is
         return 0, 255
     raise AlikitError(f"{seen}, which is no range in common use: say what is black and white, as scale=(0, {high:g})")
+
+
+def _is_whole(x: Tensor) -> bool:
+    return not x.is_floating_point() or all(part.equal(part.round()) for part in x.split(AT_ONCE))
 
 
 def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor | None, tuple[str, ...]]:
