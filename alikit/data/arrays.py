@@ -85,7 +85,7 @@ def _numbers(values: object, what: str) -> Tensor:
     if array.dtype.kind == "f":  # torch has no big-endian ones, and none longer than float64
         array = array.astype(f"=f{min(array.itemsize, 8)}", copy=False)
     elif array.dtype != np.uint8:
-        array = array.astype(np.float32 if array.dtype == bool else np.int64)
+        array = array.astype(np.float32 if array.dtype == bool else np.int64, copy=False)
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
