@@ -3,14 +3,8 @@
 A game says which pairs it compares (`pairs`) and what each player minimises, given the discriminator's logits on them
 (`objective`). `losses` combines the two; training takes gradients of `losses` and of nothing else. GAN compares
 (x,) with (x_tilde,); ALI compares (x, z_hat) with (x_tilde, z); a GAN's decoder kept frozen inside ALI is post-hoc
-inference. `VAE` and `InverseMapping` have one player and no discriminator: they override `losses`.
-
-A new game is a subclass with another objective, for example the relativistic one (Jolicoeur-Martineau 2018):
-
-    class RelativisticALI(ALI):
-        def objective(self, q_logits, p_logits):
-            lead = q_logits - p_logits
-            return {"discriminator": softplus(-lead).mean(), "generator": softplus(lead).mean()}
+inference. `VAE` and `InverseMapping` have one player and no discriminator: they override `losses`. A new game is a
+subclass with another objective: README.md has one.
 """
 
 import copy
