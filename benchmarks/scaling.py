@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -54,30 +55,37 @@ def make_folder(folder: Path, n: int) -> None:
         (folder / str(i % 10) / f"{i:06d}.jpg").write_bytes(files[i % len(files)])
 
 
-def _load(folder: Path) -> float:
+def _load(source: object) -> float:
     """Seconds until both parts are there."""
     begin = time.perf_counter()
-    parts = alikit.load(f"folder:{folder}")
+    parts = alikit.load(source)
     seconds = time.perf_counter() - begin
     del parts  # outside of the time
     return seconds
 
 
-def loading(numbers: tuple[int, ...] = (1000, 3000, 10_000, 30_000, 100_000), rounds: int = 3) -> dict:
+def loading(
+    numbers: tuple[int, ...] = (1000, 3000, 10_000, 30_000, 100_000), rounds: int = 3, of_array: int = 60_000
+) -> dict:
     """The time to load a folder against its number of pictures, made for it and thrown away. Some minutes.
 
-    Each folder is loaded without a cache and then from the one that was made, in each round.
+    Each folder is loaded without a cache and then from the one that was made, in each round; then an array of as many
+    pictures as MNIST has, as bytes and as floats.
     """
     found: dict[int, dict[str, list[float]]] = {n: {"first": [], "cached": []} for n in numbers}
     with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, ALIKIT_CACHE=f"{name}/cache"):
         place = Path(name)
         for n in numbers:
             make_folder(place / str(n), n)
-        _load(place / str(min(numbers)))  # what is imported at the first use is no part of it
+        _load(f"folder:{place / str(min(numbers))}")  # what is imported at the first use is no part of it
         for _ in tqdm(range(rounds), unit=" rounds", disable=None):
             for n in numbers:
                 shutil.rmtree(place / "cache", ignore_errors=True)
                 for how in ("first", "cached"):
-                    found[n][how].append(_load(place / str(n)))
+                    found[n][how].append(_load(f"folder:{place / str(n)}"))
     measured = [{"pictures": n, **{how: summary(times) for how, times in kept.items()}} for n, kept in found.items()]
+    x, y = np.random.default_rng(0).integers(0, 256, (of_array, 28, 28), np.uint8), np.arange(of_array) % 10
+    arrays = {"array": (x, y), "array_of_floats": (x / np.float32(255), y)}
+    times = {name: summary([_load(each) for _ in range(rounds)]) for name, each in arrays.items()}
+    measured.append({"pictures": of_array, **times})
     return {"seed": 0, "size": SIZE, "rounds": rounds, "measured": measured}

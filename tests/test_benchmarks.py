@@ -82,7 +82,7 @@ SMALL = {
     "batch": {"seconds": 0.1, "names": ("digits", "mixture-ali"), "batches": (2, 4)},
     "size": {"seconds": 0.1, "families": FAMILIES, "batch": 2, "rounds": 2},
     "compiled": {"seconds": 0.1, "names": ("digits",), "rounds": 2},
-    "loading": {"numbers": (20, 40), "rounds": 2},
+    "loading": {"numbers": (20, 40), "rounds": 2, "of_array": 300},
 }
 
 
