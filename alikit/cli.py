@@ -22,7 +22,7 @@ from .data import SOURCES
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
 from .recipes import RECIPES
-from .runs import pictures, records, running
+from .runs import pictures, records, running, watching
 from .runs.report import write_report
 from .runs.settings import MOST_STEPS
 from .side_by_side import run_side_by_side
@@ -100,7 +100,7 @@ def train(
     float32: option(bool, "Short for --set bf16=false --set fast=false.", "--float32") = False,
     download: option(bool, "Fetch the data set where it is missing.", "--download") = False,
     decoder: option(Path | None, "Run whose decoder is frozen: post-hoc and inverse.") = None,
-    save_every: SaveEvery = running.SAVE_EVERY,
+    save_every: SaveEvery = watching.SAVE_EVERY,
     size: option(int | None, "Resize and centre-crop a folder's pictures to N x N.", metavar="N") = None,
     skip_corrupt: option(bool, "Leave unreadable files out of a folder.", "--skip-corrupt") = False,
     devices: Devices = 1,
@@ -120,7 +120,7 @@ def train(
 def resume(
     run: RunFolder,
     steps: Steps = None,
-    save_every: SaveEvery = running.SAVE_EVERY,
+    save_every: SaveEvery = watching.SAVE_EVERY,
     data: Data = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
@@ -136,7 +136,7 @@ def resume(
 def sample(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("samples.png"),
-    number: Number = running.PICTURES,
+    number: Number = watching.PICTURES,
     seed: Seed = 0,
     attributes: Attributes = None,
     grid_: option(bool, "The paper's 4 x 12 attributes, all of one z.", "--grid") = False,
@@ -155,7 +155,7 @@ def sample(
 def reconstruct_(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("reconstructions.png"),
-    number: Number = running.PICTURES // 2,
+    number: Number = watching.PICTURES // 2,
     seed: Seed = 0,
     mean: option(bool, "Decode the encoder's mean instead of a draw.", "--mean") = False,
     attributes: Attributes = None,
@@ -299,7 +299,7 @@ def _processes(run: Path, devices: int, nodes: int, rendezvous: str | None) -> I
         raise typer.Exit(status)
     try:
         yield
-    except running.Stopped as stop:
+    except watching.Stopped as stop:
         where = f"stopped at step {stop.step} of {stop.steps}, saved"
         raise KeyboardInterrupt(f"{where}; go on with: {again} --steps {stop.steps}") from None
 
