@@ -43,13 +43,28 @@ def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]
         raise AlikitError(f"names come in a list: [{names!r}]")
     found: dict[int, int] = {}
     for signed in names:
-        name, value = signed.removeprefix("-"), int(not signed.startswith("-"))
+        name = signed if signed in classes else signed.removeprefix("-")
+        value = int(name == signed)
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"
             raise AlikitError(f"no attribute called {name!r}: {hint}")
         if found.setdefault(classes.index(name), value) != value:
             raise AlikitError(f"{name} cannot be and not be: name it once")
+    return found
+
+
+def names_in(text: str, classes: tuple[str, ...]) -> list[str]:
+    """The names in a text like Eyeglasses,-Young, in which a known name may have commas itself: the longest that fits
+    is taken."""
+    parts, found = text.split(","), []
+    while parts:
+        for count in range(len(parts), 0, -1):
+            name = ",".join(parts[:count]).strip()
+            if count == 1 or {name, name.removeprefix("-")} & {*classes}:
+                break
+        found += [name] if name else []
+        parts = parts[count:]
     return found
 
 
