@@ -13,6 +13,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import alikit
 
 from .. import distributed, runs
 from ..data import Dataset, load
-from ..data.sources import RESIZED, rooted
+from ..data.sources import canonical, is_resized
 from ..errors import AlikitError, expanded
 from ..evaluation import QUICK, measured
 from ..evaluation.inference import conditions_of
@@ -32,7 +33,7 @@ from ..evaluation.measured import LABELS
 from ..recipes import Recipe, named
 from ..training import Trainer
 from .settings import MOST_TEXT, described, game_of
-from .watching import follow
+from .watching import enough_memory, follow, is_out_of_memory
 
 Parts = tuple[Dataset, Dataset]
 
@@ -65,30 +66,39 @@ def changed(name: str, changes: dict) -> Recipe:
         raise AlikitError(f"{described(error)}: choose another value, such as {own}") from None
 
 
+@enough_memory("choose smaller data (size) or a smaller --batch (changes={'batch_size': N})")
 def train(
     name: str,
     out: str | Path | None = None,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     changes: dict | None = None,
     decoder: str | Path | None = None,
+    from_run: str | Path | None = None,
     size: int | None = None,
     skip_corrupt: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
     download: bool = False,
+    device: str | None = None,
     save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
     """Trains a recipe into a new run folder; returns what was measured at the end, in the first of several processes.
 
     out         the folder; runs/NAME-seedN by default
-    data        a source for `alikit.data.load`, with size, skip_corrupt and download; the recipe's own by default
+    data        the name of a source for `alikit.data.load`, with size, skip_corrupt, white, splits and download; the
+                recipe's own by default
     steps       or epochs, passes over the data; the recipe's own by default
     seed        of weights, noise, the order of examples, and which have labels
     changes     of the recipe's config, by name
     decoder     for recipes with a frozen decoder, the run folder it comes from
+    from_run    a run folder or record, on data of the same shape, whose weights the run begins with: those of all
+                networks of the same layers. A record has no discriminator, so a new one begins
+    device      where to compute, as cpu, cuda, cuda:1 or mps; a GPU by default where there is one
     save_every  seconds between checkpoints, about; 0 for one at every report
     command     how to do it again, kept in the folder
 
@@ -97,26 +107,34 @@ def train(
     """
     recipe, out = changed(name, changes or {}), Path(out or f"runs/{name}-seed{seed}")
     runs.check_new(out)
-    _check(name, recipe, steps, epochs, decoder, size)
-    source = data or recipe.data
-    size = size or (getattr(recipe.networks, "size", None) if _is_resized(source) else None)
+    distributed.device(device)
+    _check(name, recipe, steps, epochs, decoder, from_run, size)
+    if not isinstance(data, str | Path | None):
+        way = "name a source, or train it by recipe.build(...) and recipe.trainer(...)"
+        raise AlikitError(f"a run keeps where its data lies, which a {type(data).__name__} does not say: {way}")
+    source, means = str(data or recipe.data), canonical(str(data or recipe.data))
+    size = size or (getattr(recipe.networks, "size", None) if is_resized(means) else None)
     with runs.alone(out):
         with distributed.in_turn():
-            parts = load(source, size, skip_corrupt, download)
+            parts = load(source, size, skip_corrupt, download, **_read({"white": white, "splits": splits}))
         classes, attributes = runs.label_sizes(parts[0])
+        # A folder that the environment names is found there again.
+        of_environment = os.environ.get("ALIKIT_DATA") and means.startswith(source)
         settings = {
             "recipe": name,
             "game": game_of(recipe),
             "data": source,
-            # A folder that the environment names is found there again.
-            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") else rooted(source), out),
+            "data_from_run": runs.placed(source if of_environment else means, out),
             "digest": runs.digest(parts),
             "size": size,
             "skip_corrupt": skip_corrupt,
+            "white": white,
+            "splits": splits,
             "seed": seed,
             **recipe.config(),
             "steps": steps or recipe.steps,
             "decoder": str(decoder) if decoder else None,
+            "from_run": str(from_run) if from_run else None,
             "command": command,
             "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
             "x_shape": list(parts[0].shape),
@@ -124,7 +142,7 @@ def train(
             "number_of_attributes": attributes,
             "attributes": list(parts[0].classes) if recipe.is_conditional else None,
         }
-        trainer = _tried(settings, parts[0])
+        trainer = _tried(settings, parts[0], device)
         if epochs:
             settings["steps"] = epochs * trainer.epoch_steps
         settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": distributed.world()}
@@ -133,11 +151,13 @@ def train(
         return follow(trainer, parts, out, settings["steps"], save_every)
 
 
+@enough_memory("go on on another machine, or train anew with a smaller --batch (changes={'batch_size': N})")
 def resume(
     folder: str | Path,
     *,
     steps: int | None = None,
-    data: str | None = None,
+    data: str | Path | None = None,
+    device: str | None = None,
     save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
@@ -145,13 +165,15 @@ def resume(
     the run's data is now; by default where it was in training. Other arguments, and errors, as for `train`."""
     folder = Path(folder)
     settings = runs.read_settings(folder)
+    distributed.device(device)
     with runs.alone(folder):
         state = None if runs.is_untouched(folder) else runs.checkpoint(folder)
         with distributed.in_turn():
             parts = data_of(folder, settings, data)
         runs.check_same(settings, parts)
-        # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
-        trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
+        # What came from another run is in the checkpoint too: that run may be gone.
+        alone = settings if state is None else {**settings, "decoder": None, "from_run": None}
+        trainer = runs.trainer(alone, parts[0], device)
         if state:
             runs.go_on(folder, trainer, state)
         steps = settings["steps"] if steps is None else steps
@@ -173,12 +195,14 @@ def resume(
         return follow(trainer, parts, folder, steps, save_every)
 
 
+@enough_memory("choose fewer metrics or another device")
 def evaluate(
     folder: str | Path,
     metrics: tuple[str, ...] = QUICK,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     labels: int | None = None,
+    device: str = "cpu",
     network: Callable[[Tensor], Tensor] | None = None,
 ) -> dict:
     """Measures a trained model on held-out data.
@@ -210,22 +234,25 @@ def evaluate(
 
     metrics  names of `evaluation.METRICS`
     labels   of each of an SVM's draws; by default the run's, or 1000
+    device   where to compute, as for `train`
     network  the feature network of fidelity and copying, if not our own
     """
     folder, metrics = Path(folder), (metrics,) if isinstance(metrics, str) else metrics
-    settings, model = runs.read_settings(folder), runs.load_model(folder)
+    settings, model = runs.read_settings(folder), runs.load_model(folder, device)
     parts = judged(folder, settings, data)
     return measured(model, *parts, metrics, network, labels or settings.get("labels") or LABELS)
 
 
-def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts:
+def data_of(folder: Path, settings: dict, elsewhere: str | Path | None = None) -> Parts:
     """The training and held-out data of a run. AlikitError where it is gone or of another kind."""
-    source = elsewhere or runs.source(folder, settings)
+    source = canonical(str(elsewhere or runs.source(folder, settings)))
     kind, _, path = source.partition(":")
     try:
-        parts = load(source, settings["size"] if _is_resized(source) else None, settings["skip_corrupt"])
+        parts = load(
+            source, settings["size"] if is_resized(source) else None, settings["skip_corrupt"], **_read(settings)
+        )
     except AlikitError as error:
-        moved = kind in ("folder", "table") and not elsewhere and not expanded(path).exists()
+        moved = kind in ("folder", "table", "file") and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     known = settings.get("attributes") or settings.get("classes")  # the latter of records
     if named(settings["recipe"]).is_conditional and known and list(parts[0].classes) != list(known):
@@ -239,7 +266,7 @@ def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts
     return parts
 
 
-def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
+def judged(folder: Path, settings: dict, elsewhere: str | Path | None) -> Parts:
     """Data to measure a trained model on: any will do, with a warning if it is not the run's own."""
     parts = data_of(folder, settings, elsewhere)
     try:
@@ -251,11 +278,28 @@ def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
     return parts
 
 
-def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, decoder: object, size: int | None) -> None:
+def _read(settings: dict) -> dict:
+    """How data is read besides, where the settings say it."""
+    return {name: settings[name] for name in ("white", "splits") if settings.get(name) is not None}
+
+
+def _check(
+    name: str,
+    recipe: Recipe,
+    steps: int | None,
+    epochs: int | None,
+    decoder: object,
+    from_run: str | Path | None,
+    size: int | None,
+) -> None:
     if None not in (steps, epochs):
         raise AlikitError("steps and epochs say the same thing: leave one out")
     if any(number is not None and number < 1 for number in (steps, epochs)):
         raise AlikitError("a run has at least 1 step or epoch: choose a larger number")
+    if recipe.frozen_decoder and from_run is not None:
+        raise AlikitError(
+            f"{name} begins with a finished GAN's decoder: name its run as decoder, and no other to begin from"
+        )
     if recipe.frozen_decoder and decoder is None:
         raise AlikitError(f"{name} starts from a finished GAN: name its run folder as decoder")
     if decoder and not recipe.frozen_decoder:
@@ -263,30 +307,43 @@ def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, dec
     own = getattr(recipe.networks, "size", None)
     if None not in (size, own) and size != own:
         raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
+    if from_run is not None:
+        runs.read_settings(from_run)  # now, and not after data that takes minutes to read
 
 
-def _is_resized(source: str) -> bool:
-    """Whether its pictures are resized as they are read."""
-    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
-
-
-def _tried(settings: dict, data: Dataset) -> Trainer:
+def _tried(settings: dict, data: Dataset, device: str | None) -> Trainer:
     """The trainer of the settings. AlikitError where its game fails at a first batch or at drawing, on a copy."""
     try:
-        trainer = runs.trainer(settings, data)
-        with torch.random.fork_rng():
-            trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
-            trainer.gradients(trial.train(), *trainer._batch())
-            y = conditions_of(trial.eval(), some)
-            drawn = [] if trial.decoder is None else [trial.sample(len(some), y)]
-            if drawn and trial.encoder is not None:
-                drawn.append(trial.reconstruct(some.floats().to(trial.device), y=y))
-            if any(x.shape != some.x.shape for x in drawn):
-                raise ValueError("what it draws is not of the data's shape")
-        return trainer
+        return _on_trial(settings, data, device)
     except (AlikitError, distributed.Lost):
         raise
     except Exception as error:  # a reader's game may fail in any way
-        name, game = settings["recipe"], named(settings["recipe"]).game.__name__
-        why = f"{name}: {game} cannot take a step and draw ({type(error).__name__}: {error})"
-        raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
+        if not is_out_of_memory(error):
+            name, game = settings["recipe"], named(settings["recipe"]).game.__name__
+            why = f"{name}: {game} cannot take a step and draw ({type(error).__name__}: {error})"
+            raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
+    # Out of the handler, because what failed is held in memory there.
+    batch, way = settings["batch_size"], "free some, choose smaller data, or use a smaller --batch (batch_size)"
+    for size in [batch >> halved for halved in range(1, batch.bit_length() - 1)] if distributed.world() == 1 else ():
+        with suppress(Exception):
+            _on_trial({**settings, "batch_size": size, "from_run": None}, data, device).one_step()
+            way = f"use --batch {size} (changes={{'batch_size': {size}}})"
+            break
+    raise AlikitError(f"not enough memory for batches of {batch}: {way}")
+
+
+def _on_trial(settings: dict, data: Dataset, device: str | None) -> Trainer:
+    """The trainer of the settings, whose game has taken a first batch and drawn on a copy."""
+    trainer = runs.trainer(settings, data, device)
+    with torch.random.fork_rng():
+        trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
+        # The copy takes the room of Adam's first moment, and this that of its second one.
+        _moment = [torch.empty_like(parameter) for parameter in trial.parameters()]
+        trainer.gradients(trial.train(), *trainer._batch())
+        y = conditions_of(trial.eval(), some)
+        drawn = [] if trial.decoder is None else [trial.sample(len(some), y)]
+        if drawn and trial.encoder is not None:
+            drawn.append(trial.reconstruct(some.floats().to(trial.device), y=y))
+        if any(x.shape != some.x.shape for x in drawn):
+            raise ValueError("what it draws is not of the data's shape")
+    return trainer

@@ -1,7 +1,8 @@
 """A run while it trains: its progress bar and log, its checkpoints and pictures, and how it ends."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from .. import distributed, runs
 from ..data import Dataset
-from ..errors import Diverged
+from ..errors import AlikitError, Diverged
 from ..evaluation import awake, measured
 from ..evaluation.inference import conditions_of
 from ..figures import beside, picture
@@ -21,6 +22,24 @@ PICTURES = 60  # in a grid
 WATCHED = 200  # most held-out examples, and codes, that a line of the log is about
 MEASURED = 500  # held-out examples that are measured at the end of training; `evaluate` takes all
 MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
+# What PyTorch says of the processor's memory and of a GPU's, beside MemoryError and its own OutOfMemoryError.
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+@contextmanager
+def enough_memory(way: str) -> Iterator[None]:
+    """Turns a lack of memory in the block into an AlikitError that ends in `way`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise AlikitError(f"not enough memory: free some, or {way}") from None
+        raise
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,12 +55,12 @@ def follow(
 ) -> dict | None:
     """Trains with a progress bar, logging, saving and drawing. Of several processes the first one does."""
     watch = Watch(trainer, parts[1], out, steps, SAVE_EVERY if save_every is None else save_every)
-    if distributed.rank():
-        with suppress(KeyboardInterrupt, Diverged), held() as signalled:  # the first process reports the same
-            trainer.run(steps, watch.every, None, watch.milestones, lambda: distributed.any_of_all(signalled()))
-        distributed.leave()
-        return None
     try:
+        if distributed.rank():
+            with suppress(KeyboardInterrupt, Diverged), held() as signalled:  # the first process reports the same
+                trainer.run(steps, watch.every, None, watch.milestones, lambda: distributed.any_of_all(signalled()))
+            distributed.leave()
+            return None
         try:
             with watch.begin(), held() as signalled:  # the bar is closed before any error is reported
                 trainer.run(steps, watch.every, watch, watch.milestones, lambda: distributed.any_of_all(signalled()))
@@ -54,6 +73,12 @@ def follow(
             raise Stopped(out, trainer.step, steps) from None
     except Diverged as error:
         raise Diverged(f"{error}; {out} keeps the weights and checkpoint of step {watch.saved}") from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        kept = f"{out} keeps the weights and checkpoint of step {watch.saved}"
+        way = f"free some, and go on with: alikit resume {out}; or train anew with a smaller --batch (batch_size)"
+        raise AlikitError(f"not enough memory at step {trainer.step}; {kept}: {way}") from None
     runs.log(out, {"step": steps, **found})
     distributed.leave()
     return found
@@ -64,7 +89,7 @@ class Watch:
 
     def __init__(self, trainer: Trainer, held_out: Dataset, out: Path, steps: int, save_every: float):
         self.trainer, self.held_out, self.out, self.steps, self.save_every = trainer, held_out, out, steps, save_every
-        self.every = max(1, min(100, steps // 10))
+        self.saved, self.every = trainer.step, max(1, min(100, steps // 10))
         self.milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES} | {steps}
         # `awake` takes three passes an example, a step about nine: so it takes a twentieth of the time or less.
         self.watched = held_out.some(max(8, min(WATCHED, self.every * trainer.config.batch_size // 10)))
