@@ -50,6 +50,10 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     [
         ("folder:data/cats", "folder:../../data/cats"),
         ("cifar10:data", "cifar10:../../data"),
+        ("file:data/a:b.npz", "file:../../data/a:b.npz"),
+        ("torchvision:MNIST:data", "torchvision:MNIST:../../data"),
+        ("torchvision:MNIST:/data", "torchvision:MNIST:/data"),
+        ("torchvision:MNIST", "torchvision:MNIST"),
         ("stand-in:svhn", "stand-in:svhn"),
         ("folder:/somewhere/cats", "folder:/somewhere/cats"),
     ],
@@ -60,6 +64,31 @@ def test_data_is_kept_as_seen_from_the_run(tmp_path, monkeypatch, typed, kept):
     assert runs.placed(typed, folder) == kept
     assert runs.source(folder, {"data": "?", "data_from_run": kept}) == typed
     assert runs.source(folder, {"data": typed}) == typed  # of an earlier version
+
+
+KNOWN = Dataset("mine", torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), ("cat", "dog"), {"size": torch.arange(4.0)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": torch.tensor([1, 0, 0, 1])},
+        {"classes": ("dog", "cat")},
+        {"factors": {"size": torch.arange(4.0) + 1}},
+        {"factors": {"weight": torch.arange(4.0)}},
+        {"labels": None, "classes": (), "factors": {}},
+    ],
+)
+def test_other_labels_classes_or_factors_are_noticed(changes):
+    """Of runs from before this was kept only the examples are compared."""
+    parts, others = (KNOWN, KNOWN), (KNOWN, replace(KNOWN, **changes))
+    settings = {"digest": runs.digest(parts)}
+    runs.check_same(settings, parts)
+    with pytest.raises(AlikitError, match=r"mine has other labels, classes or factors than .* began with: name that"):
+        runs.check_same(settings, others)
+    runs.check_same({"digest": settings["digest"][:3]}, others)
+    with pytest.raises(AlikitError, match="mine is not what this run began with"):
+        runs.check_same({"digest": settings["digest"][:3]}, (KNOWN, replace(KNOWN, x=KNOWN.x + 1)))
 
 
 # The folder and its log.

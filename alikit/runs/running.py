@@ -151,7 +151,7 @@ def train(
         return follow(trainer, parts, out, settings["steps"], save_every)
 
 
-@enough_memory("go on on another machine, or train anew with a smaller --batch (changes={'batch_size': N})")
+@enough_memory("go on elsewhere, or train anew with a smaller --batch (changes={'batch_size': N})")
 def resume(
     folder: str | Path,
     *,
@@ -325,8 +325,8 @@ def _tried(settings: dict, data: Dataset, device: str | None) -> Trainer:
     # Out of the handler, because what failed is held in memory there.
     batch, way = settings["batch_size"], "free some, choose smaller data, or use a smaller --batch (batch_size)"
     for size in [batch >> halved for halved in range(1, batch.bit_length() - 1)] if distributed.world() == 1 else ():
-        with suppress(Exception):
-            _on_trial({**settings, "batch_size": size, "from_run": None}, data, device).one_step()
+        with suppress(Exception):  # an eighth is to spare: a run saves and draws besides
+            _on_trial({**settings, "batch_size": size + size // 8, "from_run": None}, data, device).one_step()
             way = f"use --batch {size} (changes={{'batch_size': {size}}})"
             break
     raise AlikitError(f"not enough memory for batches of {batch}: {way}")
