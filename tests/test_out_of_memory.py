@@ -14,16 +14,16 @@ from alikit import ALI, RECIPES, AlikitError, Game, runs
 from alikit.runs import running
 from alikit.training import Trainer
 
-# As much memory as the process has, and 200 MB; the second time with the batch that the first time names.
+# As much memory as the process has, and 300 MB; the second time with the batch that the first time names.
 LIMITED = """
-import re, resource, sys, torch
+import re, resource, sys, torch, matplotlib.backends.backend_agg
 from contextlib import redirect_stderr
 from io import StringIO
 from alikit.cli import main
 
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
 for batch in (16384, None):
     sys.argv = f"alikit train mixture-gan --batch {batch or found[1]} --steps 2 --out run".split()
     with redirect_stderr(StringIO()) as said:
