@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import PIL.Image
 import torch
@@ -66,7 +65,7 @@ class Switches(Answering, HBox):
         self.previews = [frame(SMALL) for _ in self.names]
         for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
             preview.layout.align_self = "center"
-            self.answer(partial(self._switch, column), switch)
+            self.answer(self._switch, switch, of=(column,))
         self.answer(self._back, self.start, self.back)
         self.answer(self._draw, self.number)
         self.answer(self._next, self.another)
@@ -82,6 +81,10 @@ class Switches(Answering, HBox):
         self._starts[GIVEN] = self.y
         self.observe(lambda _: self.show(), ["y", "z"])
         self.z = same_noise(0, model.z_dim) if z is None else z
+
+    def close(self) -> None:
+        self.model = None
+        super().close()
 
     @validate("y")
     def _one_y(self, proposal) -> Tensor:
