@@ -97,9 +97,10 @@ def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: boo
     return drawn(n, lambda n, seed: stand_in(kind, n, size, seed))
 
 
-def canonical(name: str) -> str:
+def canonical(name: str | Path) -> str:
     """The name with the folder that it means where it names none: `cifar10` is `cifar10:data`, and the path of a folder
     that is there is `folder:PATH`."""
+    name = str(name)
     if name not in PUBLISHED:
         return f"folder:{name}" if name and ":" not in name and name not in SOURCES and Path(name).is_dir() else name
     root = Path(os.environ.get("ALIKIT_DATA") or "data")

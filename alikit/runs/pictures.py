@@ -119,7 +119,8 @@ def switch_sheets(model: Game, held_out: Dataset, grid_of_y: Tensor | None) -> d
     for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
         rows = {}
         for number, (code, own) in enumerate(zip(codes_of, y, strict=True), start=1):
-            flipped = [switched(own, [("-" if own[names.index(a)] else "") + a], names) for a in shown]
+            off = {a: own.index_fill(0, torch.tensor(names.index(a)), 0) for a in shown}  # -1 may be a name as 1 is
+            flipped = [off[a] if own[names.index(a)] else switched(own, [a], names) for a in shown]
             ys = torch.stack([own, *flipped])
             rows[f"{of} {number}"] = model.decode(code.expand(len(ys), -1), y=ys)
         found[name] = strips(rows, columns, zoom)

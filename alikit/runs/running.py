@@ -35,6 +35,8 @@ from ..training import Trainer
 from .settings import MOST_TEXT, described, game_of
 from .watching import enough_memory, follow, is_out_of_memory
 
+PATHS = ("folder", "table", "file")  # kinds of sources that are a path
+
 Parts = tuple[Dataset, Dataset]
 
 
@@ -112,19 +114,20 @@ def train(
     if not isinstance(data, str | Path | None):
         way = "name a source, or train it by recipe.build(...) and recipe.trainer(...)"
         raise AlikitError(f"a run keeps where its data lies, which a {type(data).__name__} does not say: {way}")
-    source, means = str(data or recipe.data), canonical(str(data or recipe.data))
+    means = canonical(data or recipe.data)
+    source = str(data or recipe.data) if isinstance(data, str | None) else means  # a Path is never a name
+    is_path = means.partition(":")[0] in PATHS
     size = size or (getattr(recipe.networks, "size", None) if is_resized(means) else None)
     with runs.alone(out):
         with distributed.in_turn():
             parts = load(source, size, skip_corrupt, download, **_read({"white": white, "splits": splits}))
         classes, attributes = runs.label_sizes(parts[0])
-        # A folder that the environment names is found there again.
-        of_environment = os.environ.get("ALIKIT_DATA") and means.startswith(source)
         settings = {
             "recipe": name,
             "game": game_of(recipe),
             "data": source,
-            "data_from_run": runs.placed(source if of_environment else means, out),
+            # A folder that the environment names is found there again.
+            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") and not is_path else means, out),
             "digest": runs.digest(parts),
             "size": size,
             "skip_corrupt": skip_corrupt,
@@ -245,14 +248,14 @@ def evaluate(
 
 def data_of(folder: Path, settings: dict, elsewhere: str | Path | None = None) -> Parts:
     """The training and held-out data of a run. AlikitError where it is gone or of another kind."""
-    source = canonical(str(elsewhere or runs.source(folder, settings)))
+    source = canonical(elsewhere or runs.source(folder, settings))
     kind, _, path = source.partition(":")
     try:
         parts = load(
             source, settings["size"] if is_resized(source) else None, settings["skip_corrupt"], **_read(settings)
         )
     except AlikitError as error:
-        moved = kind in ("folder", "table", "file") and not elsewhere and not expanded(path).exists()
+        moved = kind in PATHS and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     known = settings.get("attributes") or settings.get("classes")  # the latter of records
     if named(settings["recipe"]).is_conditional and known and list(parts[0].classes) != list(known):

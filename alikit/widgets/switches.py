@@ -134,7 +134,9 @@ class Switches(Answering, HBox):
         return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
 
     def _with(self, column: int, on: bool) -> Tensor:
-        return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
+        if on:
+            return switched(self.y, [self.names[column]], self.names)
+        return self.y.index_fill(0, torch.tensor(column), 0)  # by number, because -1 may be a name as 1 is
 
     def _switch(self, column: int) -> None:
         on = self.switches[column].value
