@@ -38,12 +38,6 @@ def option(kind: type, text: str, *names: str, **limits):
     return Annotated[kind, typer.Option(*names, help=text, **limits)]
 
 
-def _some(attributes: str | None) -> str | None:
-    if attributes is not None and not attributes.strip(" ,"):
-        raise AlikitError("--attributes names none: say Eyeglasses,-Young, or leave it out")
-    return attributes
-
-
 RecipesFrom = option(list[Path] | None, "Your Python file of recipes; it is run.", "--recipes", metavar="FILE")
 Results = Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
@@ -56,7 +50,7 @@ Devices = option(int, "Processes on this machine, each with a GPU, or a share of
 Nodes = option(int, "Machines; give each the same command.", "--num-nodes", min=1)
 Rendezvous = option(str | None, "Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
 Number = option(int, "How many.", "-n", min=1, max=10_000)
-Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a class.", metavar="NAMES", callback=_some)
+Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a class.", metavar="NAMES")
 
 
 @app.callback()
@@ -79,7 +73,8 @@ def recipes() -> None:
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
-    typer.echo(f"\ndata: {', '.join(SOURCES)}; your own: folder:PATH (class folders), table:PATH (attributes)")
+    own = "folder:PATH (class folders), table:PATH (attributes), file:PATH (arrays), or the path alone"
+    typer.echo(f"\ndata: {', '.join(SOURCES)}, torchvision:NAME; your own: {own}")
     typer.echo("\nsettings for --set NAME=VALUE, with their defaults where a recipe says nothing else:")
     for name, setting in settings.items():
         typer.echo(f"  {name}={setting.default}: {setting.description or 'see the recipe that adds it'}")

@@ -55,9 +55,9 @@ def device(name: str | None = None) -> torch.device:
     if not name:
         return torch.device("cuda" if gpus else "cpu")
     here = ["cpu", *["cuda"][:gpus], *(f"cuda:{number}" for number in range(gpus)), *["mps"][:mps]]
-    if name not in here:
+    if str(name) not in here:
         raise AlikitError(f"there is no {name} here: choose {' or '.join(here)}")
-    if world() > 1 and name != "cpu":
+    if world() > 1 and str(name) != "cpu":
         raise AlikitError("several processes have a device each: leave device out")
     return torch.device(name)
 

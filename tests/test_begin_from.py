@@ -63,6 +63,19 @@ def test_networks_of_other_layers_are_new(run, caplog):
     assert "new ones are in: discriminator" in caplog.text and taken("new", run) == {"encoder", "decoder"}
 
 
+def test_conditions_of_other_names_are_not_passed_over(paint, caplog):
+    for number in range(20):
+        paint(f"pets/{('cat', 'dog')[number % 2]}/{number}.png", (9 * number, 0, 0))
+    pets, train = Path("pets"), "train digits-conditional --batch 4 --steps 1 --data folder:pets"
+    assert alikit(f"{train} --out run").status == 0
+    assert alikit(f"{train} --from run --out same").status == 0 and not caplog.messages
+    (pets / "dog").rename(pets / "bird")
+    assert alikit(f"{train} --from run --out other").status == 0
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "run was conditioned on other names, or in another order"
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -99,7 +112,7 @@ def test_a_device_that_is_not_here(run, monkeypatch):
     assert files(Path()) == before
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [str(distributed.device(name)) for name in (None, "cpu", "cuda", "cuda:1")] == [
+    assert [str(distributed.device(name)) for name in (None, "cpu", "cuda", torch.device("cuda", 1))] == [
         "cuda",
         "cpu",
         "cuda",

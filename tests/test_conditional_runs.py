@@ -90,7 +90,7 @@ def test_names_with_a_comma_or_a_sign_can_be_asked_for(paint, tmp_path, monkeypa
     )
     for names in ("'New York, NY'", "-1", "1"):
         for command in ("sample run -n 3", "reconstruct run -n 3"):
-            finished = alikit(f"{command} --attributes={names} --out a.png")
+            finished = alikit(f"{command} --attributes {names} --out a.png")
             assert finished.status == 0, finished.err
     assert asked == [[0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]]
     finished = alikit("sample run --attributes 'New York'")

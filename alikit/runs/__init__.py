@@ -54,7 +54,8 @@ def trainer(settings: dict, data: Dataset, device: str | None = None) -> Trainer
 
 def _begin(model: Game, begun: Game, name: str, data: Dataset) -> None:
     """Gives the model's networks the weights of those in `begun`, which run `name` trained, whose shapes are theirs."""
-    if (shape := tuple(read_settings(name)["x_shape"])) != data.shape:
+    log, known = logging.getLogger(__name__), read_settings(name)
+    if (shape := tuple(known["x_shape"])) != data.shape:
         theirs, ours = (" x ".join(map(str, sides)) for sides in (shape, data.shape))
         way = f"begin from a run on such data, or choose data of {theirs}"
         raise AlikitError(f"{name} is of examples of {theirs}, and {data.name} holds {ours}: {way}")
@@ -70,8 +71,10 @@ def _begin(model: Game, begun: Game, name: str, data: Dataset) -> None:
         raise AlikitError(
             f"no network of {name} has the layers of this recipe's: begin from a run of the same networks"
         )
+    conditions = known.get("attributes") or known.get("classes")
+    if model.attributes and conditions and [*conditions] != [*data.classes]:
+        log.warning("%s was conditioned on other names, or in another order: y means something else now", name)
     if fresh:
-        log = logging.getLogger(__name__)
         log.warning("from %s come the weights of: %s; new ones are in: %s", name, ", ".join(taken), ", ".join(fresh))
 
 
@@ -298,7 +301,7 @@ def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
         ) from None
 
 
-def load_model(folder: str | Path, device: str = "cpu") -> Game:
+def load_model(folder: str | Path, device: str | None = "cpu") -> Game:
     """The trained model of a run folder, in evaluation mode, on `device`, see `distributed.device`. Without a
     discriminator among its weights, as in recorded runs, it is a `Game`. `decoder_from_run` in the settings says which
     other run, seen from this one, has its decoder."""

@@ -21,6 +21,12 @@ SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 
 
+def _asked(attributes: str, classes: tuple[str, ...]) -> list[str]:
+    if not (names := names_in(attributes, classes)):
+        raise AlikitError("--attributes names none: say Eyeglasses,-Young, or leave it out")
+    return names
+
+
 @enough_memory("ask for fewer pictures")
 def samples(
     run: Path,
@@ -36,14 +42,14 @@ def samples(
     attributes of held-out examples; or the named ones, see `names_in`, and otherwise what most training examples have
     that share these; or `of_grid` the paper's 4 x 12, all of one z."""
     model, y = runs.load_model(run, device), None
-    if attributes and of_grid:
+    if attributes is not None and of_grid:
         raise AlikitError("--grid has attributes of its own: leave --attributes out")
     if model.attributes:
         train, held_out = judged(run, runs.read_settings(run), data)
         some = held_out.some(number).conditions()
-        names = names_in(attributes, train.classes) if attributes else ()
-        y = usual(train, names) if names else some[torch.arange(number) % len(some)]
-    elif attributes or of_grid:
+        named = attributes is not None
+        y = usual(train, _asked(attributes, train.classes)) if named else some[torch.arange(number) % len(some)]
+    elif attributes is not None or of_grid:
         raise AlikitError(f"{run} is no conditional run: leave --attributes and --grid out")
     torch.manual_seed(seed)
     if of_grid:
@@ -70,14 +76,14 @@ def reconstructions(
     """Writes held-out examples of a run, each followed by its reconstruction, to the picture `out`; returns how many.
     With `attributes` they are decoded with these switched."""
     model, to = runs.load_model(run, device), None
-    if attributes and not model.attributes:
+    if attributes is not None and not model.attributes:
         raise AlikitError(f"{run} is no conditional run: leave --attributes out")
     _, held_out = judged(run, runs.read_settings(run), data)
     torch.manual_seed(seed)
     some = held_out.some(number)
     x, y = some.floats(), conditions_of(model, some)
-    if attributes:
-        of_classes, names = held_out.labels.ndim == 1, names_in(attributes, held_out.classes)
+    if attributes is not None:
+        of_classes, names = held_out.labels.ndim == 1, _asked(attributes, held_out.classes)
         to = usual(held_out, names) if of_classes else switched(y, names, held_out.classes)
     runs.save_picture(picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
     return len(x)

@@ -76,7 +76,8 @@ def follow(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        kept = f"{out} keeps the weights and checkpoint of step {watch.saved}"
+        saved = f"of step {watch.saved}" if distributed.rank() == 0 else "that were saved last"
+        kept = f"{out} keeps the weights and checkpoint {saved}"
         way = f"free some, and go on with: alikit resume {out}; or train anew with a smaller --batch (batch_size)"
         raise AlikitError(f"not enough memory at step {trainer.step}; {kept}: {way}") from None
     runs.log(out, {"step": steps, **found})
