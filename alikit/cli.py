@@ -22,7 +22,7 @@ from .data import SOURCES
 from .errors import WAYS, AlikitError, one_line
 from .evaluation import METRICS, QUICK, Coverage, inception
 from .recipes import RECIPES
-from .runs import pictures, records, running
+from .runs import pictures, records, running, watching
 from .runs.report import write_report
 from .runs.settings import MOST_STEPS
 from .side_by_side import run_side_by_side
@@ -38,13 +38,6 @@ def option(kind: type, text: str, *names: str, **limits):
     return Annotated[kind, typer.Option(*names, help=text, **limits)]
 
 
-def _names(attributes: str | None) -> list[str] | None:
-    names = [name.strip() for name in (attributes or "").split(",") if name.strip()]
-    if attributes is not None and not names:
-        raise AlikitError("--attributes names none: say Eyeglasses,-Young, or leave it out")
-    return names or None
-
-
 RecipesFrom = option(list[Path] | None, "Your Python file of recipes; it is run.", "--recipes", metavar="FILE")
 Results = Annotated[Path, typer.Argument(help="The folder that holds recorded runs.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder made by alikit train.")]
@@ -52,11 +45,12 @@ Data = option(str | None, "Where the run's data lies now; where it lay in traini
 Seed = option(int, "Seed of random numbers.", min=0, max=2**32 - 1)
 Steps = option(int | None, "Steps in all; by default the recipe's, the run's or the study's.", min=1, max=MOST_STEPS)
 SaveEvery = option(float, "Seconds between checkpoints, about; 0 for one at every report.", min=0, metavar="SECONDS")
+Device = option(str | None, "Where to compute: cpu, cuda, cuda:1 or mps.")
 Devices = option(int, "Processes on this machine, each with a GPU, or a share of the cores.", min=1)
 Nodes = option(int, "Machines; give each the same command.", "--num-nodes", min=1)
 Rendezvous = option(str | None, "Where machines find each other; HOST is one of them.", metavar="HOST:PORT")
 Number = option(int, "How many.", "-n", min=1, max=10_000)
-Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a class.", metavar="NAMES", callback=_names)
+Attributes = option(str | None, "Of conditional runs: Eyeglasses,-Young or a class.", metavar="NAMES")
 
 
 @app.callback()
@@ -79,7 +73,8 @@ def recipes() -> None:
     typer.echo()
     for name, study in STUDIES.items():
         typer.echo(f"{name:<{width}}{study.summary} [alikit study, {study.runs} x {study.steps} steps]")
-    typer.echo(f"\ndata: {', '.join(SOURCES)}; your own: folder:PATH (class folders), table:PATH (attributes)")
+    own = "folder:PATH (class folders), table:PATH (attributes), file:PATH (arrays), or the path alone"
+    typer.echo(f"\ndata: {', '.join(SOURCES)}, torchvision:NAME; your own: {own}")
     typer.echo("\nsettings for --set NAME=VALUE, with their defaults where a recipe says nothing else:")
     for name, setting in settings.items():
         typer.echo(f"  {name}={setting.default}: {setting.description or 'see the recipe that adds it'}")
@@ -88,7 +83,7 @@ def recipes() -> None:
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A name from `alikit recipes`.")],
-    data: option(str | None, "A name from `alikit recipes`, folder:PATH or table:PATH.") = None,
+    data: option(str | None, "A name from `alikit recipes`, a folder, a file, or torchvision:NAME.") = None,
     steps: Steps = None,
     epochs: option(int | None, "The same in passes over the data.", min=1, max=10**6) = None,
     seed: Seed = 0,
@@ -100,9 +95,13 @@ def train(
     float32: option(bool, "Short for --set bf16=false --set fast=false.", "--float32") = False,
     download: option(bool, "Fetch the data set where it is missing.", "--download") = False,
     decoder: option(Path | None, "Run whose decoder is frozen: post-hoc and inverse.") = None,
-    save_every: SaveEvery = running.SAVE_EVERY,
+    from_run: option(Path | None, "Run or record to begin from: its weights.", "--from", metavar="RUN") = None,
+    save_every: SaveEvery = watching.SAVE_EVERY,
     size: option(int | None, "Resize and centre-crop a folder's pictures to N x N.", metavar="N") = None,
     skip_corrupt: option(bool, "Leave unreadable files out of a folder.", "--skip-corrupt") = False,
+    white: option(float | None, "The brightest value of grey pictures of 16 or 32 bits.") = None,
+    splits: option(str | None, "The folders TRAIN,HELD_OUT by name; none if all are classes.", metavar="NAMES") = None,
+    device: Device = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
@@ -110,9 +109,10 @@ def train(
     """Train a recipe into a new run folder. At the end, at most 500 held-out pictures are measured, by evaluate all."""
     short = {"batch_size": batch, "lr": lr, "labels": labels} | ({"bf16": False, "fast": False} if float32 else {})
     changes, out = _changes(short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
-    source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "download": download, "decoder": decoder}
+    source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "white": white, "splits": splits}
+    source |= {"download": download, "decoder": decoder, "from_run": from_run, "device": device}
     how = {"steps": steps, "epochs": epochs, "seed": seed, "changes": changes, "save_every": save_every}
-    with _processes(out, devices, num_nodes, rendezvous):
+    with _processes(out, devices, num_nodes, rendezvous, device):
         _say(running.train(recipe, out, command=_command(), **source, **how), f"weights, log and pictures in {out}")
 
 
@@ -120,15 +120,17 @@ def train(
 def resume(
     run: RunFolder,
     steps: Steps = None,
-    save_every: SaveEvery = running.SAVE_EVERY,
+    save_every: SaveEvery = watching.SAVE_EVERY,
     data: Data = None,
+    device: Device = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
 ) -> None:
     """Go on with a run that was stopped, as if it had not been; or, with more --steps, beyond its end."""
-    with _processes(run, devices, num_nodes, rendezvous):
-        found = running.resume(run, steps=steps, data=data, save_every=save_every, command=_command())
+    with _processes(run, devices, num_nodes, rendezvous, device):
+        how = {"steps": steps, "data": data, "device": device, "save_every": save_every}
+        found = running.resume(run, command=_command(), **how)
         _say(found, f"weights, log and pictures in {run}")
 
 
@@ -136,18 +138,19 @@ def resume(
 def sample(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("samples.png"),
-    number: Number = running.PICTURES,
+    number: Number = watching.PICTURES,
     seed: Seed = 0,
     attributes: Attributes = None,
     grid_: option(bool, "The paper's 4 x 12 attributes, all of one z.", "--grid") = False,
     data: Data = None,
+    device: Device = "cpu",
 ) -> None:
     """Draw samples from a trained model into a picture.
 
     Those of a conditional model have the attributes of held-out examples; or the attributes that you name, and
     otherwise what most training examples have that share these.
     """
-    drawn = pictures.samples(run, out, number, seed, attributes, grid_, data)
+    drawn = pictures.samples(run, out, number, seed, attributes, grid_, data, device)
     typer.echo(one_line(f"{drawn} samples in {out}"))
 
 
@@ -155,17 +158,18 @@ def sample(
 def reconstruct_(
     run: RunFolder,
     out: option(Path, "Picture to write.") = Path("reconstructions.png"),
-    number: Number = running.PICTURES // 2,
+    number: Number = watching.PICTURES // 2,
     seed: Seed = 0,
     mean: option(bool, "Decode the encoder's mean instead of a draw.", "--mean") = False,
     attributes: Attributes = None,
     data: Data = None,
+    device: Device = "cpu",
 ) -> None:
     """Reconstruct held-out data: originals in odd, reconstructions in even columns.
 
     With --attributes, a conditional model encodes with the example's own attributes, and decodes with these switched.
     """
-    drawn = pictures.reconstructions(run, out, number, seed, mean, attributes, data)
+    drawn = pictures.reconstructions(run, out, number, seed, mean, attributes, data, device)
     typer.echo(one_line(f"{drawn} originals and their reconstructions in {out}"))
 
 
@@ -176,11 +180,13 @@ def evaluate(
     inception_: option(bool, "Fidelity and copying by Inception, from weights at hand.", "--inception") = False,
     labels: option(int | None, "Labels of each of an SVM's draws.", min=1) = None,
     data: Data = None,
+    device: Device = "cpu",
 ) -> None:
     chosen = tuple(name.strip() for name in metrics.split(","))
     if inception_ and not {"fidelity", "copying"} & set(chosen):
         raise AlikitError("--inception is for fidelity and copying: ask for one of them with --metrics")
-    _say(running.evaluate(run, chosen, data=data, labels=labels, network=inception() if inception_ else None))
+    network = inception() if inception_ else None
+    _say(running.evaluate(run, chosen, data=data, labels=labels, device=device, network=network))
 
 
 @app.command()
@@ -190,6 +196,7 @@ def record(
     hardware: option(str | None, "What the run was made on; this machine by default.") = None,
     data_name: option(str | None, "What to call the data beside numbers.") = None,
     data: Data = None,
+    device: Device = None,
 ) -> None:
     """Keep what is worth keeping of a finished run on pictures: small weights, metrics, codes and the model's pictures.
 
@@ -197,8 +204,8 @@ def record(
     """
     out, parts = out or Path("results") / run.resolve().name, running.data_of(run, runs.read_settings(run), data)
     processor = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {platform.machine()}, no GPU"
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
-    found = records.record(run, out, parts, hardware or machine, data_name or parts[0].name)
+    machine = torch.cuda.get_device_name() if distributed.device().type == "cuda" else processor
+    found = records.record(run, out, parts, hardware or machine, data_name or parts[0].name, device)
     _say(found, f"recorded in {out}; {shlex.join(['alikit', *OWN, 'report', str(out.parent)])} lists it")
 
 
@@ -290,16 +297,18 @@ def _changes(short: dict[str, object], settings: list[str]) -> dict[str, object]
 
 
 @contextmanager
-def _processes(run: Path, devices: int, nodes: int, rendezvous: str | None) -> Iterator[None]:
+def _processes(run: Path, devices: int, nodes: int, rendezvous: str | None, device: str | None) -> Iterator[None]:
     """Runs the block in this process, or the whole command in several and exits; says how to go on where it stops."""
-    several = (("--devices", devices), ("--num-nodes", nodes), ("--rendezvous", rendezvous))
+    if device and devices * nodes > 1:
+        raise AlikitError("--device is for one process, and of several each has its own: leave it or --devices out")
+    several = (("--device", device), ("--devices", devices), ("--num-nodes", nodes), ("--rendezvous", rendezvous))
     options = [word for name, value in several if value not in (1, None) for word in (name, str(value))]
     again = shlex.join(["alikit", *OWN, "resume", str(run), *options])
     if (status := distributed.launch(sys.argv[1:], devices, nodes, rendezvous, run, again)) is not None:
         raise typer.Exit(status)
     try:
         yield
-    except running.Stopped as stop:
+    except watching.Stopped as stop:
         where = f"stopped at step {stop.step} of {stop.steps}, saved"
         raise KeyboardInterrupt(f"{where}; go on with: {again} --steps {stop.steps}") from None
 

@@ -48,6 +48,20 @@ def rank() -> int:
     return dist.get_rank() if world() > 1 else 0
 
 
+def device(name: str | None = None) -> torch.device:
+    """Where this process computes: the named device, by default a GPU where there is one. AlikitError for one that is
+    not here, and for a GPU by name in several processes, each of which has its own."""
+    gpus, mps = torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.backends.mps.is_available()
+    if not name:
+        return torch.device("cuda" if gpus else "cpu")
+    here = ["cpu", *["cuda"][:gpus], *(f"cuda:{number}" for number in range(gpus)), *["mps"][:mps]]
+    if str(name) not in here:
+        raise AlikitError(f"there is no {name} here: choose {' or '.join(here)}")
+    if world() > 1 and str(name) != "cpu":
+        raise AlikitError("several processes have a device each: leave device out")
+    return torch.device(name)
+
+
 def check_divides(number: int, processes: int, what: str = "examples") -> None:
     """Raises AlikitError if this many examples a step cannot be divided evenly among the processes."""
     if number % processes:

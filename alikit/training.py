@@ -83,6 +83,8 @@ def has_bf16(device: torch.device | str) -> bool:
     """Whether bfloat16 is quick on this device: on a processor that multiplies in it, and on GPUs since Ampere."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.device(device).type != "cpu":  # as on mps, whose autocast is not measured
+        return False
     # Not part of PyTorch's public interface: if it is renamed one day, there is no bfloat16.
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from alikit import faces, load, load_model, recorded, runs
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
-from alikit.runs import records
+from alikit.runs import pictures, records
 from alikit.runs.report import PARTS, write_report
 
 RUN = "runs/faces-conditional-seed0"
@@ -77,6 +77,24 @@ def test_samples_and_reconstructions_follow_the_condition(here):
     assert alikit(f"sample {RUN} --grid --out grid.png").status == 0
     with Image.open("grid.png") as picture:
         assert picture.size == (12 * 66 + 2, 4 * 66 + 2)
+
+
+def test_names_with_a_comma_or_a_sign_can_be_asked_for(paint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(36):
+        paint(f"towns/{('-1', '1', 'New York, NY')[number % 3]}/{number}.png", (7 * number, 0, 0))
+    assert alikit("train digits-conditional --data folder:towns --batch 8 --steps 2 --out run").status == 0
+    asked, usual = [], pictures.usual
+    monkeypatch.setattr(
+        pictures, "usual", lambda data, names: (asked.append(usual(data, names).tolist()), usual(data, names))[1]
+    )
+    for names in ("'New York, NY'", "-1", "1"):
+        for command in ("sample run -n 3", "reconstruct run -n 3"):
+            finished = alikit(f"{command} --attributes {names} --out a.png")
+            assert finished.status == 0, finished.err
+    assert asked == [[0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    finished = alikit("sample run --attributes 'New York'")
+    assert finished.status == 2 and "no attribute called 'New York': did you mean New York, NY?" in finished.err
 
 
 @pytest.mark.parametrize(

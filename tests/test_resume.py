@@ -110,7 +110,15 @@ def test_a_run_is_found_by_its_data_from_anywhere(paint, tmp_path, monkeypatch):
     assert "no folder" in alikit("evaluate moved/runs/mine").err
     assert alikit("evaluate moved/runs/mine --data folder:elsewhere").status == 0
     before = files(Path("moved"))
-    paint("elsewhere/0/new.png", size=(8, 8))
-    finished = alikit("resume moved/runs/mine --steps 7 --data folder:elsewhere")
-    assert finished.status == 2 and "is not what this run began with" in finished.err
+    Path("elsewhere/0").rename("elsewhere/2")  # the same pictures, of other classes
+    for says in ("has other labels, classes or factors than", "is not"):
+        finished = alikit("resume moved/runs/mine --steps 7 --data folder:elsewhere")
+        assert finished.status == 2 and f"{says} what this run began with" in finished.err
+        paint("elsewhere/2/new.png", size=(8, 8))
     assert files(Path("moved")) == before
+
+
+def test_a_run_from_before_labels_were_noticed_goes_on(run):
+    settings = runs.read_settings(run)
+    runs.write_settings(run, settings | {"digest": settings["digest"][:3]})
+    assert alikit("resume run --steps 21").status == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alikit import ALI, RECIPES, VAE, AlikitError, Dataset, digits, load_model, runs
+from alikit import ALI, RECIPES, VAE, AlikitError, Dataset, digits, load, load_model, runs
 from alikit.runs import running
 from alikit.training import Trainer
 
@@ -50,6 +50,10 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     [
         ("folder:data/cats", "folder:../../data/cats"),
         ("cifar10:data", "cifar10:../../data"),
+        ("file:data/a:b.npz", "file:../../data/a:b.npz"),
+        ("torchvision:MNIST:data", "torchvision:MNIST:../../data"),
+        ("torchvision:MNIST:/data", "torchvision:MNIST:/data"),
+        ("torchvision:MNIST", "torchvision:MNIST"),
         ("stand-in:svhn", "stand-in:svhn"),
         ("folder:/somewhere/cats", "folder:/somewhere/cats"),
     ],
@@ -60,6 +64,31 @@ def test_data_is_kept_as_seen_from_the_run(tmp_path, monkeypatch, typed, kept):
     assert runs.placed(typed, folder) == kept
     assert runs.source(folder, {"data": "?", "data_from_run": kept}) == typed
     assert runs.source(folder, {"data": typed}) == typed  # of an earlier version
+
+
+KNOWN = Dataset("mine", torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), ("cat", "dog"), {"size": torch.arange(4.0)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": torch.tensor([1, 0, 0, 1])},
+        {"classes": ("dog", "cat")},
+        {"factors": {"size": torch.arange(4.0) + 1}},
+        {"factors": {"weight": torch.arange(4.0)}},
+        {"labels": None, "classes": (), "factors": {}},
+    ],
+)
+def test_other_labels_classes_or_factors_are_noticed(changes):
+    """Of runs from before this was kept only the examples are compared."""
+    parts, others = (KNOWN, KNOWN), (KNOWN, replace(KNOWN, **changes))
+    settings = {"digest": runs.digest(parts)}
+    runs.check_same(settings, parts)
+    with pytest.raises(AlikitError, match=r"mine has other labels, classes or factors than .* began with: name that"):
+        runs.check_same(settings, others)
+    runs.check_same({"digest": settings["digest"][:3]}, others)
+    with pytest.raises(AlikitError, match="mine is not what this run began with"):
+        runs.check_same({"digest": settings["digest"][:3]}, (KNOWN, replace(KNOWN, x=KNOWN.x + 1)))
 
 
 # The folder and its log.
@@ -180,6 +209,30 @@ def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, 
     for call in (running.resume, running.evaluate, load_model):
         with pytest.raises(AlikitError, match=r"is of game .*\.Other, and recipe mine is now of .*ALI: register that"):
             call("run")
+
+
+def test_how_data_is_read_is_kept(tmp_path, monkeypatch):
+    """And what is not said is not handed on, nor has an earlier run it."""
+    monkeypatch.chdir(tmp_path)
+    read, parts = [], load("digits")
+    monkeypatch.setattr(running, "load", lambda source, *_, **how: (read.append((source, how)), parts)[1])
+    (tmp_path / "pictures").mkdir()
+    how = {"white": 4095.0, "splits": "learn,check"}
+    running.train("digits", "run", data=Path("pictures"), steps=1, **how)
+    settings = runs.read_settings("run")
+    assert how.items() <= settings.items() and settings["data_from_run"] == "folder:../pictures"
+    running.evaluate("run", ())
+    running.evaluate("run", (), data=Path("pictures"))
+    runs.write_settings(Path("run"), {name: value for name, value in settings.items() if name not in how})
+    running.resume("run", steps=2)
+    assert read == [("folder:pictures", how)] * 3 + [("folder:pictures", {})]
+    with pytest.raises(
+        AlikitError, match="a run keeps where its data lies, which a Tensor does not say: name a source"
+    ):
+        running.train("digits", "other", data=torch.zeros(4, 1, 8, 8))
+    for wrong in ({"white": 0.0}, {"splits": 3}):
+        with pytest.raises(AlikitError, match=f"cannot be kept so, for its {min(wrong)}"):
+            runs.create(tmp_path / "new", SETTINGS | wrong)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False, downloa
 
     Raises AlikitError for an unknown name, for files that are missing or damaged, and for a size that cannot be had.
     """
-    kind, _, path = name.partition(":")
+    kind, _, path = canonical(name).partition(":")
     if kind in ("folder", "table") and path:
         return (folder_parts if kind == "folder" else table_parts)(path, size, skip_corrupt)
     source = kind if kind in PUBLISHED and path else name
@@ -63,7 +63,7 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False, downloa
         raise AlikitError(f"--size is for folders of pictures; {name} has the size it has")
     if size is None:
         size = 64 if source in RESIZED and source != "faces" else 32
-    return _named(source, Path(rooted(name).partition(":")[2]), size, skip_corrupt, download)
+    return _named(source, Path(canonical(name).partition(":")[2]), size, skip_corrupt, download)
 
 
 def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: bool) -> Parts:
@@ -96,9 +96,19 @@ def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: boo
     return drawn(n, lambda n, seed: stand_in(kind, n, size, seed))
 
 
-def rooted(name: str) -> str:
-    """The name with the folder that it means where it names none: `cifar10` is `cifar10:data`."""
+def canonical(name: str | Path) -> str:
+    """The name with the folder that it means where it names none: `cifar10` is `cifar10:data`, and the path of a folder
+    that is there is `folder:PATH`."""
+    name = str(name)
     if name not in PUBLISHED:
-        return name
+        return f"folder:{name}" if name and ":" not in name and name not in SOURCES and Path(name).is_dir() else name
     root = Path(os.environ.get("ALIKIT_DATA") or "data")
     return f"{name}:{root / 'imagenet' if name == 'imagenet' else root}"
+
+
+def is_resized(source: str) -> bool:
+    """Whether its pictures are resized as they are read."""
+    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
+
+
+rooted = canonical

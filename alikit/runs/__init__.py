@@ -13,16 +13,19 @@ Files are written whole or not at all, and nothing that is loaded here can run c
 import errno
 import io
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
 
 from .. import distributed, reading, storage
 from ..data import Dataset
@@ -36,14 +39,43 @@ LOCK = ".lock"  # held by the process that works in the folder
 OF_CHECKPOINTS = 2  # format; 1, which did not say so, had an optimiser for each player
 
 
-def trainer(settings: dict, data: Dataset) -> Trainer:
-    """The untrained model of the settings with its trainer, both from their seed, on a GPU where there is one."""
-    recipe = recipe_of(settings)
+def trainer(settings: dict, data: Dataset, device: str | None = None) -> Trainer:
+    """The model of the settings, untrained or with the weights of the run that it begins from, and its trainer, both by
+    their seed; on `device`, see `distributed.device`."""
+    recipe, to = recipe_of(settings), distributed.device(device)
     trained = load_model(settings["decoder"]) if settings["decoder"] else None
+    begun = load_model(settings["from_run"]) if settings.get("from_run") else None
     torch.manual_seed(settings["seed"])
     model = recipe.build(data.shape, data.mean(), trained, *label_sizes(data))
-    model = distributed.synchronise(model.to("cuda" if torch.cuda.is_available() else "cpu"))
-    return recipe.trainer(model, data, settings["seed"])
+    if begun:
+        _begin(model, begun, settings["from_run"], data)
+    return recipe.trainer(distributed.synchronise(model.to(to)), data, settings["seed"])
+
+
+def _begin(model: Game, begun: Game, name: str, data: Dataset) -> None:
+    """Gives the model's networks the weights of those in `begun`, which run `name` trained, whose shapes are theirs."""
+    log, known = logging.getLogger(__name__), read_settings(name)
+    if (shape := tuple(known["x_shape"])) != data.shape:
+        theirs, ours = (" x ".join(map(str, sides)) for sides in (shape, data.shape))
+        way = f"begin from a run on such data, or choose data of {theirs}"
+        raise AlikitError(f"{name} is of examples of {theirs}, and {data.name} holds {ours}: {way}")
+    taken, fresh = [], []
+    for part, network in model.named_children():
+        other = getattr(begun, part, None)
+        own, kept = network.state_dict(), (getattr(other, "conditional", other) or nn.Module()).state_dict()
+        fits = {key: tensor.shape for key, tensor in own.items()} == {key: t.shape for key, t in kept.items()}
+        (taken if fits else fresh).append(part)
+        if fits:
+            network.load_state_dict(kept)
+    if not taken:
+        raise AlikitError(
+            f"no network of {name} has the layers of this recipe's: begin from a run of the same networks"
+        )
+    conditions = known.get("attributes") or known.get("classes")
+    if model.attributes and conditions and [*conditions] != [*data.classes]:
+        log.warning("%s was conditioned on other names, or in another order: y means something else now", name)
+    if fresh:
+        log.warning("from %s come the weights of: %s; new ones are in: %s", name, ", ".join(taken), ", ".join(fresh))
 
 
 def label_sizes(data: Dataset) -> tuple[int | None, int | None]:
@@ -70,22 +102,38 @@ def source(folder: Path, settings: dict) -> str:
 
 def _with_path(source: str, change: Callable[[str], str]) -> str:
     kind, _, path = source.partition(":")
+    if kind == "torchvision":  # NAME, or NAME:ROOT
+        name, _, path = path.partition(":")
+        kind = f"{kind}:{name}"
     is_relative = path and kind != "stand-in" and not expanded(path).is_absolute()
     return f"{kind}:{change(path)}" if is_relative else source
 
 
 def digest(parts: tuple[Dataset, Dataset]) -> list[int]:
-    """The number of examples of both parts, and a checksum of them: the same as long as the data is."""
-    checksum = 0
+    """The number of examples of both parts, a checksum of them, and one of what is known of each: labels, the names of
+    classes, and factors. The same as long as the data is."""
+    examples = known = 0
     for part in parts:
-        checksum = zlib.crc32(part.x.cpu().contiguous().numpy(), checksum)
-    return [*map(len, parts), checksum]
+        examples = zlib.crc32(_content(part.x), examples)
+        facts = {"": part.labels, **part.factors}
+        names = [[*part.classes], {name: values is not None and [*values.shape] for name, values in facts.items()}]
+        known = zlib.crc32(json.dumps(names).encode(), known)
+        for values in facts.values():
+            known = known if values is None else zlib.crc32(_content(values), known)
+    return [*map(len, parts), examples, known]
+
+
+def _content(values: Tensor) -> np.ndarray:
+    return values.cpu().contiguous().numpy()
 
 
 def check_same(settings: dict, parts: tuple[Dataset, Dataset]) -> None:
-    """AlikitError where the data is not what the run began with."""
-    if settings.get("digest") not in (None, digest(parts)):
-        raise AlikitError(f"{parts[0].name} is not what this run began with: name that data, or train anew")
+    """AlikitError where the data is not what the run began with. Earlier runs know nothing of its labels."""
+    known = settings.get("digest")
+    if known is None or known == (found := digest(parts))[: len(known)]:
+        return
+    what = "is not" if known[:3] != found[:3] else "has other labels, classes or factors than"
+    raise AlikitError(f"{parts[0].name} {what} what this run began with: name that data, or train anew")
 
 
 def check_new(folder: Path) -> None:
@@ -253,11 +301,11 @@ def go_on(folder: Path, trainer: Trainer, state: dict) -> None:
         ) from None
 
 
-def load_model(folder: str | Path) -> Game:
-    """The trained model of a run folder, in evaluation mode. Without a discriminator among its weights, as in recorded
-    runs, it is a `Game`. `decoder_from_run` in the settings says which other run, seen from this one, has its decoder.
-    """
-    folder, trained = Path(folder), None
+def load_model(folder: str | Path, device: str | None = "cpu") -> Game:
+    """The trained model of a run folder, in evaluation mode, on `device`, see `distributed.device`. Without a
+    discriminator among its weights, as in recorded runs, it is a `Game`. `decoder_from_run` in the settings says which
+    other run, seen from this one, has its decoder."""
+    folder, trained, to = Path(folder), None, distributed.device(device)
     known = read_settings(folder)
     if known.get("decoder_from_run"):
         other = folder / known["decoder_from_run"]
@@ -272,7 +320,7 @@ def load_model(folder: str | Path) -> Game:
         for name in ("encoder", "decoder"):
             if (network := getattr(model, name)) is not None:
                 storage.from_file(network, folder / f"{name}.safetensors")
-        return without_discriminator.eval()
+        return without_discriminator.eval().to(to)
     file = folder / "weights.safetensors"
     if not file.exists():
         if (folder / "metrics.json").is_file():
@@ -289,7 +337,7 @@ def load_model(folder: str | Path) -> Game:
         if RECIPES[known["recipe"]].has_discriminator and not has_discriminator:
             model = without_discriminator
         storage.fill(model, weights)
-    return model.eval()
+    return model.eval().to(to)
 
 
 def save_picture(picture: Image.Image, file: Path) -> None:

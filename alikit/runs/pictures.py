@@ -8,32 +8,48 @@ from torch import Tensor
 
 from .. import runs
 from ..data import Dataset
-from ..data.conditions import COLUMNS, NAMED, ROWS, paper_grid, switched, usual
+from ..data.conditions import COLUMNS, NAMED, ROWS, names_in, paper_grid, switched, usual
 from ..errors import AlikitError
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import same_chance
 from ..figures import beside, grid, picture, strips
 from ..models import Game
 from .running import judged
+from .watching import enough_memory
 
 SWITCHED = 4  # codes, and pictures, whose attributes are switched one by one
 SHORT = {"Mouth_Slightly_Open": "mouth open", "Receding_Hairline": "receding", "Wearing_Hat": "hat"}  # above a column
 
 
+def _asked(attributes: str, classes: tuple[str, ...]) -> list[str]:
+    if not (names := names_in(attributes, classes)):
+        raise AlikitError("--attributes names none: say Eyeglasses,-Young, or leave it out")
+    return names
+
+
+@enough_memory("ask for fewer pictures")
 def samples(
-    run: Path, out: Path, number: int, seed: int, attributes: list[str] | None, of_grid: bool, data: str | None
+    run: Path,
+    out: Path,
+    number: int,
+    seed: int,
+    attributes: str | None,
+    of_grid: bool,
+    data: str | None,
+    device: str = "cpu",
 ) -> int:
     """Writes samples of a run's model to the picture `out`; returns how many. Those of a conditional model have the
-    attributes of held-out examples; or the named ones, and otherwise what most training examples have that share these;
-    or `of_grid` the paper's 4 x 12, all of one z."""
-    model, y = runs.load_model(run), None
-    if attributes and of_grid:
+    attributes of held-out examples; or the named ones, see `names_in`, and otherwise what most training examples have
+    that share these; or `of_grid` the paper's 4 x 12, all of one z."""
+    model, y = runs.load_model(run, device), None
+    if attributes is not None and of_grid:
         raise AlikitError("--grid has attributes of its own: leave --attributes out")
     if model.attributes:
         train, held_out = judged(run, runs.read_settings(run), data)
         some = held_out.some(number).conditions()
-        y = usual(train, attributes) if attributes else some[torch.arange(number) % len(some)]
-    elif attributes or of_grid:
+        named = attributes is not None
+        y = usual(train, _asked(attributes, train.classes)) if named else some[torch.arange(number) % len(some)]
+    elif attributes is not None or of_grid:
         raise AlikitError(f"{run} is no conditional run: leave --attributes and --grid out")
     torch.manual_seed(seed)
     if of_grid:
@@ -46,21 +62,29 @@ def samples(
     return len(x)
 
 
+@enough_memory("ask for fewer pictures")
 def reconstructions(
-    run: Path, out: Path, number: int, seed: int, mean: bool, attributes: list[str] | None, data: str | None
+    run: Path,
+    out: Path,
+    number: int,
+    seed: int,
+    mean: bool,
+    attributes: str | None,
+    data: str | None,
+    device: str = "cpu",
 ) -> int:
     """Writes held-out examples of a run, each followed by its reconstruction, to the picture `out`; returns how many.
     With `attributes` they are decoded with these switched."""
-    model, to = runs.load_model(run), None
-    if attributes and not model.attributes:
+    model, to = runs.load_model(run, device), None
+    if attributes is not None and not model.attributes:
         raise AlikitError(f"{run} is no conditional run: leave --attributes out")
     _, held_out = judged(run, runs.read_settings(run), data)
     torch.manual_seed(seed)
     some = held_out.some(number)
     x, y = some.floats(), conditions_of(model, some)
-    if attributes:
-        of_classes = held_out.labels.ndim == 1
-        to = usual(held_out, attributes) if of_classes else switched(y, attributes, held_out.classes)
+    if attributes is not None:
+        of_classes, names = held_out.labels.ndim == 1, _asked(attributes, held_out.classes)
+        to = usual(held_out, names) if of_classes else switched(y, names, held_out.classes)
     runs.save_picture(picture(beside(x, model.reconstruct(x, not mean, y, to))), out)
     return len(x)
 
@@ -101,7 +125,8 @@ def switch_sheets(model: Game, held_out: Dataset, grid_of_y: Tensor | None) -> d
     for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
         rows = {}
         for number, (code, own) in enumerate(zip(codes_of, y, strict=True), start=1):
-            flipped = [switched(own, [("-" if own[names.index(a)] else "") + a], names) for a in shown]
+            off = {a: own.index_fill(0, torch.tensor(names.index(a)), 0) for a in shown}  # -1 may be a name as 1 is
+            flipped = [off[a] if own[names.index(a)] else switched(own, [a], names) for a in shown]
             ys = torch.stack([own, *flipped])
             rows[f"{of} {number}"] = model.decode(code.expand(len(ys), -1), y=ys)
         found[name] = strips(rows, columns, zoom)

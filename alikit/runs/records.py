@@ -29,13 +29,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from .. import reading, runs, storage
+from .. import distributed, reading, runs, storage
 from ..data import Dataset
 from ..data.conditions import NAMED, paper_grid
 from ..errors import AlikitError, unwritten
@@ -46,6 +45,7 @@ from ..evaluation.measured import named, same_chance
 from ..figures import few_colours, learning_figure
 from ..models import Game
 from .pictures import sheets, switch_sheets
+from .watching import enough_memory
 
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
@@ -111,13 +111,22 @@ def described(model: Game, train: Dataset, held_out: Dataset) -> Recorded:
     return Recorded(model, {}, found, [], kept)
 
 
-def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, data_name: str) -> dict:
+@enough_memory("measure it on another device")
+def record(
+    run: Path,
+    out: Path,
+    parts: tuple[Dataset, Dataset],
+    hardware: str,
+    data_name: str,
+    device: str | None = None,
+) -> dict:
     """Writes what is to be kept of a finished run to the folder `out`, whole or not at all; returns the metrics. It
     replaces an older record there.
 
     parts      the run's training and held-out data
     hardware   what the run was made on, in words
     data_name  what to call the data beside numbers
+    device     where to measure; a GPU by default where there is one
 
     The feature network learned from colour pictures of 32x32: fidelity and copying are left out for grey and for
     smaller pictures, and the attribute classifier for all but colour pictures of 32x32 or 64x64.
@@ -125,6 +134,7 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
     """
+    distributed.device(device)
     restore(out)
     settings = runs.read_settings(run)
     if len(settings["x_shape"]) != 3 or (trained := runs.load_model(run)).encoder is None:
@@ -137,7 +147,7 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
     log = [line for line in runs.metrics(run) if line["step"] <= step]
     batch_size = settings["batch_size"]
     settings["data_from_run"] = runs.placed(runs.source(run, settings), out)
-    for name in ("data", "data_from_run", "decoder"):
+    for name in {"data", "data_from_run", "decoder", "from_run"} & settings.keys():
         settings[name] = settings[name] and FOLDERS.sub("", settings[name])
     settings |= {"command": _without_folders(settings.get("command", "")), "hardware": hardware, "data_name": data_name}
     settings |= {"classes": parts[1].classes, "images_seen": step * batch_size}
@@ -147,7 +157,7 @@ def record(run: Path, out: Path, parts: tuple[Dataset, Dataset], hardware: str, 
         for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):
             _write(stage / f"{name}.safetensors", storage.to_file(network))
         runs.write_settings(stage, settings)
-        found = _measure(trained, stage, parts)
+        found = _measure(trained, stage, parts, device)
         _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
         _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
         _save(learning_figure(log, epoch), stage / "learning.png")
@@ -207,10 +217,10 @@ def _save(picture: Image.Image, file: Path) -> None:
     runs.save_picture(few_colours(picture), file)  # a record has many pictures, only to look at
 
 
-def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset]) -> dict:
+def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device: str | None) -> dict:
     """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
     train, held_out = parts
-    model = runs.load_model(stage).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = runs.load_model(stage, device)
     colours, high, wide = held_out.shape
     in_colour = colours == 3 and high == wide
     in_features = ("fidelity", "copying") if in_colour and high >= 32 else ()

@@ -6,12 +6,12 @@ evaluate("runs/digits")
 """
 
 import copy
+import gc
 import json
 import logging
 import os
 import runpy
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,38 +21,24 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from tqdm import tqdm
 
 import alikit
 
 from .. import distributed, runs
 from ..data import Dataset, load
-from ..data.sources import RESIZED, rooted
-from ..errors import AlikitError, Diverged, expanded
-from ..evaluation import QUICK, awake, measured
+from ..data.sources import canonical, is_resized
+from ..errors import AlikitError, expanded
+from ..evaluation import QUICK, measured
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import LABELS
-from ..figures import beside, picture
 from ..recipes import Recipe, named
-from ..stopping import held
-from ..training import Progress, Trainer
+from ..training import Trainer
 from .settings import MOST_TEXT, described, game_of
+from .watching import enough_memory, follow, is_out_of_memory
 
-SAVE_EVERY = 60.0  # seconds between checkpoints, about
-PICTURES = 60  # in a grid
-WATCHED = 200  # most held-out examples, and codes, that a line of the log is about
-MEASURED = 500  # held-out examples that are measured at the end of training; `evaluate` takes all
-MILESTONES = (1, 10, 100)  # epochs after which pictures are drawn besides
+PATHS = ("folder", "table", "file")  # kinds of sources that are a path
 
 Parts = tuple[Dataset, Dataset]
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal stopped the run after `step` of `steps`, and everything is saved."""
-
-    def __init__(self, folder: Path, step: int, steps: int):
-        super().__init__(f"stopped at step {step} of {steps}, saved in {folder}: resume it")
-        self.folder, self.step, self.steps = folder, step, steps
 
 
 def register_from(file: Path) -> None:
@@ -83,30 +69,39 @@ def changed(name: str, changes: dict) -> Recipe:
         raise AlikitError(f"{described(error)}: choose another value, such as {own}") from None
 
 
+@enough_memory("choose smaller data (size) or a smaller --batch (changes={'batch_size': N})")
 def train(
     name: str,
     out: str | Path | None = None,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     changes: dict | None = None,
     decoder: str | Path | None = None,
+    from_run: str | Path | None = None,
     size: int | None = None,
     skip_corrupt: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
     download: bool = False,
+    device: str | None = None,
     save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
     """Trains a recipe into a new run folder; returns what was measured at the end, in the first of several processes.
 
     out         the folder; runs/NAME-seedN by default
-    data        a source for `alikit.data.load`, with size, skip_corrupt and download; the recipe's own by default
+    data        the name of a source for `alikit.data.load`, with size, skip_corrupt, white, splits and download; the
+                recipe's own by default
     steps       or epochs, passes over the data; the recipe's own by default
     seed        of weights, noise, the order of examples, and which have labels
     changes     of the recipe's config, by name
     decoder     for recipes with a frozen decoder, the run folder it comes from
+    from_run    a run folder or record, on data of the same shape, whose weights the run begins with: those of all
+                networks of the same layers. A record has no discriminator, so a new one begins
+    device      where to compute, as cpu, cuda, cuda:1 or mps; a GPU by default where there is one
     save_every  seconds between checkpoints, about; 0 for one at every report
     command     how to do it again, kept in the folder
 
@@ -115,26 +110,35 @@ def train(
     """
     recipe, out = changed(name, changes or {}), Path(out or f"runs/{name}-seed{seed}")
     runs.check_new(out)
-    _check(name, recipe, steps, epochs, decoder, size)
-    source = data or recipe.data
-    size = size or (getattr(recipe.networks, "size", None) if _is_resized(source) else None)
+    distributed.device(device)
+    _check(name, recipe, steps, epochs, decoder, from_run, size)
+    if not isinstance(data, str | Path | None):
+        way = "name a source, or train it by recipe.build(...) and recipe.trainer(...)"
+        raise AlikitError(f"a run keeps where its data lies, which a {type(data).__name__} does not say: {way}")
+    means = canonical(data or recipe.data)
+    source = str(data or recipe.data) if isinstance(data, str | None) else means  # a Path is never a name
+    is_path = means.partition(":")[0] in PATHS
+    size = size or (getattr(recipe.networks, "size", None) if is_resized(means) else None)
     with runs.alone(out):
         with distributed.in_turn():
-            parts = load(source, size, skip_corrupt, download)
+            parts = load(source, size, skip_corrupt, download, **_read({"white": white, "splits": splits}))
         classes, attributes = runs.label_sizes(parts[0])
         settings = {
             "recipe": name,
             "game": game_of(recipe),
             "data": source,
             # A folder that the environment names is found there again.
-            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") else rooted(source), out),
+            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") and not is_path else means, out),
             "digest": runs.digest(parts),
             "size": size,
             "skip_corrupt": skip_corrupt,
+            "white": white,
+            "splits": splits,
             "seed": seed,
             **recipe.config(),
             "steps": steps or recipe.steps,
             "decoder": str(decoder) if decoder else None,
+            "from_run": str(from_run) if from_run else None,
             "command": command,
             "versions": {"alikit": alikit.__version__, "torch": torch.__version__},
             "x_shape": list(parts[0].shape),
@@ -142,20 +146,22 @@ def train(
             "number_of_attributes": attributes,
             "attributes": list(parts[0].classes) if recipe.is_conditional else None,
         }
-        trainer = _tried(settings, parts[0])
+        trainer = _tried(settings, parts[0], device)
         if epochs:
             settings["steps"] = epochs * trainer.epoch_steps
         settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": distributed.world()}
         if distributed.rank() == 0:
             runs.create(out, settings)
-        return _follow(trainer, parts, out, settings["steps"], save_every)
+        return follow(trainer, parts, out, settings["steps"], save_every)
 
 
+@enough_memory("go on elsewhere, or train anew with a smaller --batch (changes={'batch_size': N})")
 def resume(
     folder: str | Path,
     *,
     steps: int | None = None,
-    data: str | None = None,
+    data: str | Path | None = None,
+    device: str | None = None,
     save_every: float | None = None,
     command: str = "",
 ) -> dict | None:
@@ -163,13 +169,15 @@ def resume(
     the run's data is now; by default where it was in training. Other arguments, and errors, as for `train`."""
     folder = Path(folder)
     settings = runs.read_settings(folder)
+    distributed.device(device)
     with runs.alone(folder):
         state = None if runs.is_untouched(folder) else runs.checkpoint(folder)
         with distributed.in_turn():
             parts = data_of(folder, settings, data)
         runs.check_same(settings, parts)
-        # A frozen decoder is in the checkpoint too: the run that it came from may be gone.
-        trainer = runs.trainer({**settings, "decoder": settings["decoder"] if state is None else None}, parts[0])
+        # What came from another run is in the checkpoint too: that run may be gone.
+        alone = settings if state is None else {**settings, "decoder": None, "from_run": None}
+        trainer = runs.trainer(alone, parts[0], device)
         if state:
             runs.go_on(folder, trainer, state)
         steps = settings["steps"] if steps is None else steps
@@ -188,15 +196,17 @@ def resume(
                 if len(commands) > MOST_TEXT:
                     commands = f"{commands.partition(';')[0]}; ...; {command}"
                 runs.write_settings(folder, {**settings, "steps": steps, "command": commands})
-        return _follow(trainer, parts, folder, steps, save_every)
+        return follow(trainer, parts, folder, steps, save_every)
 
 
+@enough_memory("choose fewer metrics or another device")
 def evaluate(
     folder: str | Path,
     metrics: tuple[str, ...] = QUICK,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     labels: int | None = None,
+    device: str = "cpu",
     network: Callable[[Tensor], Tensor] | None = None,
 ) -> dict:
     """Measures a trained model on held-out data.
@@ -228,22 +238,25 @@ def evaluate(
 
     metrics  names of `evaluation.METRICS`
     labels   of each of an SVM's draws; by default the run's, or 1000
+    device   where to compute, as for `train`
     network  the feature network of fidelity and copying, if not our own
     """
     folder, metrics = Path(folder), (metrics,) if isinstance(metrics, str) else metrics
-    settings, model = runs.read_settings(folder), runs.load_model(folder)
+    settings, model = runs.read_settings(folder), runs.load_model(folder, device)
     parts = judged(folder, settings, data)
     return measured(model, *parts, metrics, network, labels or settings.get("labels") or LABELS)
 
 
-def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts:
+def data_of(folder: Path, settings: dict, elsewhere: str | Path | None = None) -> Parts:
     """The training and held-out data of a run. AlikitError where it is gone or of another kind."""
-    source = elsewhere or runs.source(folder, settings)
+    source = canonical(elsewhere or runs.source(folder, settings))
     kind, _, path = source.partition(":")
     try:
-        parts = load(source, settings["size"] if _is_resized(source) else None, settings["skip_corrupt"])
+        parts = load(
+            source, settings["size"] if is_resized(source) else None, settings["skip_corrupt"], **_read(settings)
+        )
     except AlikitError as error:
-        moved = kind in ("folder", "table") and not elsewhere and not expanded(path).exists()
+        moved = kind in PATHS and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     known = settings.get("attributes") or settings.get("classes")  # the latter of records
     if named(settings["recipe"]).is_conditional and known and list(parts[0].classes) != list(known):
@@ -257,7 +270,7 @@ def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts
     return parts
 
 
-def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
+def judged(folder: Path, settings: dict, elsewhere: str | Path | None) -> Parts:
     """Data to measure a trained model on: any will do, with a warning if it is not the run's own."""
     parts = data_of(folder, settings, elsewhere)
     try:
@@ -269,11 +282,28 @@ def judged(folder: Path, settings: dict, elsewhere: str | None) -> Parts:
     return parts
 
 
-def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, decoder: object, size: int | None) -> None:
+def _read(settings: dict) -> dict:
+    """How data is read besides, where the settings say it."""
+    return {name: settings[name] for name in ("white", "splits") if settings.get(name) is not None}
+
+
+def _check(
+    name: str,
+    recipe: Recipe,
+    steps: int | None,
+    epochs: int | None,
+    decoder: object,
+    from_run: str | Path | None,
+    size: int | None,
+) -> None:
     if None not in (steps, epochs):
         raise AlikitError("steps and epochs say the same thing: leave one out")
     if any(number is not None and number < 1 for number in (steps, epochs)):
         raise AlikitError("a run has at least 1 step or epoch: choose a larger number")
+    if recipe.frozen_decoder and from_run is not None:
+        raise AlikitError(
+            f"{name} begins with a finished GAN's decoder: name its run as decoder, and no other to begin from"
+        )
     if recipe.frozen_decoder and decoder is None:
         raise AlikitError(f"{name} starts from a finished GAN: name its run folder as decoder")
     if decoder and not recipe.frozen_decoder:
@@ -281,120 +311,44 @@ def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, dec
     own = getattr(recipe.networks, "size", None)
     if None not in (size, own) and size != own:
         raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
+    if from_run is not None:
+        runs.read_settings(from_run)  # now, and not after data that takes minutes to read
 
 
-def _is_resized(source: str) -> bool:
-    """Whether its pictures are resized as they are read."""
-    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
-
-
-def _tried(settings: dict, data: Dataset) -> Trainer:
+def _tried(settings: dict, data: Dataset, device: str | None) -> Trainer:
     """The trainer of the settings. AlikitError where its game fails at a first batch or at drawing, on a copy."""
     try:
-        trainer = runs.trainer(settings, data)
-        with torch.random.fork_rng():
-            trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
-            trainer.gradients(trial.train(), *trainer._batch())
-            y = conditions_of(trial.eval(), some)
-            drawn = [] if trial.decoder is None else [trial.sample(len(some), y)]
-            if drawn and trial.encoder is not None:
-                drawn.append(trial.reconstruct(some.floats().to(trial.device), y=y))
-            if any(x.shape != some.x.shape for x in drawn):
-                raise ValueError("what it draws is not of the data's shape")
-        return trainer
+        return _on_trial(settings, data, device)
     except (AlikitError, distributed.Lost):
         raise
     except Exception as error:  # a reader's game may fail in any way
-        name, game = settings["recipe"], named(settings["recipe"]).game.__name__
-        why = f"{name}: {game} cannot take a step and draw ({type(error).__name__}: {error})"
-        raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
+        if not is_out_of_memory(error):
+            name, game = settings["recipe"], named(settings["recipe"]).game.__name__
+            why = f"{name}: {game} cannot take a step and draw ({type(error).__name__}: {error})"
+            raise AlikitError(f"{why}: correct the game, its encoder or its networks") from error
+    # Out of the handler, because what failed is held in memory there.
+    batch, way = settings["batch_size"], "free some, choose smaller data, or use a smaller --batch (batch_size)"
+    for size in [batch >> halved for halved in range(1, batch.bit_length() - 1)] if distributed.world() == 1 else ():
+        gc.collect()  # a trainer with averaged weights refers to itself
+        with suppress(Exception):  # an eighth is to spare: a run saves and draws besides
+            _on_trial({**settings, "batch_size": size + size // 8, "from_run": None}, data, device).one_step()
+            way = f"use --batch {size} (changes={{'batch_size': {size}}})"
+            break
+    raise AlikitError(f"not enough memory for batches of {batch}: {way}")
 
 
-def _follow(trainer: Trainer, parts: Parts, out: Path, steps: int, save_every: float | None) -> dict | None:
-    """Trains with a progress bar, logging, saving and drawing. Of several processes the first one does."""
-    watch = _Watch(trainer, parts[1], out, steps, SAVE_EVERY if save_every is None else save_every)
-    if distributed.rank():
-        with suppress(KeyboardInterrupt, Diverged), held() as signalled:  # the first process reports the same
-            trainer.run(steps, watch.every, None, watch.milestones, lambda: distributed.any_of_all(signalled()))
-        distributed.leave()
-        return None
-    try:
-        try:
-            with watch.begin(), held() as signalled:  # the bar is closed before any error is reported
-                trainer.run(steps, watch.every, watch, watch.milestones, lambda: distributed.any_of_all(signalled()))
-            held_out = parts[1] if len(parts[1].shape) == 1 else parts[1].some(MEASURED)
-            found = measured(trainer.result, parts[0], held_out)
-        except KeyboardInterrupt:
-            with held(again=False):
-                trainer.check_finite()
-                runs.save(out, trainer)
-            raise Stopped(out, trainer.step, steps) from None
-    except Diverged as error:
-        raise Diverged(f"{error}; {out} keeps the weights and checkpoint of step {watch.saved}") from None
-    runs.log(out, {"step": steps, **found})
-    distributed.leave()
-    return found
-
-
-class _Watch:
-    """Called with each report of a run: writes a line of the log, and now and then a checkpoint and pictures."""
-
-    def __init__(self, trainer: Trainer, held_out: Dataset, out: Path, steps: int, save_every: float):
-        self.trainer, self.held_out, self.out, self.steps, self.save_every = trainer, held_out, out, steps, save_every
-        self.every = max(1, min(100, steps // 10))
-        self.milestones = {epochs * trainer.epoch_steps for epochs in MILESTONES} | {steps}
-        # `awake` takes three passes an example, a step about nine: so it takes a twentieth of the time or less.
-        self.watched = held_out.some(max(8, min(WATCHED, self.every * trainer.config.batch_size // 10)))
-
-    def begin(self) -> tqdm:
-        """Brings the folder to the trainer's step, so that a run can be resumed, and looked at, from the beginning.
-        Returns the progress bar."""
-        step = self.trainer.step
-        runs.rewind_log(self.out, step)
-        if step == 0 or not (self.out / "weights.safetensors").exists():
-            runs.save(self.out, self.trainer)
-        self.saved, self.saved_at = step, time.monotonic()
-        self.begun = time.monotonic() - max((line.get("seconds", 0) for line in runs.metrics(self.out)), default=0)
-        if step and self.is_drawn(step) and not (self.out / f"samples-{step:07d}.png").exists():
-            with torch.random.fork_rng():
-                self.draw(step)
-        self.bar = tqdm(total=self.steps, initial=step, unit=" steps", mininterval=0.5)
-        return self.bar
-
-    def is_drawn(self, step: int) -> bool:
-        interval = self.every * max(10, self.steps // self.every // 20)  # about twenty pictures of a long run
-        return step % interval == 0 or step in self.milestones
-
-    def __call__(self, progress: Progress) -> None:
-        step, pace = progress.step, round(progress.images_per_second)
-        line = {"step": step, "images_per_second": pace, "seconds": round(time.monotonic() - self.begun)}
-        line |= progress.losses
-        model, x = self.trainer.result, self.watched
-        if len(x.shape) == 3 and model.encoder is not None:
-            z = torch.randn(len(x), model.z_dim, generator=torch.Generator().manual_seed(0)).to(model.device)
-            found = awake(model, x.floats().to(model.device), z, conditions_of(model, x))
-            line |= {name: round(value, 4) for name, value in found.items()}
-        runs.log(self.out, line)
-        self.bar.update(step - self.bar.n)
-        self.bar.set_postfix({p: f"{loss:.3f}" for p, loss in progress.losses.items()} | {"images/s": pace})
-        if self.is_drawn(step) or time.monotonic() - self.saved_at >= self.save_every:
-            runs.save(self.out, self.trainer)  # before drawing, which sets the random state
-            self.saved, self.saved_at = step, time.monotonic()
-        if self.is_drawn(step):
-            self.draw(step)
-
-    def draw(self, step: int) -> None:
-        """Samples from the same codes every time, and reconstructions of the same held-out examples."""
-        model = self.trainer.result
-        if model.decoder is None:
-            return
-        torch.manual_seed(0)
-        number = PICTURES if len(self.held_out.shape) == 3 else 2000
-        some = self.held_out.some(number)
-        y = conditions_of(model, some)
-        samples = picture(model.sample(number if y is None else len(some), y))
-        if model.encoder is not None:
-            some = self.held_out.some(number // 2)
-            x_hat = model.reconstruct(some.floats().to(model.device), y=conditions_of(model, some))
-            runs.save_picture(picture(beside(some.floats(), x_hat)), self.out / f"reconstructions-{step:07d}.png")
-        runs.save_picture(samples, self.out / f"samples-{step:07d}.png")  # last: it marks both as done
+def _on_trial(settings: dict, data: Dataset, device: str | None) -> Trainer:
+    """The trainer of the settings, whose game has taken a first batch and drawn on a copy."""
+    trainer = runs.trainer(settings, data, device)
+    with torch.random.fork_rng():
+        trial, some = copy.deepcopy(trainer.model), data.select(slice(2))
+        # The copy takes the room of Adam's first moment, and this that of its second one.
+        _moment = [torch.empty_like(parameter) for parameter in trial.parameters()]
+        trainer.gradients(trial.train(), *trainer._batch())
+        y = conditions_of(trial.eval(), some)
+        drawn = [] if trial.decoder is None else [trial.sample(len(some), y)]
+        if drawn and trial.encoder is not None:
+            drawn.append(trial.reconstruct(some.floats().to(trial.device), y=y))
+        if any(x.shape != some.x.shape for x in drawn):
+            raise ValueError("what it draws is not of the data's shape")
+    return trainer

@@ -47,9 +47,12 @@ class Facts(BaseModel):
     size: int | None = Field(ge=1, le=2**16)
     skip_corrupt: bool
     decoder: Text | None
+    from_run: Text | None = None
+    white: float | None = Field(None, gt=0)
+    splits: Text | None = None
     data_from_run: Text = ""
     decoder_from_run: Text | None = None
-    digest: list[Annotated[int, Field(ge=0, lt=2**63)]] | None = Field(None, min_length=3, max_length=3)
+    digest: list[Annotated[int, Field(ge=0, lt=2**63)]] | None = Field(None, min_length=3, max_length=4)
     command: Text = ""
     versions: dict[Text, Text] = {}
     number_of_classes: Count | None = None

@@ -1,7 +1,9 @@
 """What all panels share: messages, the choice of a run, and pictures that change in place."""
 
+import gc
 import html
 import io
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import ipywidgets
 import PIL.Image
 import torch
-from ipywidgets import HTML, Button, Dropdown, HBox, VBox, Widget
+from IPython import get_ipython
+from ipywidgets import HTML, Button, Dropdown, HBox, VBox, Widget, widget
 from torch import Tensor
 
 from .. import runs
@@ -20,21 +23,74 @@ from ..recipes import RECIPES
 from ..runs.records import Recorded, recorded
 
 BIG, SMALL = 256, 64  # pixels a side, about: of the large picture, and of one in a strip
+_shown: dict[str, tuple[str, list[Widget]]] = {}  # by cell, its latest execution, and the panels that this one shows
+
+
+def _panels_here() -> list[Widget]:
+    """The panels that the cell shows which is running. What it showed before it was run again is gone from the page, so
+    neither this list nor IPython's history holds it any more. Outside a notebook nothing is kept."""
+    parent = getattr(shell := get_ipython(), "get_parent", dict)()
+    if not parent:
+        return []
+    cell = parent.get("metadata", {}).get("cellId") or parent["content"].get("code", "")  # not all front ends name it
+    execution, panels = _shown.setdefault(cell, ("", []))
+    if cell and execution != parent["header"]["msg_id"]:
+        history = shell.user_ns.get("_oh", {})
+        for number in [number for number, shown in history.items() if any(shown is panel for panel in panels)]:
+            shell.drop_by_id({f"_{number}": history.pop(number)})
+        _shown[cell] = parent["header"]["msg_id"], (panels := [])
+    return panels
+
+
+def weakly(method: Callable) -> Callable:
+    """A function that calls the bound method while its object is there, and does not keep the object."""
+    kept = weakref.WeakMethod(method)
+    return lambda *arguments: (call := kept()) and call(*arguments)
 
 
 class Answering:
-    """A panel that answers its controls, and shows in `message`, in one line, what went wrong."""
+    """A panel that answers its controls, and shows in `message`, in one line, what went wrong.
+
+    ipywidgets keeps every widget until it is closed, and with it the model behind it: a cell that is run again would
+    pile up panels. So what ipywidgets keeps of a panel, and what controls call, are weak references. A panel lives as
+    long as a name holds it or a cell shows it, and closes its widgets when it goes.
+    """
 
     message: HTML
     _acting = False
 
-    def answer(self, act: Callable[[], None], *controls: Widget) -> None:
-        """Calls act() when a person clicks one of the buttons or changes the value of one of the other controls."""
+    def __init__(self, *args, **traits):
+        super().__init__(*args, **traits)
+        widget._instances[self.model_id] = weakref.proxy(self)
+        self.comm.on_msg(weakly(self._handle_msg))
+        _panels_here()
+        gc.collect()  # a panel refers to itself, so without this it may stay for long after nothing else does
+
+    def _repr_mimebundle_(self, **how):
+        _panels_here().append(self)
+        return super()._repr_mimebundle_(**how)
+
+    def close(self) -> None:
+        """Closes the panel with every widget in it. Its model is no longer held."""
+        below = [self]
+        for each in below:
+            below += getattr(each, "children", ())
+        for part in [part for each in below[1:] for part in (each, getattr(each, "style", None), each.layout)]:
+            if part is not None:
+                part.close()
+        self.layout.close()
+        super().close()
+
+    def answer(self, act: Callable[..., None], *controls: Widget, of: tuple = ()) -> None:
+        """Calls the panel's own method as act(*of) when a person clicks one of the buttons or changes the value of one
+        of the other controls."""
+        kept = weakref.WeakMethod(act)
 
         def answered(_) -> None:
-            if not self._acting:
-                with self.acting():
-                    act()
+            act = kept()
+            if act and not act.__self__._acting:
+                with act.__self__.acting():
+                    act(*of)
 
         for control in controls:
             if isinstance(control, Button):
@@ -93,6 +149,10 @@ class Panel(Answering, VBox):
             self.say(f"no recorded run in {results}: record one with alikit record, or give models by name")
         elif first not in (None, *self._runs):
             self.say(f"no run called {first}: there are {', '.join(self._runs)}")
+
+    def close(self) -> None:
+        self._space, self._name, self._runs = None, None, {}
+        super().close()
 
     @property
     def space(self) -> LatentSpace:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.images import decode, square
 from ..errors import AlikitError
-from .panel import BIG, draw, frame
+from .panel import BIG, draw, frame, weakly
 from .sliders import Sliders
 
 WIDTH = BIG // 10  # pixels, of a line: like the strokes of digits
@@ -34,10 +34,10 @@ class Pencil(Sliders):
     def build(self) -> list[Widget]:
         self.canvas = Canvas(width=BIG, height=BIG, layout={"width": f"{BIG}px", "height": f"{BIG}px"})
         self.canvas.line_width, self.canvas.line_cap = WIDTH, "round"
-        self.canvas.on_mouse_down(self._press)
-        self.canvas.on_mouse_move(self._drag)
-        self.canvas.on_mouse_up(self._lift)
-        self.canvas.on_mouse_out(self._lift)
+        self.canvas.on_mouse_down(weakly(self._press))
+        self.canvas.on_mouse_move(weakly(self._drag))
+        self.canvas.on_mouse_up(weakly(self._lift))
+        self.canvas.on_mouse_out(weakly(self._lift))
         self.ink = ColorPicker(value="#f4f1e8", description="ink", layout={"width": "200px"})
         self.paper = ColorPicker(value="#27408b", description="paper", layout={"width": "200px"})
         self.clear = Button(description="clear", icon="eraser")

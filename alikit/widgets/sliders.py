@@ -1,7 +1,5 @@
 """The panel of sliders, which show a code and change it."""
 
-from functools import partial
-
 import PIL.Image
 import torch
 from ipywidgets import HTML, BoundedIntText, Button, Dropdown, FloatSlider, HBox, VBox, Widget
@@ -44,7 +42,7 @@ class Sliders(Panel):
         self.another = Button(description="another z", icon="random", layout=fixed("110px"))
         self.reset = Button(description="reset", icon="undo", layout=fixed("80px"))
         for slider in (*self.axes, *self.turns):
-            self.answer(partial(self._move, slider), slider)
+            self.answer(self._move, slider, of=(slider,))
         self.answer(self.show, *self.meanings, self.truncation)
         self.answer(self._draw, self.seed)
         self.answer(self._next, self.another)

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import PIL.Image
 import torch
@@ -66,7 +65,7 @@ class Switches(Answering, HBox):
         self.previews = [frame(SMALL) for _ in self.names]
         for column, (switch, preview) in enumerate(zip(self.switches, self.previews, strict=True)):
             preview.layout.align_self = "center"
-            self.answer(partial(self._switch, column), switch)
+            self.answer(self._switch, switch, of=(column,))
         self.answer(self._back, self.start, self.back)
         self.answer(self._draw, self.number)
         self.answer(self._next, self.another)
@@ -82,6 +81,10 @@ class Switches(Answering, HBox):
         self._starts[GIVEN] = self.y
         self.observe(lambda _: self.show(), ["y", "z"])
         self.z = same_noise(0, model.z_dim) if z is None else z
+
+    def close(self) -> None:
+        self.model = None
+        super().close()
 
     @validate("y")
     def _one_y(self, proposal) -> Tensor:
@@ -131,7 +134,9 @@ class Switches(Answering, HBox):
         return self.model.decode(self.z.expand(len(ys), -1), y=torch.stack(ys))
 
     def _with(self, column: int, on: bool) -> Tensor:
-        return switched(self.y, [("" if on else "-") + self.names[column]], self.names)
+        if on:
+            return switched(self.y, [self.names[column]], self.names)
+        return self.y.index_fill(0, torch.tensor(column), 0)  # by number, because -1 may be a name as 1 is
 
     def _switch(self, column: int) -> None:
         on = self.switches[column].value

@@ -47,16 +47,23 @@ window.await_answer = picture => {
     }, {once: true, capture: true}));
 };
 window.kernel = () => jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+// The widget that a cell shows, and running a cell.
+const cells = () => jupyterapp.shell.currentWidget.content;
+const views = output => output.data?.['application/vnd.jupyter.widget-view+json']?.model_id;
+window.panel_of = number => cells().widgets[number].model.sharedModel.toJSON().outputs.map(views).find(id => id);
+window.run = async number => {
+    cells().activeCellIndex = number;
+    await jupyterapp.commands.execute('notebook:run-cell');
+};
 // Code cells that have not run, errors, and views of widgets that this kernel knows nothing of.
 window.not_done = () => {
-    const cells = jupyterapp.shell.currentWidget.content.model.sharedModel.cells.map(cell => cell.toJSON());
-    const code = cells.filter(cell => cell.cell_type === 'code' && String(cell.source).trim());
+    const all = cells().model.sharedModel.cells.map(cell => cell.toJSON());
+    const code = all.filter(cell => cell.cell_type === 'code' && String(cell.source).trim());
     const outputs = code.flatMap(cell => cell.outputs);
-    const views = outputs.map(output => output.data?.['application/vnd.jupyter.widget-view+json']?.model_id);
     return {
         waiting: code.filter(cell => !cell.execution_count).length,
         errors: outputs.filter(output => output.output_type === 'error').map(error => error.evalue),
-        dead: views.filter(id => id && !kernel().hasComm(id)).length,
+        dead: outputs.map(views).filter(id => id && !kernel().hasComm(id)).length,
     };
 };
 """
@@ -334,3 +341,18 @@ def test_nothing_overlaps(page, panel, width):
         assert any(apart), (a, b)
     cut = panel.place.locator("button").evaluate_all("all => all.filter(b => b.scrollWidth > b.clientWidth).length")
     assert not cut, "a switch does not show all of its name"
+
+
+def test_a_cell_that_is_run_again_gives_up_its_panel_and_no_other_one(page):
+    """IPython itself keeps the last three results."""
+    shown, runs = [], 5
+    for _ in range(runs):
+        shown.append(page.evaluate("panel_of(1)"))
+        page.evaluate("run(1)")
+        page.wait_for_function("() => kernel().status === 'idle'")
+    assert [page.evaluate("id => kernel().hasComm(id)", model) for model in shown] == [False] * (runs - 2) + [True] * 2
+    assert page.evaluate("not_done()") == ALIVE
+    Panel(page, "axis 1", "truncation").move("axis 1")
+    between = Panel(page, "on the way")
+    between.changed(lambda: between.press("on the way", "Home"))
+    Switchboard(page, "new z").move("Smiling")

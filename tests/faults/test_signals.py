@@ -13,7 +13,7 @@ import torch
 from started import ARMS, SOAK, STUDY, TRAIN, alikit, finished, small, untimed
 
 from alikit import runs
-from alikit.runs import running
+from alikit.runs import running, watching
 from alikit.training import Trainer
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -28,7 +28,7 @@ def assert_same(run: Path, whole: Path) -> None:
 
 def slow(name: str) -> None:
     """Each call of a function says that it is reached, and stays there for a moment: time for a signal."""
-    module = runs if name == "save" else running
+    module = {"save": runs, "measured": watching}.get(name, running)
     function = getattr(module, name)
 
     def slowed(*what, **how):

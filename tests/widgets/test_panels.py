@@ -285,6 +285,13 @@ def test_above_each_switch_is_what_it_leads_to_and_hair_has_one_colour(board, pa
     assert passes == [1, 1, 15] and {preview.layout.display for preview in board.previews} == {None}
 
 
+def test_names_that_differ_by_a_sign(model):
+    board = Switches(model, ["1", "-1", *ATTRIBUTES[2:]], torch.eye(14)[0])
+    for column in (0, 1):
+        board.switches[column].value = not board.switches[column].value
+    assert board.y.tolist() == [0, 1, *[0] * 12] and not said(board)
+
+
 def test_another_z_and_back(board, passes):
     before, state = board.picture.value, torch.get_rng_state()
     board.another.click()
