@@ -37,15 +37,17 @@ NAMED = tuple(dict.fromkeys(name.lstrip("-") for names in (*ROWS.values(), *COLU
 
 
 def names_in(text: str, classes: tuple[str, ...]) -> list[str]:
-    """The names in a text such as "Eyeglasses,-Young", each with its sign. A name may itself have a comma in it:
-    "New York, NY,-Paris" names two, where there is such a class."""
+    """The names in a text like Eyeglasses,-Young, in which a known name may have commas itself: the longest that fits
+    is taken."""
     pieces, found = text.split(","), []
     while pieces:
-        joined = [",".join(pieces[:n]).strip() for n in range(len(pieces), 0, -1)]  # the longest first
-        name = next((name for name in joined if {name, name.removeprefix("-")} & {*classes}), joined[-1])
-        found.append(name)
-        pieces = pieces[len(joined) - joined.index(name) :]
-    return [name for name in found if name]
+        for count in range(len(pieces), 0, -1):
+            name = ",".join(pieces[:count]).strip()
+            if count == 1 or {name, name.removeprefix("-")} & {*classes}:
+                break
+        found += [name] if name else []
+        pieces = pieces[count:]
+    return found
 
 
 def columns_of(names: Iterable[str], classes: tuple[str, ...]) -> dict[int, int]:
