@@ -27,7 +27,7 @@ import alikit
 
 from .. import distributed, runs
 from ..data import Dataset, load
-from ..data.sources import RESIZED, rooted
+from ..data.sources import canonical, is_resized
 from ..errors import AlikitError, Diverged, expanded
 from ..evaluation import QUICK, awake, measured
 from ..evaluation.inference import conditions_of
@@ -117,7 +117,7 @@ def train(
     runs.check_new(out)
     _check(name, recipe, steps, epochs, decoder, size)
     source = data or recipe.data
-    size = size or (getattr(recipe.networks, "size", None) if _is_resized(source) else None)
+    size = size or (getattr(recipe.networks, "size", None) if is_resized(source) else None)
     with runs.alone(out):
         with distributed.in_turn():
             parts = load(source, size, skip_corrupt, download)
@@ -127,7 +127,7 @@ def train(
             "game": game_of(recipe),
             "data": source,
             # A folder that the environment names is found there again.
-            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") else rooted(source), out),
+            "data_from_run": runs.placed(source if os.environ.get("ALIKIT_DATA") else canonical(source), out),
             "digest": runs.digest(parts),
             "size": size,
             "skip_corrupt": skip_corrupt,
@@ -241,7 +241,7 @@ def data_of(folder: Path, settings: dict, elsewhere: str | None = None) -> Parts
     source = elsewhere or runs.source(folder, settings)
     kind, _, path = source.partition(":")
     try:
-        parts = load(source, settings["size"] if _is_resized(source) else None, settings["skip_corrupt"])
+        parts = load(source, settings["size"] if is_resized(source) else None, settings["skip_corrupt"])
     except AlikitError as error:
         moved = kind in ("folder", "table") and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
@@ -281,11 +281,6 @@ def _check(name: str, recipe: Recipe, steps: int | None, epochs: int | None, dec
     own = getattr(recipe.networks, "size", None)
     if None not in (size, own) and size != own:
         raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
-
-
-def _is_resized(source: str) -> bool:
-    """Whether its pictures are resized as they are read."""
-    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
 
 
 def _tried(settings: dict, data: Dataset) -> Trainer:

@@ -1,0 +1,209 @@
+"""What people have in Python: arrays, and data sets whose examples are read one by one."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..errors import AlikitError
+from .dataset import Dataset
+from .files import arrays_of
+from .images import log, square
+from .parts import Parts, X, Y, chosen, in_memory, split_in, tenth
+
+FORMS = "arrays, (x, labels), a data set with a length and examples by number, or a pair of them to train and hold out"
+
+
+def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False, white: float | None = None) -> Parts:
+    """The training part and the held-out part of a Python object. Of a single part a tenth is held out.
+
+    given  a `Dataset`; an array x as `Dataset` takes it; (x, labels); a data set of torch, torchvision or the like,
+           each example a picture or (picture, label), where a picture is one of PIL, an array or a tensor; a pair of
+           any of these, the second held out; or a mapping of arrays called x_train, y_train and so on, see
+           `files.arrays_of`
+    size   pixels a side, for PIL pictures: resized on the shorter side and centre-cropped
+    white  the brightest value, where it is not 255 or 1
+
+    Raises AlikitError for anything else, and for an example that cannot be read, unless it is left out by
+    `skip_corrupt`.
+    """
+    scale = None if white is None else (0, white)
+    classes: list[str] = []
+    if isinstance(given, Mapping) and all(map(_is_read_singly, given.values())):
+        given = tuple(chosen("the mapping", {split_in(key): part for key, part in given.items()}))
+    if isinstance(given, Mapping):
+        examples, classes = arrays_of(
+            "the mapping", {str(key): lambda value=value: value for key, value in given.items()}
+        )
+        return in_memory("arrays", examples, classes, scale)
+    parts = given if _is_pair(given) else (given,)
+    if all(isinstance(part, Dataset) for part in parts):
+        if len(parts) == 1:
+            return parts[0].split(tenth(parts[0].name, len(parts[0])))
+        if (parts[0].shape, parts[0].classes) != (parts[1].shape, parts[1].classes):
+            raise AlikitError("the two parts differ in shape or classes: give both the same")
+        return tuple(parts)
+    examples = []
+    for part in parts:
+        x, y, names = _examples(part, size, skip_corrupt)
+        if classes and names and classes != names:
+            raise AlikitError("the two parts have other classes, or in another order: give both the same")
+        examples, classes = [*examples, (x, y)], classes or names
+    return in_memory(_title(parts[0]), examples, classes, scale)
+
+
+def _is_array(given: object) -> bool:
+    return isinstance(given, np.ndarray | Tensor) or (hasattr(given, "__array__") and hasattr(given, "shape"))
+
+
+def _is_read_singly(given: object) -> bool:
+    there = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    return there and not _is_array(given) and not isinstance(given, str | bytes | Mapping | tuple | list | Image.Image)
+
+
+def _is_pair(given: object) -> bool:
+    """Whether these are a part to train on and one held out, rather than one part."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        return False
+    first, second = given
+    if isinstance(given, list):
+        return _is_read_singly(first) and _is_read_singly(second)
+    if _is_array(first) and _is_array(second):  # x and labels, or x and x
+        return second.ndim > 2 or (second.ndim == first.ndim and len(first) != len(second))
+    return all(isinstance(part, tuple | Dataset) or _is_read_singly(part) for part in given)
+
+
+def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[object, object, list[str]]:
+    """x, labels or None, and the names of classes if they are known."""
+    if isinstance(part, DataLoader):
+        raise AlikitError(
+            "a DataLoader gives batches in another order each time: load the data set in it, its .dataset"
+        )
+    if isinstance(part, Dataset):
+        return part.x, part.labels, [*part.classes]
+    if (
+        isinstance(part, tuple)
+        and len(part) == 2
+        and all(isinstance(p, list) for p in part)
+        and len({*map(len, part)}) == 1
+    ):
+        part = [*zip(*part, strict=True)]  # a list of pictures and one of labels
+    if isinstance(part, list) and part and isinstance(part[0], tuple | Image.Image | np.ndarray | Tensor | Mapping):
+        return (*_read(part, size, skip_corrupt), [])
+    if _is_read_singly(part):
+        if type(_inner(part)).__name__ == "EMNIST":
+            log.warning("EMNIST's pictures lie on their side, as stored: load('torchvision:EMNIST') has them upright")
+        return (*_read(part, size, skip_corrupt), _classes(part))
+    if size is not None:
+        raise AlikitError("a size is for PIL pictures; arrays have the size they have")
+    if _is_array(part) or isinstance(part, list):
+        return part, None, []
+    if isinstance(part, tuple) and len(part) == 2 and (_is_array(part[0]) or isinstance(part[0], list)):
+        return part[0], part[1], []
+    raise AlikitError(f"cannot load a {type(part).__name__}: give a name, a path, {FORMS}")
+
+
+def _read(data: Any, size: int | None, skip_corrupt: bool) -> tuple[np.ndarray, list | None]:
+    """All pictures of a data set in one array, and their labels."""
+    x, labels, title = None, [], _title(data)
+    for at, picture, label in _singly(data, title, skip_corrupt):
+        is_picture = isinstance(picture, Image.Image)
+        pixels = _pixels(picture, size) if is_picture else np.asarray(picture)
+        if x is None:
+            x = np.empty((len(data), *pixels.shape), pixels.dtype)
+        if is_picture and pixels.ndim == 3 and len(pixels) != x.shape[1]:  # grey ones among others in colour
+            x, pixels = (np.repeat(x, 3, axis=1), pixels) if x.shape[1] == 1 else (x, np.repeat(pixels, 3, axis=0))
+        if pixels.shape != x.shape[1:] or pixels.dtype != x.dtype:
+            one, other = (
+                f"{dtype} {' x '.join(map(str, s))}"
+                for dtype, s in ((x.dtype, x.shape[1:]), (pixels.dtype, pixels.shape))
+            )
+            raise AlikitError(
+                f"example {at} of {title} is {other}, those before it are {one}: choose one size (size=N)"
+            )
+        x[len(labels)] = pixels
+        labels.append(label)
+    if x is None:
+        raise AlikitError(f"{title} has no examples: add some")
+    if lacking := sum(label is None for label in labels):
+        if lacking < len(labels):
+            raise AlikitError(f"{lacking} of {len(labels)} examples of {title} have no label: give all one, or none")
+        return x[: len(labels)], None
+    return x[: len(labels)], labels
+
+
+def _singly(data: Any, title: str, skip_corrupt: bool) -> Iterator[tuple[int, object, object]]:
+    """The number, picture and label of each example."""
+    lost = []
+    for at in range(len(data)):
+        try:
+            example = data[at]
+        except Exception as error:  # of a person's own code, or of a damaged file
+            if not skip_corrupt:
+                why = f"{type(error).__name__}: {error}"
+                way = "mend it, or use skip_corrupt=True"
+                raise AlikitError(f"example {at} of {title} cannot be read ({why}): {way}") from None
+            lost.append(at)
+            continue
+        if isinstance(example, Mapping):  # of Hugging Face's `datasets`
+            keys = [next((key for key in example if key.lower() in words), None) for words in (X, Y)]
+            example = [example.get(key) for key in keys]
+        picture, label = example if isinstance(example, tuple | list) and len(example) == 2 else (example, None)
+        if isinstance(picture, tuple) and len(picture) == 1:  # of a TensorDataset of one tensor
+            (picture,) = picture
+        if not isinstance(picture, Image.Image) and not _is_array(picture):
+            some = f"{len(example)} values" if isinstance(example, tuple | list) else f"a {type(picture).__name__}"
+            raise AlikitError(f"example {at} of {title} is {some}: make each a picture, or a picture and its label")
+        yield at, picture, label.tolist() if hasattr(label, "tolist") else label
+    if lost:
+        log.warning("left out %d of %d examples of %s that cannot be read: %s", len(lost), len(data), title, lost[:3])
+
+
+def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
+    """(C, H, W) uint8; or (H, W) as they are, of pictures of more than 8 bits."""
+    fit, picture = square(size), ImageOps.exif_transpose(picture)
+    if picture.mode[0] in "IF":
+        return np.asarray(fit(Image.fromarray(np.asarray(picture, np.float32))) if fit else picture)
+    grey = Image.getmodebase(picture.mode) == "L"
+    if picture.has_transparency_data:  # the colours of transparent pixels were never meant to be seen
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    picture = picture.convert("L" if grey else "RGB")
+    return np.atleast_3d(np.asarray(fit(picture) if fit else picture)).transpose(2, 0, 1)
+
+
+def _inner(data: Any) -> Any:
+    """The data set in a Subset or the like."""
+    while hasattr(data, "dataset") or getattr(data, "datasets", None):
+        data = data.dataset if hasattr(data, "dataset") else data.datasets[0]
+    return data
+
+
+def _classes(data: Any) -> list[str]:
+    """The names of classes that the data set knows, unless its labels are changed on the way."""
+    data = _inner(data)
+    if getattr(data, "target_transform", None):
+        return []
+    features = getattr(data, "features", {})
+    label = (
+        next((features[key] for key in features if key.lower() in Y), None) if isinstance(features, Mapping) else None
+    )
+    names = getattr(label, "names", None)
+    names = names or next(
+        (getattr(data, key) for key in ("classes", "categories", "attr_names") if hasattr(data, key)), []
+    )
+    names = [name[0] if isinstance(name, tuple | list) else str(name) for name in names]
+    return [name for name in names if name]  # CelebA's last is empty
+
+
+def _title(data: object) -> str:
+    data = _inner(data)
+    return (
+        data.name
+        if isinstance(data, Dataset)
+        else "arrays"
+        if _is_array(data) or isinstance(data, tuple | list)
+        else type(data).__name__
+    )
