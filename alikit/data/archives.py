@@ -15,8 +15,7 @@ from functools import lru_cache
 from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from .. import reading
 from ..errors import AlikitError
@@ -26,7 +25,7 @@ from .parts import Examples, Y, chosen, extra, split_in
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pbm", "tif", "tiff", "gif", "avif", "jp2")
 
 
-def tar_parts(path: Path, files: list[Path], decode_one: Callable) -> tuple[Examples, list[str], Callable]:
+def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples, list[str], Callable]:
     """The names of the pictures in WebDataset's shards, with their labels. What follows the first dot of a file's name
     says what of an example it holds. Only the places of pictures are noted, so that memory need not hold them."""
     places, found = {}, {}
@@ -47,8 +46,8 @@ def tar_parts(path: Path, files: list[Path], decode_one: Callable) -> tuple[Exam
     if all(label is None for _, labels in found.values() for label in labels):
         log.warning("%s has no labels (.cls): if its folders are classes, unpack it and say folder:PATH", path)
 
-    def read(name: str) -> np.ndarray | None:
-        return decode_one(_bytes(places[name])) if name in places else None
+    def read(name: str, found: float | None = None) -> Any:
+        return decode(_bytes(places[name]), found) if name in places else None
 
     return _with_labels(path, found), [], read
 
@@ -107,7 +106,7 @@ def _with_labels(where: object, found: Mapping[str, tuple[list, list]]) -> Examp
     return [(names, None if labels[:1] == [None] else labels) for names, labels in chosen(where, found)]
 
 
-def parquet_parts(path: Path, files: list[Path], decode_one: Callable) -> tuple[Examples, list[str], Callable]:
+def parquet_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples, list[str], Callable]:
     """The names FILE/ROW of the pictures in parquet files, with their labels, and the names of classes."""
     pq, found, classes, column_of = extra("pyarrow.parquet", "parquet"), {}, [], {}
     root = path if path.is_dir() else path.parent
@@ -135,13 +134,13 @@ def parquet_parts(path: Path, files: list[Path], decode_one: Callable) -> tuple[
         about = pq.read_metadata(root / file)
         return [*accumulate(about.row_group(group).num_rows for group in range(about.num_row_groups))]
 
-    def read(name: str) -> np.ndarray | None:
+    def read(name: str, found: float | None = None) -> Any:
         file, _, row = name.rpartition("/")
         with lock, suppress(Exception):  # whatever is wrong with it, this picture cannot be read
             group = bisect_right(ends(file), int(row))
             cell = rows_of(file, group)[int(row) - ends(file)[group - 1] * (group > 0)].as_py()
             data = cell["bytes"] if isinstance(cell, dict) else cell
-            return decode_one(data)
+            return decode(data, found)
         return None
 
     return _with_labels(path, found), classes, read

@@ -12,14 +12,15 @@ from contextlib import ExitStack
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import reading
 from ..errors import AlikitError, expanded
 from .archives import parquet_parts, tar_parts
-from .images import LARGEST, decode, square
-from .parts import Examples, Parts, X, Y, chosen, extra, in_memory, on_disk, split_in, splits_in
+from .images import LARGEST, square
+from .parts import Examples, Parts, X, Y, chosen, decoded_file, extra, in_memory, on_disk, split_in, splits_in
 
 IDX = r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.]u?byte(\.gz)?"
 KINDS = {  # what a file is by its name
@@ -73,15 +74,15 @@ def file_parts(
             examples = arrays_of(path, _arrays(files, opened))
         return in_memory(name, *examples, scale)
 
-    def decoded(data: bytes) -> np.ndarray | None:
-        return decode(BytesIO(data), square(size))
+    def decoded(data: bytes, found: float | None) -> Any:
+        return decoded_file(BytesIO(data), size, found or white)
 
     read = tar_parts if kind == "tar" else parquet_parts
-    parts, classes, decode_one = read(path, files, decoded)
+    parts, classes, decode = read(path, files, decoded)
     root = path if path.is_dir() else path.parent
     key = f"{kind}-{path.stem if path.is_file() else 'all'}-{size or 'as-is'}-{white or 'white'}"
     sources = [os.path.relpath(file, root) for file in files]
-    return on_disk(name, root, key, sources, parts, classes, decode_one, skip_corrupt)
+    return on_disk(name, root, key, sources, parts, classes, decode, skip_corrupt)
 
 
 def _found(path: Path) -> tuple[str, list[Path]]:

@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..errors import AlikitError
 from . import arrays
 from .dataset import Dataset
-from .images import Listed, log, read_pictures
+from .images import Listed, decode, log, read_pictures, square
 
 Parts = tuple[Dataset, Dataset]
 Scale = tuple[float, float]  # black and white
@@ -46,11 +47,11 @@ def on_disk(
     sources: Iterable[str],
     parts: Examples,
     classes: Iterable[str],
-    decode: Callable[[str], np.ndarray | None],
+    read: Callable,
     skip_corrupt: bool,
 ) -> Parts:
     """The parts of pictures that are decoded once into the cache `key`; see `images.read_pictures`. The examples are
-    names for `decode`. Both parts are slices of the cache: a copy might not fit into memory."""
+    names for `read`. Both parts are slices of the cache: a copy might not fit into memory."""
     parts, labels, classes = _labelled(title, parts, classes)
     if len(parts) == 1:
         (names, _), order = parts[0], torch.randperm(len(parts[0][0]), generator=torch.Generator().manual_seed(0))
@@ -59,7 +60,7 @@ def on_disk(
         parts = [([names[at] for at in part], None) for part in order]
         labels = [None if labels[0] is None else labels[0][part] for part in order]
     names = [name for names, _ in parts for name in names]
-    whole = Listed(names, torch.zeros(len(names), dtype=torch.int64), (), decode)
+    whole = Listed(names, torch.zeros(len(names), dtype=torch.int64), (), read)
     data, unreadable = read_pictures(title, root, key, sources, lambda: whole, skip_corrupt)
     sets, begin = [], 0
     for (names, _), y in zip(parts, labels, strict=True):
@@ -71,6 +72,11 @@ def on_disk(
     if not all(map(len, sets)):
         raise AlikitError(f"{root} has {len(data)} readable pictures: add some, to train on and to hold out")
     return tuple(sets)
+
+
+def decoded_file(file: str | BinaryIO, size: int | None, white: float | None = None) -> Any:
+    """What `images.decode` makes of a file, in a square of `size`."""
+    return decode(file, square(size), *([] if white is None else [white]))
 
 
 def _labelled(

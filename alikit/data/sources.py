@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ..errors import AlikitError, expanded
+from .archives import PICTURES
 from .dataset import Dataset
 from .files import file_parts, holds_pictures, kind_of
 from .folders import folder_parts, table_parts
-from .images import SUFFIXES
 from .objects import object_parts
 from .parts import Parts
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
@@ -29,8 +29,6 @@ from .torchvision_sets import FILES, full_name, torchvision_parts
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
 STAND_INS = ("stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
 SOURCES = ("mixture", "digits", "house-numbers", "faces", *PUBLISHED, *STAND_INS)  # described in data/README.md
-TABLES = (".csv", ".tsv", ".jsonl")
-TABLE_NAMES = ("attributes.csv", "labels.csv", "metadata.csv", "metadata.jsonl", "list_attr_celeba.csv")
 RESIZED = ("faces", "celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
 
 
@@ -175,16 +173,12 @@ def _of_path(path: str, name: str) -> str:
     if path and place.is_dir():
         return f"{_kind_of_folder(place)}:{Path(path)}"
     if path and place.exists():
-        if place.suffix.lower() in TABLES:
-            return f"table:{Path(path)}"
-        if kind_of(place.name) or place.suffix.lower() not in (".zip", ".rar", ".7z", *SUFFIXES):
-            return f"file:{Path(path)}"
-        way = (
-            "unpack it, and name the folder"
-            if place.suffix.lower() not in SUFFIXES
-            else "name the folder that it is in"
-        )
-        raise AlikitError(f"{path} is one {'archive' if 'unpack' in way else 'picture'}: {way}")
+        ending = place.suffix.lower()[1:]
+        if ending in PICTURES:
+            raise AlikitError(f"{path} is one picture: name the folder that it is in")
+        if ending in ("zip", "rar", "7z"):
+            raise AlikitError(f"{path} is an archive: unpack it, and name the folder")
+        return f"{'table' if ending in ('csv', 'tsv', 'jsonl') else 'file'}:{Path(path)}"
     way = (
         f"choose {', '.join(SOURCES)}, folder:PATH, table:PATH, file:PATH or torchvision:NAME, or a path that is there"
     )
@@ -194,16 +188,13 @@ def _of_path(path: str, name: str) -> str:
 
 
 def _kind_of_folder(folder: Path) -> str:
+    if (folder / "attributes.csv").is_file():
+        return "table"
     found = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for _, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        if Path(place) == folder and any(name.lower() in TABLE_NAMES for name in files):
-            return "table"
-        for name in files:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
-                found.add("folder")
-            elif kind_of(name):
-                found.add("file")
+        kinds = {"file" if kind_of(name) else os.path.splitext(name)[1].lower()[1:] for name in files}
+        found |= ({"file"} & kinds) | ({"folder"} if kinds & {*PICTURES} else set())
         if len(found) > 1:
             raise AlikitError(f"{folder} has pictures and files of arrays: say folder:{folder} or file:{folder}")
     return found.pop() if found else "folder"

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .. import reading
 from ..errors import AlikitError, expanded
 from .files import upright
-from .images import decode, square
-from .parts import Parts, in_memory, on_disk
+from .images import square
+from .parts import Parts, decoded_file, in_memory, on_disk
 from .published import PATIENCE
 
 
@@ -100,7 +100,8 @@ def torchvision_parts(
         raise AlikitError(f"torchvision has no set of labelled pictures {name!r}: choose {', '.join(SETS)}")
     if full in ARRAYS and size is not None:
         raise AlikitError(f"a size is for pictures in files of their own; {full} has the size it has")
-    fit, root = square(size or 64), expanded(root)
+    square(size)
+    root = expanded(root)
     parts = _opened(full, root, download)
     classes = [*NAMES.get(full, lambda data: getattr(data, "classes", ()))(parts[0])]
     title = f"torchvision:{full}"
@@ -116,8 +117,8 @@ def torchvision_parts(
         examples.append(([file for file, _ in files], [label for _, label in files]))
     names = [name for names, _ in examples for name in names]
 
-    def read(name: str) -> np.ndarray | None:
-        return decode(os.path.join(root, name), fit)
+    def read(name: str, found: float | None = None) -> Any:
+        return decoded_file(os.path.join(root, name), size or 64, found)
 
     return on_disk(title, root, f"{full}-{size or 64}", names, examples, classes, read, skip_corrupt)
 
