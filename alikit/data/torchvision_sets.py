@@ -75,7 +75,7 @@ NAMES: dict[str, Callable] = {
     "Imagenette": lambda data: [names[0] for names in data.classes],
     "INaturalist": lambda data: data.all_categories,
     "LFWPeople": lambda data: [*data.class_to_idx],
-    "Omniglot": lambda data: data._characters,
+    "Omniglot": lambda data: sorted(data._characters),
 }
 
 
@@ -150,7 +150,11 @@ def _listed(data) -> list[tuple[str, int]]:
         found = [(sorted((folder / name).glob("*.jpg")), label) for label, name in enumerate(data.categories)]
         return [(file, label) for files, label in found for file in files]
     data.loader = data._loader = str  # instead of the picture, its path
-    return [data[at] for at in range(len(data))]
+    found = [data[at] for at in range(len(data))]
+    if hasattr(data, "_characters"):  # Omniglot, whose labels follow the order of the file system
+        label_of = {name: label for label, name in enumerate(sorted(data._characters))}
+        found = [(file, label_of[data._characters[label]]) for file, label in found]
+    return found
 
 
 def _opened(full: str, root: Path, download: bool) -> list:
