@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import AlikitError
+from . import arrays
 from .dataset import Dataset
 from .files import arrays_of
 from .images import log, square
@@ -30,15 +31,16 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
     Raises AlikitError for anything else, and for an example that cannot be read, unless it is left out by
     `skip_corrupt`.
     """
-    scale = None if white is None else (0, white)
+    how = {} if white is None else {"scale": (0, white)}
     classes: list[str] = []
-    if isinstance(given, Mapping) and all(map(_is_read_singly, given.values())):
-        given = tuple(chosen("the mapping", {split_in(key): part for key, part in given.items()}))
+    if isinstance(given, Mapping) and all(_is_read_singly(part) for part in given.values()):
+        train, *held_out = chosen("the mapping", {split_in(str(key)): part for key, part in given.items()})
+        given = (train, *held_out) if held_out else train
     if isinstance(given, Mapping):
         examples, classes = arrays_of(
             "the mapping", {str(key): lambda value=value: value for key, value in given.items()}
         )
-        return in_memory("arrays", examples, classes, scale)
+        return in_memory("arrays", examples, classes, **how)
     parts = given if _is_pair(given) else (given,)
     if all(isinstance(part, Dataset) for part in parts):
         if len(parts) == 1:
@@ -48,11 +50,11 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
         return tuple(parts)
     examples = []
     for part in parts:
-        x, y, names = _examples(part, size, skip_corrupt)
+        x, y, names, known = _examples(part, size, skip_corrupt)
         if classes and names and classes != names:
             raise AlikitError("the two parts have other classes, or in another order: give both the same")
-        examples, classes = [*examples, (x, y)], classes or names
-    return in_memory(_title(parts[0]), examples, classes, scale)
+        examples, classes, how = [*examples, (x, y)], classes or names, how | known
+    return in_memory(_title(parts[0]), examples, classes, **how)
 
 
 def _is_array(given: object) -> bool:
@@ -60,7 +62,7 @@ def _is_array(given: object) -> bool:
 
 
 def _is_read_singly(given: object) -> bool:
-    there = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    there = (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or isinstance(given, Dataset)
     return there and not _is_array(given) and not isinstance(given, str | bytes | Mapping | tuple | list | Image.Image)
 
 
@@ -73,17 +75,17 @@ def _is_pair(given: object) -> bool:
         return _is_read_singly(first) and _is_read_singly(second)
     if _is_array(first) and _is_array(second):  # x and labels, or x and x
         return second.ndim > 2 or (second.ndim == first.ndim and len(first) != len(second))
-    return all(isinstance(part, tuple | Dataset) or _is_read_singly(part) for part in given)
+    return all(isinstance(part, tuple) or _is_read_singly(part) for part in given)
 
 
-def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[object, object, list[str]]:
-    """x, labels or None, and the names of classes if they are known."""
+def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[object, object, list[str], dict]:
+    """x, labels or None, the names of classes if they are known, and what `Dataset` need not find out about x."""
     if isinstance(part, DataLoader):
         raise AlikitError(
             "a DataLoader gives batches in another order each time: load the data set in it, its .dataset"
         )
     if isinstance(part, Dataset):
-        return part.x, part.labels, [*part.classes]
+        return part.x, part.labels, [*part.classes], {}
     if (
         isinstance(part, tuple)
         and len(part) == 2
@@ -92,47 +94,43 @@ def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[objec
     ):
         part = [*zip(*part, strict=True)]  # a list of pictures and one of labels
     if isinstance(part, list) and part and isinstance(part[0], tuple | Image.Image | np.ndarray | Tensor | Mapping):
-        return (*_read(part, size, skip_corrupt), [])
+        x, y, known = _read(part, size, skip_corrupt)
+        return x, y, [], known
     if _is_read_singly(part):
         if type(_inner(part)).__name__ == "EMNIST":
             log.warning("EMNIST's pictures lie on their side, as stored: load('torchvision:EMNIST') has them upright")
-        return (*_read(part, size, skip_corrupt), _classes(part))
+        x, y, known = _read(part, size, skip_corrupt)
+        return x, y, _classes(part), known
     if size is not None:
         raise AlikitError("a size is for PIL pictures; arrays have the size they have")
     if _is_array(part) or isinstance(part, list):
-        return part, None, []
+        return part, None, [], {}
     if isinstance(part, tuple) and len(part) == 2 and (_is_array(part[0]) or isinstance(part[0], list)):
-        return part[0], part[1], []
+        return part[0], part[1], [], {}
     raise AlikitError(f"cannot load a {type(part).__name__}: give a name, a path, {FORMS}")
 
 
-def _read(data: Any, size: int | None, skip_corrupt: bool) -> tuple[np.ndarray, list | None]:
-    """All pictures of a data set in one array, and their labels."""
+def _read(data: Any, size: int | None, skip_corrupt: bool) -> tuple[np.ndarray, list | None, dict]:
+    """All pictures of a data set in one array, their labels, and what `Dataset` need not find out about them."""
     x, labels, title = None, [], _title(data)
     for at, picture, label in _singly(data, title, skip_corrupt):
-        is_picture = isinstance(picture, Image.Image)
-        pixels = _pixels(picture, size) if is_picture else np.asarray(picture)
+        is_pil = isinstance(picture, Image.Image)
+        pixels = _pixels(picture, size) if is_pil else arrays._numbers(picture, "x").cpu().numpy()
         if x is None:
             x = np.empty((len(data), *pixels.shape), pixels.dtype)
-        if is_picture and pixels.ndim == 3 and len(pixels) != x.shape[1]:  # grey ones among others in colour
-            x, pixels = (np.repeat(x, 3, axis=1), pixels) if x.shape[1] == 1 else (x, np.repeat(pixels, 3, axis=0))
-        if pixels.shape != x.shape[1:] or pixels.dtype != x.dtype:
-            one, other = (
-                f"{dtype} {' x '.join(map(str, s))}"
-                for dtype, s in ((x.dtype, x.shape[1:]), (pixels.dtype, pixels.shape))
-            )
-            raise AlikitError(
-                f"example {at} of {title} is {other}, those before it are {one}: choose one size (size=N)"
-            )
+        if is_pil and pixels.ndim == 3 and len(pixels) != x.shape[1]:  # a grey one among others in colour
+            x, pixels = (np.repeat(a, 3, len(a.shape) - 3) if a.shape[-3] == 1 else a for a in (x, pixels))
+        if (pixels.shape, pixels.dtype) != (x.shape[1:], x.dtype):
+            one, other = (f"{a.dtype} {' x '.join(map(str, a.shape))}" for a in (x[0], pixels))
+            raise AlikitError(f"example {at} of {title} is {other}, earlier ones are {one}: choose one size (size=N)")
         x[len(labels)] = pixels
         labels.append(label)
     if x is None:
         raise AlikitError(f"{title} has no examples: add some")
-    if lacking := sum(label is None for label in labels):
-        if lacking < len(labels):
-            raise AlikitError(f"{lacking} of {len(labels)} examples of {title} have no label: give all one, or none")
-        return x[: len(labels)], None
-    return x[: len(labels)], labels
+    if 0 < (lacking := sum(label is None for label in labels)) < len(labels):
+        raise AlikitError(f"{lacking} of {len(labels)} examples of {title} have no label: give all one, or none")
+    known = {"scale": (0, 255), "channels": "first"} if is_pil and x.ndim == 4 else {}
+    return x[: len(labels)], None if lacking else labels, known
 
 
 def _singly(data: Any, title: str, skip_corrupt: bool) -> Iterator[tuple[int, object, object]]:
@@ -167,10 +165,7 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
     fit, picture = square(size), ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF":
         return np.asarray(fit(Image.fromarray(np.asarray(picture, np.float32))) if fit else picture)
-    grey = Image.getmodebase(picture.mode) == "L"
-    if picture.has_transparency_data:  # the colours of transparent pixels were never meant to be seen
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture.convert("L" if grey else "RGB")
+    (picture,) = arrays.alike([picture])
     return np.atleast_3d(np.asarray(fit(picture) if fit else picture)).transpose(2, 0, 1)
 
 

@@ -23,14 +23,18 @@ HELD_OUT = ("test", "testing", "t10k", "val", "valid", "validation", "dev")  # t
 Examples = Sequence[tuple[Sequence, object]]  # for each part its examples, and their labels or None
 
 
-def in_memory(name: str, parts: Examples, classes: Iterable[str] = (), scale: Scale | None = None) -> Parts:
+def in_memory(
+    name: str, parts: Examples, classes: Iterable[str] = (), scale: Scale | None = None, channels: str | None = None
+) -> Parts:
     """The parts of arrays: (x, labels) of the examples to train on, and of those held out where they are known.
 
-    x and labels as `Dataset` takes them. Of a single part a tenth is held out at random, always the same one.
+    x, labels, scale and channels as `Dataset` takes them. Of a single part a tenth is held out at random, always the
+    same one.
     """
-    parts = [(x, _flat(labels)) for x, labels in parts]
     parts, labels, classes = _labelled(name, parts, classes)
-    sets = [Dataset(name, x, y, classes, scale=scale) for (x, _), y in zip(parts, labels, strict=True)]
+    scale = scale or _common_scale([x for x, _ in parts])
+    sets = [Dataset(name, x, channels=channels, scale=scale) for x, _ in parts]
+    sets = [part.but(labels=y, classes=classes) for part, y in zip(sets, labels, strict=True)]
     if len(sets) == 1:
         return sets[0].split(tenth(name, len(sets[0])))
     train, held_out = sets
@@ -67,7 +71,7 @@ def on_disk(
         there = torch.tensor([name not in unreadable for name in names], dtype=torch.bool)
         end = begin + int(there.sum())
         # The labels are those of now, not of when the cache was made.
-        sets.append(Dataset(title, data.x[begin:end], None if y is None else y[there], classes))
+        sets.append(data.select(slice(begin, end)).but(labels=None if y is None else y[there], classes=classes))
         begin = end
     if not all(map(len, sets)):
         raise AlikitError(f"{root} has {len(data)} readable pictures: add some, to train on and to hold out")
@@ -96,17 +100,25 @@ def _labelled(
         log.warning("the training part of %s has no labels, so those of the held-out part are left out", name)
     if not all(known):
         return parts, [None] * len(parts), ()
-    values = [np.asarray(y) for _, y in parts]
+    values = [np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y) for _, y in parts]
     if len({y.shape[1:] for y in values}) > 1:
         raise AlikitError(f"{name} has labels of two shapes: give both parts classes, or the same attributes")
     labels, classes = arrays.labels(np.concatenate(values), sum(map(len, values)), tuple(classes))
+    if labels.ndim == 1 and not classes:  # named by their numbers, as the held-out part may lack some
+        classes = tuple(map(str, range(1 + int(labels.max()))))
     return parts, [*labels.split([*map(len, values)])], classes
 
 
-def _flat(labels: object) -> object:
-    """Labels (N, 1) as (N,), which is how MedMNIST and Keras have classes."""
-    shape = getattr(labels, "shape", ())
-    return labels[:, 0] if len(shape) == 2 and shape[1] == 1 else labels
+def _common_scale(xs: Sequence) -> Scale | None:
+    """What is black and white in pictures of several parts, of which a small one may not tell. None leaves it open."""
+    has_16_bits = any(str(getattr(x, "dtype", "")).endswith("int16") for x in xs)
+    xs = [arrays._numbers(x, "x") for x in xs] if len(xs) > 1 else []
+    if not xs or any(x.ndim < 3 or not x.numel() or x.dtype != xs[0].dtype for x in xs):
+        return None
+    seen = torch.stack([value for x in xs for value in x.aminmax()])
+    if seen.is_floating_point() and not all(map(arrays._is_whole, xs)):
+        seen = torch.cat([seen, seen.mean()[None].floor() + 0.5])
+    return arrays._range(seen, None, arrays.DEPTHS[-1] if has_16_bits else arrays.DARK)
 
 
 def tenth(name: str, n: int) -> int:

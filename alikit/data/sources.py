@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: boo
         case "digits":
             return digits().split(297)
         case "house-numbers" | "stand-in:svhn":
-            return drawn(20_000, lambda n, seed: replace(house_numbers(n, seed), name=source))
+            return drawn(20_000, lambda n, seed: house_numbers(n, seed).but(name=source))
         case "faces":
             return drawn(20_000, lambda n, seed: faces(n, size, seed))
         case "cifar10":

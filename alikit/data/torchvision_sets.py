@@ -109,7 +109,7 @@ def torchvision_parts(
         examples = [_array(data) for data in parts]
         if full.startswith("EMNIST"):
             examples, classes = upright(examples, full.partition("-")[2])
-        return in_memory(title, [(_channels_first(x), y) for x, y in examples], classes)
+        return in_memory(title, [(_channels_first(x), y) for x, y in examples], classes, (0, 255), "first")
     examples = []
     for data in parts:
         with reading.boundary(root, f"delete {full} there and fetch it again"):
