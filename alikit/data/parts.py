@@ -32,8 +32,12 @@ def in_memory(
     same one.
     """
     parts, labels, classes = _labelled(name, parts, classes)
-    scale = scale or _common_scale([x for x, _ in parts])
-    sets = [Dataset(name, x, channels=channels, scale=scale) for x, _ in parts]
+    try:
+        scale = scale or _common_scale([x for x, _ in parts])
+        sets = [Dataset(name, x, channels=channels, scale=scale) for x, _ in parts]
+    except AlikitError as error:
+        said = re.sub(r"scale=.0, (.*)[)]", r"--white \1 (white=\1)", str(error))  # which `load` has instead
+        raise AlikitError(f"{name}: {said}") from None
     sets = [part.but(labels=y, classes=classes) for part, y in zip(sets, labels, strict=True)]
     if len(sets) == 1:
         return sets[0].split(tenth(name, len(sets[0])))

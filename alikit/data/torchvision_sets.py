@@ -97,7 +97,8 @@ def torchvision_parts(
     Raises AlikitError for an unknown name, and for a set that is not there or damaged, unless `download` fetches it.
     """
     if (full := full_name(name)) is None:
-        raise AlikitError(f"torchvision has no set of labelled pictures {name!r}: choose {', '.join(SETS)}")
+        way = f"choose {', '.join(SETS)}" if name.lower() not in ("celeba", "imagenet") else f"say {name.lower()}"
+        raise AlikitError(f"torchvision has no set of labelled pictures {name!r} here: {way}")
     if full in ARRAYS and size is not None:
         raise AlikitError(f"a size is for pictures in files of their own; {full} has the size it has")
     square(size)
@@ -181,6 +182,7 @@ def _opened(full: str, root: Path, download: bool) -> list:
         return [kind(root, **part, **never) for part in SETS[full]]
     except Exception as error:  # name resolution, HTTP, the disk, a decoder: each fails in its own ways
         why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        why = "" if "download=True" in why else f" ({why})"  # torchvision's own advice
     finally:
         socket.setdefaulttimeout(patience)
     way = "use --download (download=True), or put there what torchvision fetches"
@@ -188,4 +190,4 @@ def _opened(full: str, root: Path, download: bool) -> list:
         way = f"get it from {BY_HAND[full]} and put it there as torchvision's page on {full} says"
     elif download:
         way = "try again later, or put there what torchvision fetches"
-    raise AlikitError(f"{full} is not there, or not whole, in {root} ({why}): {way}")
+    raise AlikitError(f"{full} is not there, or not whole, in {root}{why}: {way}")

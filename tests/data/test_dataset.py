@@ -41,8 +41,9 @@ def test_names_are_described_and_others_are_refused_like_sizes(tmp_path):
             load(name)
     with pytest.raises(AlikitError, match="no data called 'mnist': say torchvision:MNIST"):
         load("mnist")
-    with pytest.raises(AlikitError, match="torchvision has no set of labelled pictures 'CelebA': choose MNIST, "):
-        load("torchvision:CelebA")
+    for name, way in (("CelebA", "say celeba"), ("Kinetics", "choose MNIST, ")):
+        with pytest.raises(AlikitError, match=f"torchvision has no set of labelled pictures '{name}' here: {way}"):
+            load(f"torchvision:{name}")
     for name in ("digits", "mixture", "house-numbers", "cifar10", "svhn-extra", "stand-in:svhn"):
         with pytest.raises(AlikitError, match="--size is for folders"):
             load(name, size=32 if name in ("digits", "mixture") else 64)

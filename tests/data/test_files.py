@@ -139,6 +139,22 @@ def test_parts_that_do_not_fit_each_other(tmp_path, caplog):
     refused(of(x=GREY, y=np.array([{}] * 30)), "a.npz is damaged or not what it should be: write it anew")
 
 
+def test_what_is_white_in_one_part_is_white_in_the_other(tmp_path):
+    """The held-out part alone would be taken for 8 bits, the floats for no range at all."""
+    deep = np.full((30, 9, 8), 255, np.uint16)
+    deep[0] = 1023
+    np.savez(tmp_path / "a.npz", x_train=deep[:25], x_test=deep[25:])
+    train, held_out = load(tmp_path / "a.npz")
+    assert train.x.unique().tolist() == [64, 255] and held_out.x.unique().tolist() == [64]
+    floats = np.full((30, 9, 8), 0.001)
+    floats[0] = 1
+    assert load((floats[:25], floats[25:]))[1].x.unique().tolist() == [0]
+    deep[0] = 3000
+    np.save(tmp_path / "b.npy", deep)
+    refused(tmp_path / "b.npy", r"file:b.npy: the values of x go from 255 to 3000.*as --white 3000 \(white=3000\)")
+    assert load(tmp_path / "b.npy", white=4095)[0].x.unique().tolist()[0] == 16
+
+
 class Hostile:
     def __reduce__(self):
         return os.mkdir, ("harm",)

@@ -405,11 +405,11 @@ def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch, name):
     monkeypatch.setattr("socket.getaddrinfo", network)
     monkeypatch.setattr("urllib.request.urlopen", network)
     root = tmp_path / "data"
-    with pytest.raises(AlikitError, match=f"^{name} is not there, or not whole, in {root} .*: ") as raised:
+    with pytest.raises(AlikitError, match=f"^{name} is not there, or not whole, in {root}.*: ") as raised:
         load(f"torchvision:{name}:{root}")
     assert not network.called and "\n" not in str(raised.value)
     assert "--download (download=True)" in str(raised.value) or (name in BY_HAND and BY_HAND[name] in str(raised.value))
-    with pytest.raises(AlikitError, match=f"^{name} is not there, or not whole, in {root} .*: (try again|get it)"):
+    with pytest.raises(AlikitError, match=f"^{name} is not there, or not whole, in {root}.*: (try again|get it)"):
         load(f"torchvision:{name}:{root}", download=True)
     assert network.called == (name not in BY_HAND)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()], "left half-made"
