@@ -1,11 +1,9 @@
-"""Files of arrays, archives of pictures and Python objects, each as the libraries write them."""
+"""Files of arrays and archives of pictures, as the libraries write them."""
 
-import gzip
 import io
 import json
 import os
 import pickle
-import struct
 import tarfile
 from pathlib import Path
 
@@ -14,48 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import webdataset
-from on_disk import noise
+from on_disk import COLOUR, GREY, LABELS, check, idx, refused
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
-from torchvision.datasets import FakeData, ImageFolder
-from torchvision.transforms.v2.functional import to_dtype, to_image
 
-from alikit import AlikitError, Dataset, load
+from alikit import load
 from alikit.data.sources import canonical, is_resized
-
-GREY, COLOUR = noise(0, 30, 9, 8), noise(1, 30, 9, 8, 3)  # rows and columns differ, so that none is taken for the other
-LABELS = np.arange(30, dtype=np.uint8) % 3
-
-
-def check(parts, pictures, labels, classes=("0", "1", "2"), lengths=None) -> None:
-    """The parts are these pictures (N, H, W, C) and labels, the first of them to train on."""
-    train, held_out = parts
-    pictures = torch.from_numpy(pictures.reshape(*pictures.shape[:3], -1)).permute(0, 3, 1, 2)
-    if lengths:
-        assert (len(train), len(held_out)) == lengths
-        assert torch.equal(torch.cat([train.x, held_out.x]), pictures)
-        order = torch.arange(len(pictures))
-    else:  # a tenth, at random
-        assert len(held_out) == max(1, len(pictures) // 10) and len(train) + len(held_out) == len(pictures)
-        seen = {picture.numpy().tobytes(): at for at, picture in enumerate(pictures)}
-        order = torch.tensor([seen[x.numpy().tobytes()] for x in torch.cat([train.x, held_out.x])])
-        assert order.unique().numel() == len(pictures)
-    for part in parts:
-        assert part.x.dtype == torch.uint8 and part.classes == (tuple(classes) if labels is not None else ())
-    if labels is None:
-        assert train.labels is None and held_out.labels is None
-    else:
-        found = torch.cat([train.labels, held_out.labels])
-        assert found.dtype == torch.int64 and found.tolist() == torch.as_tensor(labels).long()[order].tolist()
-
-
-def refused(source, message: str, **how) -> None:
-    with pytest.raises(AlikitError, match=message) as raised:
-        load(source, **how)
-    assert "\n" not in str(raised.value)
-
 
 # Arrays.
 
@@ -180,16 +142,10 @@ def test_damaged_and_hostile_files(tmp_path, monkeypatch):
 # MNIST's format.
 
 
-def write_idx(file: Path, array: np.ndarray) -> None:
-    content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
-
-
 def write_mnist(folder: Path, pattern: str, pictures: np.ndarray, labels: np.ndarray, test: str = "t10k") -> None:
     for split, rows in (("train", slice(25)), (test, slice(25, 30))):
-        write_idx(folder / pattern.format(split, "images-idx3"), pictures[rows])
-        write_idx(folder / pattern.format(split, "labels-idx1"), labels[rows])
+        idx(folder / pattern.format(split, "images-idx3"), pictures[rows])
+        idx(folder / pattern.format(split, "labels-idx1"), labels[rows])
 
 
 @pytest.mark.parametrize(
@@ -198,8 +154,8 @@ def write_mnist(folder: Path, pattern: str, pictures: np.ndarray, labels: np.nda
 def test_mnist_files(tmp_path, pattern):
     if "images" in pattern:  # as on Kaggle
         for split, rows in (("train", slice(25)), ("t10k", slice(25, 30))):
-            write_idx(tmp_path / f"{split}-images.idx3-ubyte", GREY[rows])
-            write_idx(tmp_path / f"{split}-labels.idx1-ubyte", LABELS[rows])
+            idx(tmp_path / f"{split}-images.idx3-ubyte", GREY[rows])
+            idx(tmp_path / f"{split}-labels.idx1-ubyte", LABELS[rows])
     else:
         write_mnist(tmp_path, pattern, GREY, LABELS)
     check(load(tmp_path), GREY, LABELS, lengths=(25, 5))
@@ -315,111 +271,3 @@ def test_an_extra_that_is_missing_is_named(tmp_path, monkeypatch, module, file):
     (tmp_path / file).write_bytes(b"")
     monkeypatch.setitem(__import__("sys").modules, module, None)
     refused(tmp_path / file, r"pip install alikit\[(hdf5|parquet)\]")
-
-
-# Python objects.
-
-
-def as_pil() -> list:
-    return [(Image.fromarray(pixels), int(y)) for pixels, y in zip(COLOUR, LABELS, strict=True)]
-
-
-class Own:
-    classes = ("cat", "dog", "newt")
-
-    def __init__(self, change):
-        self.change = change
-
-    def __len__(self):
-        return 30
-
-    def __getitem__(self, at):
-        return self.change(Image.fromarray(COLOUR[at])), LABELS[at]
-
-
-FLOATS = COLOUR.transpose(0, 3, 1, 2).astype(np.float32) / 255
-OBJECTS = {
-    "list of PIL": as_pil,
-    "two lists": lambda: ([Image.fromarray(x) for x in COLOUR], LABELS.tolist()),
-    "own": lambda: Own(lambda x: x),
-    "own floats": lambda: Own(lambda x: to_dtype(to_image(x), torch.float32, scale=True)),
-    "own arrays": lambda: Own(np.asarray),
-    "subset": lambda: Subset(Own(np.asarray), range(30)),
-    "concat": lambda: ConcatDataset([Subset(Own(np.asarray), range(9)), Subset(Own(np.asarray), range(9, 30))]),
-    "tensors": lambda: TensorDataset(torch.from_numpy(FLOATS), torch.from_numpy(LABELS)),
-    "x and y": lambda: (torch.from_numpy(FLOATS), LABELS),
-    "mapping": lambda: {"x": COLOUR, "y": LABELS},
-    "rows of datasets": lambda: [
-        {"image": Image.fromarray(x), "label": y} for x, y in zip(COLOUR, LABELS, strict=True)
-    ],
-}
-
-
-@pytest.mark.parametrize("name", OBJECTS)
-def test_objects(name):
-    classes = ("cat", "dog", "newt") if name.startswith(("own", "subset", "concat")) else ("0", "1", "2")
-    check(load(OBJECTS[name]()), COLOUR, LABELS, classes)
-
-
-def test_pairs_of_parts(tmp_path):
-    own = Own(np.asarray)
-    check(load((Subset(own, range(25)), Subset(own, range(25, 30)))), COLOUR, LABELS, Own.classes, (25, 5))
-    pair = (COLOUR[:25], LABELS[:25]), (COLOUR[25:], LABELS[25:])
-    check(load(pair), COLOUR, LABELS, lengths=(25, 5))
-    check(load((COLOUR[:25], COLOUR[25:])), COLOUR, None, lengths=(25, 5))
-    check(load({"x_train": GREY[:25], "x_test": GREY[25:]}), GREY, None, lengths=(25, 5))
-    check(
-        load({"train": Subset(own, range(25)), "test": Subset(own, range(25, 30))}),
-        COLOUR,
-        LABELS,
-        Own.classes,
-        (25, 5),
-    )
-    train, held_out = load(pair)
-    assert load((train, held_out)) == (train, held_out)
-    check(load(Dataset("mine", train.x, train.labels, train.classes)), COLOUR[:25], LABELS[:25])
-    points = np.random.default_rng(0).normal(size=(30, 2))
-    train, held_out = load((points, LABELS))
-    assert train.x.dtype == torch.float32 and (train.x.shape, len(held_out)) == ((27, 2), 3)
-
-
-def test_pil_pictures_of_all_kinds(paint, tmp_path):
-    pictures = [Image.new("L", (8, 9), 7), Image.new("RGB", (8, 9), (1, 2, 3)), Image.new("RGBA", (8, 9), (0, 0, 0, 0))]
-    pictures += [Image.new("1", (8, 9), 1), Image.new("P", (8, 9), 0)]
-    parts = load([*pictures, *pictures])
-    found = {tuple(x[:, 0, 0].tolist()) for x in torch.cat([part.x for part in parts])}
-    assert found == {(7, 7, 7), (1, 2, 3), (255, 255, 255), (0, 0, 0)}
-    assert load([pictures[0], pictures[3]] * 5)[0].shape == (1, 9, 8)  # grey stays grey
-    deep = [Image.fromarray(np.full((9, 8), value, np.uint16)) for value in (0, 4095)] * 5
-    assert load(deep, white=4095)[0].x.unique().tolist() == [0, 255]
-    refused(
-        [*pictures, Image.new("L", (9, 9))],
-        "example 5 of arrays is .* 9 x 9.*: choose one size",
-    )
-    assert load([*pictures, Image.new("L", (19, 12))], size=5)[0].shape == (3, 5, 5)
-    for name in ("cat", "dog"):
-        for i in range(5):
-            paint(f"f/{name}/{i}.png", (i, 0, 0), (20, 10))
-    folder = ImageFolder(tmp_path / "f")
-    assert load(folder, size=8)[0].shape == (3, 8, 8) and load(folder, size=8)[0].classes == ("cat", "dog")
-    assert load(ImageFolder(tmp_path / "f", target_transform=lambda y: 1 - y), size=8)[0].classes == ("0", "1")
-    (tmp_path / "f" / "cat" / "0.png").write_bytes(b"no")
-    refused(folder, r"example 0 of ImageFolder cannot be read \(UnidentifiedImageError.*skip_corrupt=True", size=8)
-    assert sum(map(len, load(folder, size=8, skip_corrupt=True))) == 9
-
-
-class Endless(IterableDataset):
-    def __iter__(self):
-        return iter(as_pil())
-
-
-def test_objects_that_are_refused():
-    own = Own(np.asarray)
-    refused(DataLoader(own), "load the data set in it, its .dataset")
-    for given in (None, 3, Endless(), (own, own, own), object()):
-        refused(given, "cannot load a (NoneType|int|Endless|tuple|object): give a name, a path, arrays")
-    refused([(1, 2), (3, 4)] * 5, "example 0 of arrays is .*: make each a picture, or a picture and its label")
-    refused([(COLOUR[0], 1, 2)] * 5, "is 3 values: make each a picture")
-    refused([(COLOUR[0], 1), (COLOUR[0], None)], "1 of 2 examples of arrays have no label")
-    refused((COLOUR, LABELS[:3]), "30 examples and 3 labels")
-    assert load(FakeData(20, (3, 8, 8)))[0].shape == (3, 8, 8)
