@@ -46,8 +46,8 @@ def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples
     if all(label is None for _, labels in found.values() for label in labels):
         log.warning("%s has no labels (.cls): if its folders are classes, unpack it and say folder:PATH", path)
 
-    def read(name: str, found: float | None = None) -> Any:
-        return decode(_bytes(places[name]), found) if name in places else None
+    def read(name: str, white: float | None = None) -> Any:
+        return decode(_bytes(places[name]), white) if name in places else None
 
     return _with_labels(path, found), [], read
 
@@ -134,13 +134,13 @@ def parquet_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Exam
         about = pq.read_metadata(root / file)
         return [*accumulate(about.row_group(group).num_rows for group in range(about.num_row_groups))]
 
-    def read(name: str, found: float | None = None) -> Any:
+    def read(name: str, white: float | None = None) -> Any:
         file, _, row = name.rpartition("/")
         with lock, suppress(Exception):  # whatever is wrong with it, this picture cannot be read
             group = bisect_right(ends(file), int(row))
             cell = rows_of(file, group)[int(row) - ends(file)[group - 1] * (group > 0)].as_py()
             data = cell["bytes"] if isinstance(cell, dict) else cell
-            return decode(data, found)
+            return decode(data, white)
         return None
 
     return _with_labels(path, found), classes, read

@@ -74,8 +74,8 @@ def file_parts(
             examples = arrays_of(path, _arrays(files, opened))
         return in_memory(name, *examples, scale)
 
-    def decoded(data: bytes, found: float | None) -> Any:
-        return decoded_file(BytesIO(data), size, found or white)
+    def decoded(data: bytes, brightest: float | None) -> Any:
+        return decoded_file(BytesIO(data), size, brightest or white)
 
     read = tar_parts if kind == "tar" else parquet_parts
     parts, classes, decode = read(path, files, decoded)

@@ -118,8 +118,8 @@ def torchvision_parts(
         examples.append(([file for file, _ in files], [label for _, label in files]))
     names = [name for names, _ in examples for name in names]
 
-    def read(name: str, found: float | None = None) -> Any:
-        return decoded_file(os.path.join(root, name), size or 64, found)
+    def read(name: str, white: float | None = None) -> Any:
+        return decoded_file(os.path.join(root, name), size or 64, white)
 
     return on_disk(title, root, f"{full}-{size or 64}", names, examples, classes, read, skip_corrupt)
 

@@ -231,14 +231,14 @@ def test_packed_and_damaged_shards(tmp_path, caplog):
     refused("file:pipe:cat /etc/passwd", "no file or folder pipe:")
 
 
-def write_parquet(file: Path, rows: slice, image="image", label="label", names=("cat", "dog", "newt")) -> None:
+def write_parquet(file: Path, rows: slice, image="image", label="label", unknown=False) -> None:
     """As `datasets` writes it, groups of a few rows each."""
     cells = [{"bytes": encoded(pixels), "path": None} for pixels in COLOUR[rows]]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    features = {image: {"_type": "Image"}, label: {"names": [*names], "_type": "ClassLabel"}}
+    features = {image: {"_type": "Image"}, label: {"names": ["cat", "dog", "newt"], "_type": "ClassLabel"}}
     about = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([(image, kind), (label, pa.int64())], metadata=about)
-    labels = LABELS[rows].astype(np.int64) if names else [-1] * len(cells)
+    labels = [-1] * len(cells) if unknown else LABELS[rows].astype(np.int64)
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({image: pa.array(cells, kind), label: labels}, schema=schema), file, row_group_size=7)
 
@@ -255,7 +255,11 @@ def test_parquet_of_datasets(tmp_path, image, label):
     )
 
 
-def test_plain_and_unlabelled_parquet(tmp_path):
+def test_plain_and_unlabelled_parquet(tmp_path, caplog):
+    write_parquet(tmp_path / "d" / "train-0.parquet", slice(25))
+    write_parquet(tmp_path / "d" / "test-0.parquet", slice(25, 30), unknown=True)  # as `datasets` keeps it back
+    check(load(tmp_path / "d"), COLOUR[:25], LABELS[:25], ("cat", "dog", "newt"))
+    assert "held-out part of file:d has no labels, so a tenth of the training part is held out" in caplog.text
     pq.write_table(
         pa.table({"image": [*map(encoded, COLOUR)], "target": [f"c{y}" for y in LABELS]}), tmp_path / "a.parquet"
     )
