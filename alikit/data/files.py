@@ -19,7 +19,7 @@ import numpy as np
 from .. import reading
 from ..errors import AlikitError, expanded
 from .archives import parquet_parts, tar_parts
-from .images import LARGEST, square
+from .images import LARGEST, log, square
 from .parts import Examples, Parts, X, Y, chosen, decoded_file, extra, in_memory, on_disk, split_in, splits_in
 
 IDX = r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.]u?byte(\.gz)?"
@@ -112,7 +112,7 @@ def arrays_of(where: object, arrays: Mapping[str, Callable[[], object]]) -> tupl
     Known are x and y, images and labels, data and targets, alone, or with train, test or val as in x_train,
     train_images or train/x; and classes. One array alone is x.
     """
-    found, classes = {}, []
+    found, classes, left = {}, [], []
     for key in arrays:
         words = [word for word in re.split(r"[^a-z0-9]+", key.lower()) if word not in ("", "set")]
         roles = [word for word in words if word in X | Y]
@@ -124,21 +124,26 @@ def arrays_of(where: object, arrays: Mapping[str, Callable[[], object]]) -> tupl
             if role in part:
                 raise AlikitError(f"{where} has both {part[role]} and {key}: keep one of them")
             part[role] = key
+        else:
+            left.append(key)
     if not found and len(arrays) == 1:
-        found = {"": {"x": next(iter(arrays))}}
-    found = {split: part for split, part in found.items() if "x" in part}
-    if not found:
+        found, left = {"": {"x": next(iter(arrays))}}, []
+    if not found or not all("x" in part for part in found.values()):
         raise AlikitError(f"{where} has {', '.join(arrays) or 'nothing'}: call the arrays that you mean {X_AND_Y}")
-    read = [[arrays[part[r]]() if r in part else None for r in "xy"] for part in chosen(where, found)]
-    return [(x, y) for x, y in read], classes
+    if left:
+        log.warning("%s: not read are %s", where, ", ".join(left))
+    read = [[np.asarray(arrays[part[r]]()) if r in part else None for r in "xy"] for part in chosen(where, found)]
+    return [(x, y if y is None or y.ndim < 3 else y.reshape(len(y), -1)) for x, y in read], classes  # (N, 1, 1, 1)
 
 
 def _arrays(files: list[Path], opened: ExitStack) -> Mapping[str, Callable[[], np.ndarray]]:
-    """What reads each array of the files, which stay open as long as `opened`. Of several files, those with more than
-    one array are parts by their names."""
+    """What reads each array of the files, which stay open as long as `opened`. Of several files, the names say which
+    part they are of, and which array is in those that hold one alone."""
     arrays = {}
     for file in files:
         stored, part = opened.enter_context(reading.opened(file)), split_in(file.stem) if len(files) > 1 else ""
+        role = [word for word in re.split("[^a-z]+", file.stem.lower()) if word in X | Y][:1]
+        alone = "/".join([split_in(file.stem), *role]) if role else file.stem
         if kind_of(file.name) == "hdf5":
             h5py = extra("h5py", "hdf5")
             content = opened.enter_context(h5py.File(stored, "r"))
@@ -148,7 +153,9 @@ def _arrays(files: list[Path], opened: ExitStack) -> Mapping[str, Callable[[], n
             is_text = {key: h5py.check_string_dtype(item.dtype) for key, item in items.items()}
             found = {key: partial((i.asstr() if is_text[key] else i).__getitem__, ()) for key, i in items.items()}
         elif isinstance(content := np.load(stored, allow_pickle=False), np.ndarray):
-            part, found = "", {file.stem: partial(np.asarray, content)}
+            part, found = "", {alone: partial(np.asarray, content)}
+        elif [*content] == ["arr_0"] and len(files) > 1:  # as numpy calls an array without a name
+            part, found = "", {alone: partial(content.__getitem__, "arr_0")}
         else:
             found = {key: partial(content.__getitem__, key) for key in content}
         found = {f"{part}/{key}" if part else key: read for key, read in found.items()}
@@ -171,11 +178,11 @@ def _idx(path: Path, files: list[Path]) -> tuple[Examples, list[str]]:
     found: dict[str, dict[str, Path]] = {}
     for file in sorted(files, reverse=True):  # an unpacked file is read rather than the packed one of that name
         match = KINDS["idx"].fullmatch(file.name)
-        found.setdefault(f"{file.parent / (match['prefix'] or '')}", {})[match["split"].lower() + match["role"]] = file
+        found.setdefault((file.parent, match["prefix"] or ""), {})[match["split"].lower() + match["role"]] = file
     if len(found) > 1:
         some = ", ".join(sorted(str(file) for group in found.values() for file in group.values())[:2])
         raise AlikitError(f"{path} has several sets ({some}, ...): name one of these files")
-    prefix, group = found.popitem()
+    (_, prefix), group = found.popitem()
     parts = {}
     for split in ("train", "test", "t10k"):
         if f"{split}images" in group:

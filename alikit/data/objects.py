@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from ..errors import AlikitError
 from . import arrays
@@ -147,8 +147,7 @@ def _singly(data: Any, title: str, skip_corrupt: bool) -> Iterator[tuple[int, ob
             lost.append(at)
             continue
         if isinstance(example, Mapping):  # of Hugging Face's `datasets`
-            keys = [next((key for key in example if key.lower() in words), None) for words in (X, Y)]
-            example = [example.get(key) for key in keys]
+            example = [example.get(_key(example, words)) for words in (X, Y)]
         picture, label = example if isinstance(example, tuple | list) and len(example) == 2 else (example, None)
         if isinstance(picture, tuple) and len(picture) == 1:  # of a TensorDataset of one tensor
             (picture,) = picture
@@ -170,9 +169,9 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
 
 
 def _inner(data: Any) -> Any:
-    """The data set in a Subset or the like."""
-    while hasattr(data, "dataset") or getattr(data, "datasets", None):
-        data = data.dataset if hasattr(data, "dataset") else data.datasets[0]
+    """The data set in a Subset or a ConcatDataset. What another wrapper makes of labels is unknown."""
+    while isinstance(data, Subset | ConcatDataset):
+        data = data.dataset if isinstance(data, Subset) else data.datasets[0]
     return data
 
 
@@ -182,15 +181,17 @@ def _classes(data: Any) -> list[str]:
     if getattr(data, "target_transform", None):
         return []
     features = getattr(data, "features", {})
-    label = (
-        next((features[key] for key in features if key.lower() in Y), None) if isinstance(features, Mapping) else None
-    )
-    names = getattr(label, "names", None)
-    names = names or next(
-        (getattr(data, key) for key in ("classes", "categories", "attr_names") if hasattr(data, key)), []
-    )
+    label = features.get(_key(features, Y)) if isinstance(features, Mapping) else None
+    of_data = [getattr(data, key) for key in ("classes", "categories", "attr_names") if hasattr(data, key)]
+    names = getattr(label, "names", None) or next(iter(of_data), [])
     names = [name[0] if isinstance(name, tuple | list) else str(name) for name in names]
     return [name for name in names if name]  # CelebA's last is empty
+
+
+def _key(example: Mapping, words: set[str]) -> str | None:
+    """The key of pictures or labels, as label, or else the first like fine_label."""
+    known = [key for key in example if key.lower() in words]
+    return next(iter([*known, *(key for key in example if {*key.lower().split("_")} & words)]), None)
 
 
 def _title(data: object) -> str:

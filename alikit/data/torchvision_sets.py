@@ -1,4 +1,8 @@
-"""The labelled picture sets of torchvision, by their names there."""
+"""The labelled picture sets of torchvision, by their names there.
+
+Left out are those without one class for each picture (boxes, captions, pairs, stereo, videos), those that need another
+package (LSUN, PCAM), and CelebA and ImageNet, which are in published.py.
+"""
 
 import os
 import socket

@@ -74,6 +74,17 @@ def test_names_of_classes_and_arrays_in_files_of_their_own(tmp_path):
         np.save(tmp_path / "parts" / f"y_{name}.npy", LABELS[rows])
     check(load(tmp_path / "parts"), GREY, LABELS, lengths=(25, 5))
     check(load(tmp_path / "parts" / "x_train.npy"), GREY[:25], None, lengths=None)
+    (tmp_path / "kmnist").mkdir()
+    for name, rows in (("train", slice(25)), ("test", slice(25, 30))):
+        np.savez(tmp_path / "kmnist" / f"kmnist-{name}-imgs.npz", GREY[rows])
+        np.savez(tmp_path / "kmnist" / f"kmnist-{name}-labels.npz", LABELS[rows])
+    check(load(tmp_path / "kmnist"), GREY, LABELS, lengths=(25, 5))
+    (tmp_path / "pcam").mkdir()
+    for name, rows in (("train", slice(25)), ("test", slice(25, 30))):
+        for key, array in (("x", COLOUR), ("y", LABELS.reshape(-1, 1, 1, 1))):
+            with h5py.File(tmp_path / "pcam" / f"camelyonpatch_level_2_split_{name}_{key}.h5", "w") as out:
+                out[key] = array[rows]
+    check(load(tmp_path / "pcam"), COLOUR, LABELS, lengths=(25, 5))
     (tmp_path / "several").mkdir()
     for name in ("pathmnist", "bloodmnist"):
         np.savez(tmp_path / "several" / f"{name}.npz", train_images=GREY)
@@ -97,6 +108,9 @@ def test_parts_that_do_not_fit_each_other(tmp_path, caplog):
     refused(of(x_test=GREY), "only a part called test: add one called train")
     refused(of(a=GREY, b=GREY), "has a, b: call the arrays that you mean x and y")
     refused(of(x=GREY, images=GREY), "has both x and images")
+    refused(of(x_train=GREY, y=LABELS), "has x_train, y: call the arrays that you mean x and y, or x_train, y_train")
+    check(load(of(x=GREY, latents=LABELS)), GREY, None)
+    assert "a.npz: not read are latents" in caplog.text
     refused(of(x=GREY[:1]), "has 1 example")
     refused(of(x=GREY, y=np.array([{}] * 30)), "a.npz is damaged or not what it should be: write it anew")
 

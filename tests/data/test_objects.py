@@ -42,7 +42,7 @@ OBJECTS = {
     "x and y": lambda: (torch.from_numpy(FLOATS), LABELS),
     "mapping": lambda: {"x": COLOUR, "y": LABELS},
     "rows of datasets": lambda: [
-        {"image": Image.fromarray(x), "label": y} for x, y in zip(COLOUR, LABELS, strict=True)
+        {"img": Image.fromarray(x), "fine_label": y} for x, y in zip(COLOUR, LABELS, strict=True)
     ],
 }
 
@@ -70,6 +70,7 @@ def test_pairs_of_parts(tmp_path):
     train, held_out = load(pair)
     assert load((train, held_out)) == (train, held_out)
     check(load(Dataset("mine", train.x, train.labels, train.classes)), COLOUR[:25], LABELS[:25])
+    check(load(TensorDataset(torch.from_numpy(FLOATS))), COLOUR, None)
     points = np.random.default_rng(0).normal(size=(30, 2))
     train, held_out = load((points, LABELS))
     assert train.x.dtype == torch.float32 and (train.x.shape, len(held_out)) == ((27, 2), 3)
@@ -103,6 +104,22 @@ def test_pil_pictures_of_all_kinds(paint, tmp_path):
 class Endless(IterableDataset):
     def __iter__(self):
         return iter(as_pil())
+
+
+class OddOrEven(Own):
+    """Classes of its own, around a data set that has names for others."""
+
+    def __init__(self):
+        self.dataset = Own(np.asarray)
+
+    classes = ()
+
+    def __getitem__(self, at):
+        return self.dataset[at][0], LABELS[at] % 2
+
+
+def test_the_names_in_a_wrapper_are_not_those_of_what_it_makes_of_them():
+    check(load(OddOrEven()), COLOUR, LABELS % 2, ("0", "1"))
 
 
 def test_objects_that_are_refused():
