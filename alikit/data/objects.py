@@ -32,8 +32,7 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
     `skip_corrupt`.
     """
     how = {} if white is None else {"scale": (0, white)}
-    classes: list[str] = []
-    if isinstance(given, Mapping) and all(_is_read_singly(part) for part in given.values()):
+    if isinstance(given, Mapping) and given and all(_is_read_singly(part) for part in given.values()):
         train, *held_out = chosen("the mapping", {split_in(str(key)): part for key, part in given.items()})
         given = (train, *held_out) if held_out else train
     if isinstance(given, Mapping):
@@ -48,22 +47,26 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
         if (parts[0].shape, parts[0].classes) != (parts[1].shape, parts[1].classes):
             raise AlikitError("the two parts differ in shape or classes: give both the same")
         return tuple(parts)
-    examples = []
-    for part in parts:
-        x, y, names, known = _examples(part, size, skip_corrupt)
-        if classes and names and classes != names:
-            raise AlikitError("the two parts have other classes, or in another order: give both the same")
-        examples, classes, how = [*examples, (x, y)], classes or names, how | known
-    return in_memory(_title(parts[0]), examples, classes, **how)
+    read = [_examples(part, size, skip_corrupt) for part in parts]
+    named = [names for _, _, names, _ in read if names]
+    if len(named) == 2 and named[0] != named[1]:  # each part numbers the classes that it has
+        if any(np.ndim(y) != 1 for _, y, _, _ in read):
+            raise AlikitError("the two parts have other attributes, or in another order: give both the same")
+        read = [(x, [names[label] for label in y], named[0], known) for x, y, names, known in read]
+    for *_, known in read:
+        how |= known
+    return in_memory(_title(parts[0]), [(x, y) for x, y, _, _ in read], named[0] if named else (), **how)
 
 
 def _is_array(given: object) -> bool:
-    return isinstance(given, np.ndarray | Tensor) or (hasattr(given, "__array__") and hasattr(given, "shape"))
+    """One with at least one side: NumPy's, a tensor, or one of another library that NumPy can read."""
+    return len(getattr(given, "shape", ())) > 0 and (isinstance(given, Tensor) or hasattr(given, "__array__"))
 
 
 def _is_read_singly(given: object) -> bool:
     there = (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or isinstance(given, Dataset)
-    return there and not _is_array(given) and not isinstance(given, str | bytes | Mapping | tuple | list | Image.Image)
+    known = isinstance(given, str | bytes | Mapping | tuple | list | Image.Image) or hasattr(given, "__array__")
+    return there and not known
 
 
 def _is_pair(given: object) -> bool:

@@ -122,11 +122,24 @@ def test_the_names_in_a_wrapper_are_not_those_of_what_it_makes_of_them():
     check(load(OddOrEven()), COLOUR, LABELS % 2, ("0", "1"))
 
 
+def test_classes_that_only_one_part_has(paint, tmp_path):
+    for part, names in (("train", "abc"), ("test", "ac"), ("odd", "ad")):
+        for name in names:
+            paint(f"{part}/{name}/x.png", (50 * "abcd".index(name), 0, 0))
+    train, test, odd = (ImageFolder(tmp_path / part) for part in ("train", "test", "odd"))
+    parts = load((train, test))
+    assert [part.classes for part in parts] == [("a", "b", "c")] * 2
+    assert parts[1].labels.tolist() == [0, 2] == (parts[1].x[:, 0, 0, 0] // 50).tolist()
+    refused((train, odd), "a label is 'd', and classes are a, b, c")
+
+
 def test_objects_that_are_refused():
     own = Own(np.asarray)
     refused(DataLoader(own), "load the data set in it, its .dataset")
-    for given in (None, 3, Endless(), (own, own, own), object()):
-        refused(given, "cannot load a (NoneType|int|Endless|tuple|object): give a name, a path, arrays")
+    for given in (None, 3, Endless(), (own, own, own), object(), (), np.array(3)):
+        refused(given, "cannot load a (NoneType|int|Endless|tuple|object|ndarray): give a name, a path, arrays")
+    refused({}, "the mapping has nothing: call the arrays that you mean x and y")
+    refused([], "has a part without examples")
     refused([(1, 2), (3, 4)] * 5, "example 0 of arrays is .*: make each a picture, or a picture and its label")
     refused([(COLOUR[0], 1, 2)] * 5, "is 3 values: make each a picture")
     refused([(COLOUR[0], 1), (COLOUR[0], None)], "1 of 2 examples of arrays have no label")
