@@ -42,20 +42,29 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
         return in_memory("arrays", examples, classes, **how)
     parts = given if _is_pair(given) else (given,)
     if all(isinstance(part, Dataset) for part in parts):
+        if (size, white) != (None, None):
+            raise AlikitError("a Dataset has the size and the values it has: leave size and white out")
         if len(parts) == 1:
             return parts[0].split(tenth(parts[0].name, len(parts[0])))
         if (parts[0].shape, parts[0].classes) != (parts[1].shape, parts[1].classes):
             raise AlikitError("the two parts differ in shape or classes: give both the same")
         return tuple(parts)
     read = [_examples(part, size, skip_corrupt) for part in parts]
-    named = [names for _, _, names, _ in read if names]
+    labels, named = [y for _, y, _, _ in read], [names for _, _, names, _ in read if names]
     if len(named) == 2 and named[0] != named[1]:  # each part numbers the classes that it has
-        if any(np.ndim(y) != 1 for _, y, _, _ in read):
-            raise AlikitError("the two parts have other attributes, or in another order: give both the same")
-        read = [(x, [names[label] for label in y], named[0], known) for x, y, names, known in read]
-    for *_, known in read:
-        how |= known
-    return in_memory(_title(parts[0]), [(x, y) for x, y, _, _ in read], named[0] if named else (), **how)
+        labels = [None if y is None else _by_name(y, names) for y, names in zip(labels, named, strict=True)]
+    if all(known for *_, known in read):
+        how = read[0][3]
+    examples = [(x, y) for (x, *_), y in zip(read, labels, strict=True)]
+    return in_memory(_title(parts[0]), examples, named[0] if named else (), **how)
+
+
+def _by_name(labels: object, names: list[str]) -> np.ndarray:
+    """The names of the classes that are numbers in `names`."""
+    values = np.asarray(labels)
+    if values.ndim != 1 or values.dtype.kind not in "iu" or not 0 <= values.min() <= values.max() < len(names):
+        raise AlikitError("the two parts have other classes, and labels that are not their numbers: give both the same")
+    return np.array(names)[values]
 
 
 def _is_array(given: object) -> bool:
@@ -84,18 +93,11 @@ def _is_pair(given: object) -> bool:
 def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[object, object, list[str], dict]:
     """x, labels or None, the names of classes if they are known, and what `Dataset` need not find out about x."""
     if isinstance(part, DataLoader):
-        raise AlikitError(
-            "a DataLoader gives batches in another order each time: load the data set in it, its .dataset"
-        )
+        raise AlikitError("a DataLoader gives batches, in another order each time: load its .dataset")
     if isinstance(part, Dataset):
         return part.x, part.labels, [*part.classes], {}
-    if (
-        isinstance(part, tuple)
-        and len(part) == 2
-        and all(isinstance(p, list) for p in part)
-        and len({*map(len, part)}) == 1
-    ):
-        part = [*zip(*part, strict=True)]  # a list of pictures and one of labels
+    if isinstance(part, tuple) and [*map(type, part)] == [list, list] and len(part[0]) == len(part[1]):
+        part = [*zip(*part, strict=True)]  # pictures and labels
     if isinstance(part, list) and part and isinstance(part[0], tuple | Image.Image | np.ndarray | Tensor | Mapping):
         x, y, known = _read(part, size, skip_corrupt)
         return x, y, [], known
@@ -119,6 +121,8 @@ def _read(data: Any, size: int | None, skip_corrupt: bool) -> tuple[np.ndarray, 
     for at, picture, label in _singly(data, title, skip_corrupt):
         is_pil = isinstance(picture, Image.Image)
         pixels = _pixels(picture, size) if is_pil else arrays._numbers(picture, "x").cpu().numpy()
+        if size is not None and not is_pil:
+            raise AlikitError(f"a size is for PIL pictures; those of {title} have the size they have")
         if x is None:
             x = np.empty((len(data), *pixels.shape), pixels.dtype)
         if is_pil and pixels.ndim == 3 and len(pixels) != x.shape[1]:  # a grey one among others in colour
@@ -199,10 +203,6 @@ def _key(example: Mapping, words: set[str]) -> str | None:
 
 def _title(data: object) -> str:
     data = _inner(data)
-    return (
-        data.name
-        if isinstance(data, Dataset)
-        else "arrays"
-        if _is_array(data) or isinstance(data, tuple | list)
-        else type(data).__name__
-    )
+    if isinstance(data, Dataset):
+        return data.name
+    return "arrays" if _is_array(data) or isinstance(data, tuple | list) else type(data).__name__

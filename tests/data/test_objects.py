@@ -71,6 +71,8 @@ def test_pairs_of_parts(tmp_path):
     assert load((train, held_out)) == (train, held_out)
     check(load(Dataset("mine", train.x, train.labels, train.classes)), COLOUR[:25], LABELS[:25])
     check(load(TensorDataset(torch.from_numpy(FLOATS))), COLOUR, None)
+    mixed = load((Own(lambda x: x), (FLOATS, LABELS)))  # what is known of the first part is not so of the second
+    assert mixed[1].x.equal(torch.from_numpy(COLOUR).movedim(3, 1))
     points = np.random.default_rng(0).normal(size=(30, 2))
     train, held_out = load((points, LABELS))
     assert train.x.dtype == torch.float32 and (train.x.shape, len(held_out)) == ((27, 2), 3)
@@ -135,9 +137,11 @@ def test_classes_that_only_one_part_has(paint, tmp_path):
 
 def test_objects_that_are_refused():
     own = Own(np.asarray)
-    refused(DataLoader(own), "load the data set in it, its .dataset")
     for given in (None, 3, Endless(), (own, own, own), object(), (), np.array(3)):
         refused(given, "cannot load a (NoneType|int|Endless|tuple|object|ndarray): give a name, a path, arrays")
+    for given in (own, Dataset("a", COLOUR), COLOUR):
+        refused(given, "a size is for PIL|leave size and white out", size=8)
+    refused(DataLoader(own), "load its .dataset")
     refused({}, "the mapping has nothing: call the arrays that you mean x and y")
     refused([], "has a part without examples")
     refused([(1, 2), (3, 4)] * 5, "example 0 of arrays is .*: make each a picture, or a picture and its label")
