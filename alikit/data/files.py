@@ -28,7 +28,7 @@ KINDS = {  # what a file is by its name
     "numpy": re.compile(r".+\.np[yz]", re.I),
     "hdf5": re.compile(r".+\.(h5|hdf5?)", re.I),
     "parquet": re.compile(r".+\.parquet", re.I),
-    "tar": re.compile(r".+\.(tar|tar\.gz|tgz)", re.I),
+    "tar": re.compile(r".+\.(tar(\.(gz|bz2|xz))?|tgz)", re.I),
 }
 ENDINGS = ".npy, .npz, .h5, .tar, .parquet, or MNIST's train-images-idx3-ubyte"
 CLASSES = {"classes", "class_names", "label_names", "list_classes"}

@@ -107,7 +107,10 @@ def _labelled(
     values = [np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y) for _, y in parts]
     if len({y.shape[1:] for y in values}) > 1:
         raise AlikitError(f"{name} has labels of two shapes: give both parts classes, or the same attributes")
-    labels, classes = arrays.labels(np.concatenate(values), sum(map(len, values)), tuple(classes))
+    try:
+        labels, classes = arrays.labels(np.concatenate(values), sum(map(len, values)), tuple(classes))
+    except AlikitError as error:
+        raise AlikitError(f"{name}: {error}") from None
     if labels.ndim == 1 and not classes:  # named by their numbers, as the held-out part may lack some
         classes = tuple(map(str, range(1 + int(labels.max()))))
     return parts, [*labels.split([*map(len, values)])], classes

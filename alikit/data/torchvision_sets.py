@@ -110,16 +110,16 @@ def torchvision_parts(
     parts = _opened(full, root, download)
     classes = [*NAMES.get(full, lambda data: getattr(data, "classes", ()))(parts[0])]
     title = f"torchvision:{full}"
+    damaged = reading.boundary(root, f"delete {full} there and fetch it again")
     if full in ARRAYS:
-        examples = [_array(data) for data in parts]
+        with damaged:
+            examples = [_array(data) for data in parts]
         if full.startswith("EMNIST"):
             examples, classes = upright(examples, full.partition("-")[2])
         return in_memory(title, [(_channels_first(x), y) for x, y in examples], classes, (0, 255), "first")
-    examples = []
-    for data in parts:
-        with reading.boundary(root, f"delete {full} there and fetch it again"):
-            files = sorted((os.path.relpath(file, root), int(label)) for file, label in _listed(data))
-        examples.append(([file for file, _ in files], [label for _, label in files]))
+    with damaged:
+        files = [sorted((os.path.relpath(file, root), int(label)) for file, label in _listed(data)) for data in parts]
+        examples = [([file for file, _ in listed], [label for _, label in listed]) for listed in files]
     names = [name for names, _ in examples for name in names]
 
     def read(name: str, white: float | None = None) -> Any:
@@ -128,11 +128,11 @@ def torchvision_parts(
     return on_disk(title, root, f"{full}-{size or 64}", names, examples, classes, read, skip_corrupt)
 
 
-def _array(data) -> tuple[Tensor, Tensor]:
+def _array(data) -> tuple[Tensor, Tensor | None]:
     """Pictures and labels of a set in memory."""
     if hasattr(data, "_samples"):  # FER2013
         pictures, labels = zip(*data._samples, strict=True)
-        return torch.stack(pictures), torch.tensor(labels)
+        return torch.stack(pictures), None if None in labels else torch.tensor(labels)  # it may keep those of test back
     labels = torch.as_tensor(data.targets if hasattr(data, "targets") else data.labels).long()
     return torch.as_tensor(data.data), labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more about each
 

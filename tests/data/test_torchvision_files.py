@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from alikit import load
+from alikit import AlikitError, load
 from alikit.data.sources import is_resized
 from alikit.data.torchvision_sets import FILES
 
@@ -241,6 +241,23 @@ def test_sets_of_files(tmp_path, name):
         assert (part.x[:, 0].float().mean((1, 2)) - 50 * part.labels).abs().max() < 3, "the label of another picture"
         assert part.labels.dtype == torch.int64
     assert load(f"torchvision:{name}:{root}")[0].shape[1:] == (64, 64)
+
+
+def test_a_set_without_pictures_and_damaged_ones(tmp_path):
+    food(tmp_path)
+    file = tmp_path / "food-101" / "images" / "a" / "1.jpg"
+    file.write_bytes(b"no picture")
+    with pytest.raises(AlikitError, match=r"1 of 9 files are no readable pictures .*a/1\.jpg"):
+        load(f"torchvision:Food101:{tmp_path}")
+    assert [len(part) for part in load(f"torchvision:Food101:{tmp_path}", skip_corrupt=True)] == [5, 3]
+    (tmp_path / "food-101" / "meta" / "test.json").write_text("{}")
+    with pytest.raises(AlikitError, match="torchvision:Food101 has a part without examples"):
+        load(f"torchvision:Food101:{tmp_path}")
+    (tmp_path / "food-101" / "meta" / "test.json").write_text("no")
+    with pytest.raises(
+        AlikitError, match=r"Food101 is not there, or not whole, in .* \(Expecting value.*\): use --download"
+    ):
+        load(f"torchvision:Food101:{tmp_path}")
 
 
 def test_all_sets_are_tried():

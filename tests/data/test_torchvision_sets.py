@@ -187,6 +187,20 @@ def test_a_fetched_set_is_in_place_when_it_is_whole(tmp_path, monkeypatch):
     assert len(load(f"torchvision:MNIST:{root}")[1]) == 4
 
 
+def test_labels_of_fer2013_that_are_kept_back(tmp_path, caplog):
+    """As Kaggle has its two files: the second without emotions."""
+    fer2013(tmp_path, "FER2013")
+    with open(tmp_path / "fer2013" / "fer2013.csv", newline="") as table:
+        rows = [*csv.reader(table)]
+    (tmp_path / "fer2013" / "fer2013.csv").unlink()
+    for name, lines in (("train", [row[:2] for row in rows[:9]]), ("test", [[row[1]] for row in (rows[0], *rows[9:])])):
+        with open(tmp_path / "fer2013" / f"{name}.csv", "w", newline="") as out:
+            csv.writer(out).writerows(lines)
+    train, held_out = load(f"torchvision:FER2013:{tmp_path}")
+    assert (len(train), len(held_out)) == (7, 1) and held_out.labels is not None
+    assert "held-out part of torchvision:FER2013 has no labels" in caplog.text
+
+
 class Hostile:
     def __reduce__(self):
         return os.mkdir, ("harm",)
