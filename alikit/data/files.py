@@ -36,8 +36,12 @@ X_AND_Y = "x and y, or x_train, y_train, x_test and y_test"
 
 
 def kind_of(name: str) -> str | None:
-    """What a file is by its name: a key of KINDS, or None."""
-    return next((kind for kind, pattern in KINDS.items() if pattern.fullmatch(name)), None)
+    """What a file is by its name: a key of KINDS, or None. Hidden ones are what systems leave beside files."""
+    return (
+        None
+        if name.startswith(".")
+        else next((kind for kind, pattern in KINDS.items() if pattern.fullmatch(name)), None)
+    )
 
 
 def holds_pictures(path: str | Path) -> bool:
