@@ -1,23 +1,30 @@
 """Data sets by name, each as a part to train on and a part held out."""
 
 import os
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
 import torch
 
-from ..errors import AlikitError
+from ..errors import AlikitError, expanded
+from .archives import PICTURES
 from .dataset import Dataset
+from .files import file_parts, holds_pictures, kind_of
 from .folders import folder_parts, table_parts
+from .objects import object_parts
+from .parts import Parts
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
 from .synthetic.faces import faces
 from .synthetic.house_numbers import house_numbers
 from .synthetic.mixture import GridMixture
 from .synthetic.shapes import stand_in
+from .torchvision_sets import FILES, full_name, torchvision_parts
 
-Parts = tuple[Dataset, Dataset]
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
 STAND_INS = ("stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
 SOURCES = ("mixture", "digits", "house-numbers", "faces", *PUBLISHED, *STAND_INS)  # described in data/README.md
@@ -36,34 +43,50 @@ def digits() -> Dataset:
     return Dataset("digits", x, rows[:, 64].long(), tuple("0123456789"))
 
 
-def load(name: str, size: int | None = None, skip_corrupt: bool = False, download: bool = False) -> Parts:
-    """The training part and the held-out part of a named source, of `folder:PATH` or of `table:PATH`.
+def load(
+    source: Any,
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    download: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
+) -> Parts:
+    """The training part and the held-out part of data.
 
-    name          a name from SOURCES; the published data sets also as NAME:ROOT. They lie in ROOT, else in
-                  $ALIKIT_DATA, else in `data` below the working directory (imagenet in the folder `imagenet` there)
-    size          pixels a side, for folders, tables and RESIZED; see `image_folder`
+    source        a name from SOURCES; folder:PATH, table:PATH or file:PATH, or the path alone, see `image_folder`,
+                  `image_table` and `files.file_parts`; torchvision:NAME, see torchvision_sets.py; or an object of
+                  Python, see `objects.object_parts`. Published sets, and those of torchvision, lie in ROOT of
+                  NAME:ROOT, else in $ALIKIT_DATA, else in `data` below the working directory (imagenet in the folder
+                  `imagenet` there)
+    size          pixels a side, for pictures in files of their own; see `image_folder`
     skip_corrupt  leave out and count unreadable files, instead of naming them in an error
     download      fetch a published data set that is not there
+    white         the brightest value of pictures of more than 8 bits
+    splits        for folders and tables, the names of the two parts as TRAIN,HELD_OUT, or none
 
-    Which examples are which is always the same. A folder with `train/` and `test/` (or `val/`) keeps its split, so
-    does a table with `train` and `valid`. Of any other about a tenth is held out, each picture by its own name.
+    Which examples are which is always the same. Data that has a test or val part keeps it as the held-out one. Of any
+    other about a tenth is held out.
 
     Raises AlikitError for an unknown name, for files that are missing or damaged, and for a size that cannot be had.
     """
-    kind, _, path = canonical(name).partition(":")
-    if kind in ("folder", "table") and path:
-        return (folder_parts if kind == "folder" else table_parts)(path, size, skip_corrupt)
-    source = kind if kind in PUBLISHED and path else name
-    if source not in SOURCES:
-        way = f"choose {', '.join(SOURCES)}, folder:PATH or table:PATH"
-        if name and Path(name).is_dir():
-            way = f"for the pictures in that folder, say folder:{name}"
-        raise AlikitError(f"no data called {name!r}: {way}")
-    if size is not None and source not in RESIZED and (size != 32 or source in ("mixture", "digits")):
-        raise AlikitError(f"--size is for folders of pictures; {name} has the size it has")
+    if not isinstance(source, str | os.PathLike):
+        return object_parts(source, size, skip_corrupt, white)
+    source = canonical(source)
+    head, path = parted(source)
+    options = {} if splits is None else {"splits": splits}
+    match head:
+        case "folder" | "table":
+            read = folder_parts if head == "folder" else table_parts
+            return tuple(read(path, size, skip_corrupt, **({} if white is None else {"white": white}), **options))
+        case "file":
+            return file_parts(path, size, skip_corrupt, white)
+    if head.startswith("torchvision:"):
+        return torchvision_parts(head.partition(":")[2], path, size, skip_corrupt, download)
+    if size is not None and head not in RESIZED and (size != 32 or head in ("mixture", "digits")):
+        raise AlikitError(f"--size is for folders of pictures; {head} has the size it has")
     if size is None:
-        size = 64 if source in RESIZED and source != "faces" else 32
-    return _named(source, Path(canonical(name).partition(":")[2]), size, skip_corrupt, download)
+        size = 64 if head in RESIZED and head != "faces" else 32
+    return _named(head, Path(path), size, skip_corrupt, download)
 
 
 def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: bool) -> Parts:
@@ -96,19 +119,81 @@ def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: boo
     return drawn(n, lambda n, seed: stand_in(kind, n, size, seed))
 
 
-def canonical(name: str | Path) -> str:
-    """The name with the folder that it means where it names none: `cifar10` is `cifar10:data`, and the path of a folder
-    that is there is `folder:PATH`."""
-    name = str(name)
-    if name not in PUBLISHED:
-        return f"folder:{name}" if name and ":" not in name and name not in SOURCES and Path(name).is_dir() else name
-    root = Path(os.environ.get("ALIKIT_DATA") or "data")
-    return f"{name}:{root / 'imagenet' if name == 'imagenet' else root}"
+def canonical(source: str | os.PathLike) -> str:
+    """The name of data with the folder that it means: `cifar10` is `cifar10:data`, and a path that is there is
+    `folder:PATH`, `table:PATH` or `file:PATH`. A known name means that data, even where a folder is called the same.
+    AlikitError for what is neither a name nor a path."""
+    name = os.fspath(source)
+    if not isinstance(source, str):
+        return _of_path(name, name)
+    root = os.environ.get("ALIKIT_DATA") or "data"
+    kind, _, path = name.partition(":")
+    if re.match("[a-z0-9]+://", name) and kind != "file":
+        raise AlikitError(f"no data is read from the network ({name}): fetch it first, then name its folder or file")
+    match kind:
+        case "file" | "folder" | "table" if path:
+            path = path if kind == "file" else path.removeprefix("file:")
+            if path.startswith("//"):  # a URL
+                path = url2pathname(path.removeprefix("//localhost").removeprefix("//"))
+                return _of_path(path, name) if kind == "file" else f"{kind}:{path}"
+            return f"{kind}:{Path(path)}"
+        case "torchvision" if path:
+            known, _, place = path.partition(":")
+            return f"torchvision:{full_name(known) or known}:{place or root}"
+    if name in PUBLISHED:
+        return f"{name}:{Path(root, 'imagenet') if name == 'imagenet' else root}"
+    if name in SOURCES or (kind in PUBLISHED and path):
+        return name
+    return _of_path(name, name)
+
+
+def parted(source: str) -> tuple[str, str]:
+    """A canonical name without its path, and the path, as ("torchvision:MNIST", "data"); nothing where it has none."""
+    if source in SOURCES:
+        return source, ""
+    head, _, path = source.partition(":")
+    if head == "torchvision":
+        known, _, path = path.partition(":")
+        head = f"{head}:{known}"
+    return head, path
 
 
 def is_resized(source: str) -> bool:
     """Whether its pictures are resized as they are read."""
-    return source.partition(":")[0] in ("folder", "table", *RESIZED) or source in RESIZED
+    head, path = parted(canonical(source))
+    if head == "file":
+        return holds_pictures(path)
+    return head in ("folder", "table", *RESIZED) or head.removeprefix("torchvision:") in FILES
 
 
-rooted = canonical
+def _of_path(path: str, name: str) -> str:
+    """The kind of data at a path that a person gave as `name`."""
+    place = expanded(path)
+    if path and place.is_dir():
+        return f"{_kind_of_folder(place)}:{Path(path)}"
+    if path and place.exists():
+        ending = place.suffix.lower()[1:]
+        if ending in PICTURES:
+            raise AlikitError(f"{path} is one picture: name the folder that it is in")
+        if ending in ("zip", "rar", "7z"):
+            raise AlikitError(f"{path} is an archive: unpack it, and name the folder")
+        return f"{'table' if ending in ('csv', 'tsv', 'jsonl') else 'file'}:{Path(path)}"
+    way = (
+        f"choose {', '.join(SOURCES)}, folder:PATH, table:PATH, file:PATH or torchvision:NAME, or a path that is there"
+    )
+    if full := full_name(name):
+        way = f"say torchvision:{full}"
+    raise AlikitError(f"no data called {name!r}: {way}")
+
+
+def _kind_of_folder(folder: Path) -> str:
+    if (folder / "attributes.csv").is_file():
+        return "table"
+    found = set()
+    for _, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        kinds = {"file" if kind_of(name) else os.path.splitext(name)[1].lower()[1:] for name in files}
+        found |= ({"file"} & kinds) | ({"folder"} if kinds & {*PICTURES} else set())
+        if len(found) > 1:
+            raise AlikitError(f"{folder} has pictures and files of arrays: say folder:{folder} or file:{folder}")
+    return found.pop() if found else "folder"

@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10, SVHN, CelebA
 from alikit.data import SOURCES, Dataset, GridMixture, digits, faces, load, published
 from alikit.data.conditions import COLUMNS, NAMED, columns_of, names_in, paper_grid, switched, usual
 from alikit.data.labels import few_labels, for_settings, labels_to_spare
-from alikit.data.sources import rooted
+from alikit.data.sources import canonical, is_resized, parted
 from alikit.errors import AlikitError
 
 README = (Path(__file__).resolve().parents[2] / "data" / "README.md").read_text(encoding="utf-8")
@@ -36,11 +36,14 @@ def test_names_are_described_and_others_are_refused_like_sizes(tmp_path):
     checksums = [file[1] for file in (*CIFAR10.train_list, *CIFAR10.test_list, *CelebA.file_list)]
     checksums += [published.TINY_MD5, CIFAR10.tgz_md5, *(file[2] for file in SVHN.split_list.values())]
     assert [checksum for checksum in checksums if f"` | `{checksum}` |" not in README] == []
-    for name in ("mnist", "folder", "folder:", "table:", "cifar10:", "stand-in:mnist", "digits:here", ""):
-        with pytest.raises(AlikitError, match=r"no data called .*choose mixture, .*folder:PATH or table:PATH"):
+    for name in ("music", "folder", "folder:", "table:", "cifar10:", "stand-in:music", "digits:here", "", r"C:\pics"):
+        with pytest.raises(AlikitError, match=r"no data called .*choose mixture, .*folder:PATH, .*torchvision:NAME"):
             load(name)
-    with pytest.raises(AlikitError, match=f"no data called .*: for the pictures in that folder, say folder:{tmp_path}"):
-        load(str(tmp_path))
+    with pytest.raises(AlikitError, match="no data called 'mnist': say torchvision:MNIST"):
+        load("mnist")
+    for name, way in (("CelebA", "say celeba"), ("Kinetics", "choose MNIST, ")):
+        with pytest.raises(AlikitError, match=f"torchvision has no set of labelled pictures '{name}' here: {way}"):
+            load(f"torchvision:{name}")
     for name in ("digits", "mixture", "house-numbers", "cifar10", "svhn-extra", "stand-in:svhn"):
         with pytest.raises(AlikitError, match="--size is for folders"):
             load(name, size=32 if name in ("digits", "mixture") else 64)
@@ -49,16 +52,56 @@ def test_names_are_described_and_others_are_refused_like_sizes(tmp_path):
 def test_a_name_without_a_folder_means_one(cifar, tmp_path, monkeypatch):
     monkeypatch.delenv("ALIKIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert (rooted("svhn"), rooted("imagenet")) == ("svhn:data", "imagenet:data/imagenet")
-    assert (rooted("svhn:else"), rooted("folder:a")) == ("svhn:else", "folder:a")
+    assert (canonical("svhn"), canonical("imagenet")) == ("svhn:data", "imagenet:data/imagenet")
+    assert (canonical("svhn:else"), canonical("folder:a/")) == ("svhn:else", "folder:a")
+    assert (canonical("torchvision:mnist"), canonical("torchvision:emnist:a/b")) == (
+        "torchvision:MNIST:data",
+        "torchvision:EMNIST-letters:a/b",
+    )
+    assert parted("torchvision:MNIST:data") == ("torchvision:MNIST", "data")
+    assert parted("svhn:data") == ("svhn", "data") and parted("stand-in:svhn") == ("stand-in:svhn", "")
     assert len(load("cifar10")[0]) == 90  # the files lie in data/
     cifar.rename("elsewhere")
     with pytest.raises(AlikitError, match="put it in data, or use --download"):
         load("cifar10")
     monkeypatch.setenv("ALIKIT_DATA", "elsewhere")
-    assert rooted("svhn") == "svhn:elsewhere" and len(load("cifar10")[0]) == 90
+    assert canonical("svhn") == "svhn:elsewhere" and len(load("cifar10")[0]) == 90
     with pytest.raises(AlikitError, match="no class folders in elsewhere/imagenet/train"):
         load("imagenet")
+
+
+def test_a_path_alone_says_what_lies_there(paint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("pics/cat/a.png", "digits/a.png", "beside/a.png", "table/images/a.png"):
+        paint(place)
+    np.save("x.npy", np.zeros((4, 8, 8), np.uint8))
+    np.save("beside/x.npy", np.zeros((4, 8, 8), np.uint8))
+    Path("table/attributes.csv").write_text("image,Smiling\na.png,1\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, means in (
+        ("pics", "folder:pics"),
+        ("pics/", "folder:pics"),
+        (Path("pics"), "folder:pics"),
+        ("~/pics", "folder:~/pics"),
+        (tmp_path.as_uri() + "/pics", f"folder:{tmp_path}/pics"),
+        (f"folder:{tmp_path.as_uri()}/pics", f"folder:{tmp_path}/pics"),
+        ("table", "table:table"),
+        ("x.npy", "file:x.npy"),
+        ("digits", "digits"),  # a known name
+        (Path("digits"), "folder:digits"),
+    ):
+        assert canonical(given) == means
+        assert canonical(means) == means and is_resized(means) == (means not in ("digits", "file:x.npy"))
+    assert len(load("digits")[0]) == 1500
+    for given, message in (
+        ("beside", "beside has pictures and files of arrays: say folder:beside or file:beside"),
+        ("pics/cat/a.png", "is one picture: name the folder"),
+        ("https://a.org/x.npy", "no data is read from the network .*: fetch it first"),
+        (Path("none"), "no data called 'none'"),
+        ("file:pics", "pics has no files of arrays: for the pictures in a folder, say folder:pics"),
+    ):
+        with pytest.raises(AlikitError, match=message):
+            load(given)
 
 
 # The mixture.
