@@ -34,7 +34,7 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
     """
     kind = getattr(x, "dtype", None)
     has_16_bits = getattr(kind, "name", str(kind)).endswith("int16")
-    x = _numbers(x, "x")
+    x = numbers(x, "x")
     if x.is_floating_point() and not (finite := x.isfinite()).all():
         place = (~finite).nonzero()[0].tolist()
         count = int((~finite).sum())
@@ -49,7 +49,7 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
             raise AlikitError(f"x is {size}, of whole numbers, so it may be pictures or points: pass {way}")
         return x.float()
     pictures = _channels_first(x, size, channels)
-    black, white = _range(pictures, scale, DEPTHS[-1] if has_16_bits else DARK)
+    black, white = range_of(pictures, scale, DEPTHS[-1] if has_16_bits else DARK)
     if not x.is_floating_point() and (black, white) == (0, 255):
         return pictures.byte().contiguous()
     bytes_ = torch.empty(pictures.shape, dtype=torch.uint8, device=x.device)
@@ -58,7 +58,7 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
     return bytes_
 
 
-def _numbers(values: object, what: str) -> Tensor:
+def numbers(values: object, what: str) -> Tensor:
     """A tensor of numbers. AlikitError for text, objects, and lists of unlike things."""
     if isinstance(values, Tensor):
         wide = values.dtype in (torch.bool, torch.bfloat16) and torch.float32
@@ -73,7 +73,7 @@ def _numbers(values: object, what: str) -> Tensor:
             shapes = sorted({" x ".join(map(str, np.shape(value))) for value in values})
             raise AlikitError(f"{what} has examples of {shapes[0]} and of {shapes[1]}: give all of them one size")
         if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
-            return _numbers(torch.stack([*values]), what)
+            return numbers(torch.stack([*values]), what)
         array = np.asarray(values)
     except AlikitError:
         raise
@@ -121,7 +121,7 @@ def _channels_first(x: Tensor, size: str, channels: str | None) -> Tensor:
     return x.movedim(3, 1) if channels == "last" or not can["first"] else x
 
 
-def _range(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[float, float]:
+def range_of(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[float, float]:
     """The values that are black and white. Whole numbers up to `dark` may have any range."""
     if x.dtype == torch.uint8 and scale == (0, 255):
         return scale
@@ -133,7 +133,7 @@ def _range(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[flo
         if not black - slack <= low <= high <= white + slack or not white > black:
             raise AlikitError(f"{seen}, and scale is {black:g} to {white:g}: give the values that are black and white")
         return black, white
-    if low >= 0 and (high in DEPTHS or dark < high < 255) and _is_whole(x):
+    if low >= 0 and (high in DEPTHS or dark < high < 255) and is_whole(x):
         return 0, high if high in DEPTHS else 255
     if x.is_floating_point() and low >= -1e-3 and 1 / 255 < high <= 1 + 1e-3:
         return 0, 1
@@ -146,7 +146,7 @@ def _range(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[flo
     raise AlikitError(f"{seen}, which is no range in common use: say what is black and white, as scale=(0, {high:g})")
 
 
-def _is_whole(x: Tensor) -> bool:
+def is_whole(x: Tensor) -> bool:
     return not x.is_floating_point() or all(part.equal(part.round()) for part in x.split(AT_ONCE))
 
 
@@ -171,7 +171,7 @@ def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor 
     else:
         array = np.asarray(values)
         is_text = array.dtype.kind in "US" or (array.dtype == object and all(isinstance(v, str) for v in array.flat))
-        values = array.astype(str) if is_text else _numbers(values, "labels")
+        values = array.astype(str) if is_text else numbers(values, "labels")
     shape = tuple(values.shape)
     if len(shape) not in (1, 2) or shape[0] != n:
         raise AlikitError(f"labels are {' x '.join(map(str, shape))}, and there are {n} examples: give each its own")

@@ -120,7 +120,7 @@ def _read(data: Any, size: int | None, skip_corrupt: bool) -> tuple[np.ndarray, 
     x, labels, title = None, [], _title(data)
     for at, picture, label in _singly(data, title, skip_corrupt):
         is_pil = isinstance(picture, Image.Image)
-        pixels = _pixels(picture, size) if is_pil else arrays._numbers(picture, "x").cpu().numpy()
+        pixels = _pixels(picture, size) if is_pil else arrays.numbers(picture, "x").cpu().numpy()
         if size is not None and not is_pil:
             raise AlikitError(f"a size is for PIL pictures; those of {title} have the size they have")
         if x is None:

@@ -119,13 +119,13 @@ def _labelled(
 def _common_scale(xs: Sequence) -> Scale | None:
     """What is black and white in pictures of several parts, of which a small one may not tell. None leaves it open."""
     has_16_bits = any(str(getattr(x, "dtype", "")).endswith("int16") for x in xs)
-    xs = [arrays._numbers(x, "x") for x in xs] if len(xs) > 1 else []
+    xs = [arrays.numbers(x, "x") for x in xs] if len(xs) > 1 else []
     if not xs or any(x.ndim < 3 or not x.numel() or x.dtype != xs[0].dtype for x in xs):
         return None
     seen = torch.stack([value for x in xs for value in x.aminmax()])
-    if seen.is_floating_point() and not all(map(arrays._is_whole, xs)):
+    if seen.is_floating_point() and not all(map(arrays.is_whole, xs)):
         seen = torch.cat([seen, seen.mean()[None].floor() + 0.5])
-    return arrays._range(seen, None, arrays.DEPTHS[-1] if has_16_bits else arrays.DARK)
+    return arrays.range_of(seen, None, arrays.DEPTHS[-1] if has_16_bits else arrays.DARK)
 
 
 def tenth(name: str, n: int) -> int:
