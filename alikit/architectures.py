@@ -1,8 +1,9 @@
 """The networks of the games, as data: the paper's tables and ours, and what builds modules from them.
 
 `Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
-(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same three methods. With `y`, a
-linear embedding of the condition, a network is conditioned on it (paper section 5).
+(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same `build` methods, and
+`nearest` if it takes other sizes too. With `y`, a linear embedding of the condition, a network is conditioned on it
+(paper section 5).
 """
 
 import math
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, conv_stack, mlp
 
 Shape = tuple[int, ...]
+LARGEST = 64  # pixels a side of pictures for which our networks adapt: first weights grow with the square of it
 
 
 def _width(numbers: int, y: Embedding | None) -> int:
@@ -22,7 +24,7 @@ def _width(numbers: int, y: Embedding | None) -> int:
 
 @dataclass(frozen=True)
 class Dense:
-    """Fully connected networks, as widths of hidden layers: for points, and for small pictures of `size` x `size`.
+    """Fully connected networks, as widths of hidden layers: for points, or with a `size` for small pictures.
 
     Encoder and decoder have batch norm and ReLU, the discriminator maxout of `pieces` and no batch norm.
     """
@@ -33,7 +35,11 @@ class Dense:
     pieces: int
     dropout: float = 0.0  # on the input of each of the discriminator's layers
     noise: int = 0  # numbers of noise beside x at the input of an encoder of kind "noise"
-    size: int | None = None
+    size: int | None = None  # pixels a side of pictures, unless one asks for others
+
+    def nearest(self, side: int) -> int:
+        """The side nearest to this one, in pixels, of which these networks take pictures."""
+        return min(side, LARGEST)
 
     def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         inputs = math.prod(shape) + (self.noise if kind == "noise" else 0)
@@ -59,9 +65,11 @@ class Dense:
 @dataclass(frozen=True)
 class Pictures:
     """Networks for square pictures, like the paper's tables: a tuple of rows for each part. The maps of the last row of
-    encoder, decoder and joint are open: Z (or 2 Z, for mu and log sigma), the picture's channels, the logits."""
+    encoder, decoder and joint are open: Z (or 2 Z, for mu and log sigma), the picture's channels, the logits. Where a
+    kernel is open too, that of all of the picture that is left, other sizes can be had that the rows before it take
+    without a rest."""
 
-    size: int  # pixels a side
+    size: int  # pixels a side, unless one asks for others
     slope: float  # of LeakyReLU below 0
     encoder: tuple[Conv, ...]
     decoder: tuple[Conv, ...]
@@ -69,23 +77,44 @@ class Pictures:
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
 
+    def nearest(self, side: int) -> int:
+        """The side nearest to this one, in pixels, of which these networks take pictures."""
+        return min(
+            (fit for fit in range(1, LARGEST + 1) if fit == self.size or self._left(fit)),
+            key=lambda fit: abs(fit - side),
+        )
+
+    def _left(self, side: int) -> int:
+        """Pixels a side that the row with an open kernel finds, 0 where there is none or the rows before it leave a rest."""
+        for row in self.encoder:
+            if row.kernel is None:
+                return side
+            if side < row.kernel or (side - row.kernel) % row.stride:
+                break
+            side = row.side(side)
+        return 0
+
     def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
         if y is None:
-            return nn.Sequential(conv_stack(self.encoder, shape[0], self.slope, outputs), nn.Flatten())
+            return nn.Sequential(
+                conv_stack(self.encoder, shape[0], self.slope, outputs, self._left(shape[1])), nn.Flatten()
+            )
         *rows, last = self.encoder
         features = _width(rows[-1].maps, y)  # one pixel is left of the picture
         head = [nn.Unflatten(1, (features, 1, 1)), conv_stack((last,), features, self.slope, outputs), nn.Flatten()]
-        return Conditioned(conv_stack((*rows,), shape[0], self.slope), y, nn.Sequential(*head))
+        return Conditioned(
+            conv_stack((*rows,), shape[0], self.slope, left=self._left(shape[1])), y, nn.Sequential(*head)
+        )
 
     def build_decoder(self, shape: Shape, z_dim: int, mean: Tensor | None, y: Embedding | None = None) -> nn.Module:
         inputs = _width(z_dim, y)
-        stack = conv_stack(self.decoder, inputs, self.slope, shape[0])
+        stack = conv_stack(self.decoder, inputs, self.slope, shape[0], self._left(shape[1]))
         decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(shape, mean))
         return decoder if y is None else Conditioned(nn.Identity(), y, decoder)
 
     def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
-        towers, features = [conv_stack(self.of_x, shape[0], self.slope)], self.of_x[-1].maps
+        towers, features = [conv_stack(self.of_x, shape[0], self.slope, left=self._left(shape[1]))], self.of_x[-1].maps
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
             features += self.of_z[-1].maps
@@ -96,7 +125,7 @@ class Pictures:
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
-def _rows(*rows: tuple[int, int, int], up: bool = False) -> tuple[Conv, ...]:
+def _rows(*rows: tuple[int | None, int, int], up: bool = False) -> tuple[Conv, ...]:
     """Rows of (kernel, stride, maps)."""
     return tuple(Conv(*row, up=up) for row in rows)
 
@@ -176,10 +205,10 @@ PAPER_TINY_IMAGENET = Pictures(
     joint=(*_dense(4096, 4096), _last(0.2)),
 )
 
-# Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back; no padding, as in the paper. Kernels are multiples
+# Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back, 28 -> 13 -> 12 -> 5 -> 1; no padding, as in the paper. Kernels are multiples
 # of their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
-_DOWN_LAPTOP = _rows((4, 2, 32), (2, 1, 64), (4, 2, 128), (6, 1, 256))
-_UP_LAPTOP = _rows((6, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32), up=True)
+_DOWN_LAPTOP = _rows((4, 2, 32), (2, 1, 64), (4, 2, 128), (None, 1, 256))
+_UP_LAPTOP = _rows((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32), up=True)
 LAPTOP = Pictures(
     size=32,
     slope=0.1,

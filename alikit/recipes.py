@@ -83,6 +83,11 @@ class Recipe(Config):
         """Whether the game needs a condition y for every example."""
         return self.embedding > 0
 
+    def nearest(self, side: int) -> int | None:
+        """The side nearest to this one, in pixels, of which the networks take pictures; None if they are for points."""
+        nearest = getattr(self.networks, "nearest", lambda _: self.networks.size)
+        return self.networks.size and nearest(side)
+
     def build(
         self,
         x_shape: tuple[int, ...],
@@ -145,7 +150,7 @@ class Recipe(Config):
             yield "discriminator", self.networks.build_discriminator(x_shape, z_dim, outputs, embedding())
 
     def _check(self, x_shape: tuple[int, ...], classes: int | None, attributes: int | None) -> None:
-        size, parameters = self.networks.size, inspect.signature(self.game).parameters
+        size, parameters = self.nearest(min(x_shape[-2:])), inspect.signature(self.game).parameters
         kinds = {parameter.kind for parameter in parameters.values()}
         if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
             raise AlikitError(f"{self.game.__name__}.__init__ has * or **: write its parameters out, as ALI does")
