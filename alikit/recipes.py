@@ -85,8 +85,9 @@ class Recipe(Config):
 
     def nearest(self, side: int) -> int | None:
         """The side nearest to this one, in pixels, of which the networks take pictures; None if they are for points."""
-        nearest = getattr(self.networks, "nearest", lambda _: self.networks.size)
-        return self.networks.size and nearest(side)
+        own = self.networks.size
+        takes = getattr(self.networks, "takes", own.__eq__)
+        return own and min(filter(takes, (own, *range(1, own + side))), key=lambda fit: abs(fit - side))
 
     def build(
         self,
@@ -159,7 +160,7 @@ class Recipe(Config):
             raise AlikitError(f"these networks are for {kinds}: choose another recipe, or other data")
         if size is not None and x_shape[1:] != (size, size):
             there = f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}"
-            raise AlikitError(f"{there}: choose other data, or read your folder with size={size}")
+            raise AlikitError(f"{there}: choose other data, or --size {size} (size={size})")
         if self.has_labels and not classes:
             way = "choose other data, or sort your pictures into PATH/<class>/"
             raise AlikitError(f"a game with labels needs data whose examples have one class each: {way}")
@@ -288,9 +289,7 @@ OURS = {
     "dcgan": _row("the GAN beside ALI on SVHN: its decoder and D(x), as many steps", GAN, _paper_svhn),
     "cifar10-small": _row("ALI on CIFAR-10, laptop networks", ALI, _photographs, data="cifar10", steps=70_300),
     "cifar10-semi-small": _row("K + 1 classes, laptop networks", KPlusOne, _small_labelled),
-    "cifar10-semi-consistent-small": _row(
-        "the same, with shifts and consistency", KPlusOne, _small_labelled, _consistent
-    ),
+    "cifar10-semi-consistent-small": _row("the same, with shifts, consistency", KPlusOne, _small_labelled, _consistent),
     "cifar10-feature-matching-small": _row("feature matching, laptop networks", FeatureMatchingGAN, _small_labelled),
     "cifar10-supervised-small": _row("the 4000 labels alone, laptop networks", Supervised, _small_labelled),
     "svhn-small": _row("ALI on SVHN, laptop networks", ALI, _laptop, data="svhn", steps=114_400),

@@ -14,6 +14,6 @@ from .synthetic.mixture import GridMixture
 from .synthetic.shapes import coloured_shapes
 
 __all__ = [
-    "SOURCES", "Dataset", "GridMixture", "celeba", "cifar10", "coloured_shapes", "digits", "drawn_digits", "faces", "faces_with",
-    "house_numbers", "image_folder", "image_table", "imagenet", "load", "svhn", "tiny_imagenet",
+    "SOURCES", "Dataset", "GridMixture", "celeba", "cifar10", "coloured_shapes", "digits", "drawn_digits", "faces",
+    "faces_with", "house_numbers", "image_folder", "image_table", "imagenet", "load", "svhn", "tiny_imagenet",
 ]  # fmt: skip
