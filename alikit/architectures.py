@@ -1,9 +1,8 @@
 """The networks of the games, as data: the paper's tables and ours, and what builds modules from them.
 
 `Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
-(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same `build` methods, and
-`takes` if it takes other sizes too. With `y`, a linear embedding of the condition, a network is conditioned on it
-(paper section 5).
+(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same methods, `takes` only for
+other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5).
 """
 
 import math
@@ -111,33 +110,24 @@ class Pictures:
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), self._stack(self.of_z, z_dim, shape)))
             features += self.of_z[-1].maps
-        if y is not None:
-            towers.append(y)
-            features = _width(features, y)
+        towers, features = towers + [y] * (y is not None), _width(features, y)
         joint = self._stack(self.joint, features, shape, outputs)
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
 def _pictures(
-    size: int, slope: float, down: tuple, up: tuple, of_z: int, joint: int, dropout: float = 0.2, last: float = 0.2
+    size: int, slope: float, down: tuple, up: tuple, of_z: int, joint: int, last: float = 0.2, of_x: tuple = ()
 ) -> Pictures:
     """Rows of (kernel, stride, maps) down in the encoder, and up in the decoder, whose last row has no bias of its own:
-    `Pixels` has one for each pixel. D(x) has the encoder's, without 1 x 1 convolutions and without batch norm in the
-    first row; two layers of `of_z` units see z, two of `joint` the pair. D has dropout on the input of each row."""
+    `Pixels` has one for each pixel. D(x) has the encoder's or `of_x`, but no 1 x 1 convolutions and no batch norm in
+    the first row; two layers of `of_z` units see z, two of `joint` the pair. D has dropout on each row's input."""
     encoder = tuple(Conv(*row) for row in down)
     decoder = tuple(Conv(*row, up=row[0] != 1) for row in up)
     linear = Conv(1, 1, None, batch_norm=False, activation="linear")
-    dense = replace(linear, activation="leaky", dropout=dropout)
-    of_x = [replace(row, dropout=dropout, batch_norm=i > 0) for i, row in enumerate(encoder) if row.kernel != 1]
-    return Pictures(
-        size=size,
-        slope=slope,
-        encoder=(*encoder, linear),
-        decoder=(*decoder, replace(linear, bias=False)),
-        of_x=tuple(of_x),
-        of_z=(replace(dense, maps=of_z),) * 2,
-        joint=(*(replace(dense, maps=joint),) * 2, replace(linear, dropout=last)),
-    )
+    dense = replace(linear, activation="leaky", dropout=0.2)
+    x = [Conv(*row, dropout=0.2, batch_norm=i > 0) for i, row in enumerate(of_x or down) if row[0] != 1]
+    z, pair = (replace(dense, maps=of_z),) * 2, (*(replace(dense, maps=joint),) * 2, replace(linear, dropout=last))
+    return Pictures(size, slope, (*encoder, linear), (*decoder, replace(linear, bias=False)), tuple(x), z, pair)
 
 
 def _maxout(rows: tuple[Conv, ...], *dropout: float) -> tuple[Conv, ...]:
@@ -145,12 +135,10 @@ def _maxout(rows: tuple[Conv, ...], *dropout: float) -> tuple[Conv, ...]:
     return tuple(replace(row, dropout=rate, batch_norm=False, activation="maxout") for row, rate in pairs)
 
 
-# Paper section 4.5 and its published settings.
+# Points. Paper section 4.5 and its published settings.
 TOY = Dense(encoder=(400, 400), decoder=(400,) * 4, discriminator=(200,) * 3, pieces=5, noise=2)
-
 # Ours, for the same points: half the width, fewer pieces, and no noise beside x.
 HALF = Dense(encoder=(200, 200), decoder=(200,) * 4, discriminator=(200,) * 3, pieces=2, noise=2)
-
 # Ours, for small pictures: no convolutions.
 SMALL = Dense(encoder=(256, 256), decoder=(256, 256), discriminator=(256,) * 3, pieces=2, dropout=0.2, size=8)
 
@@ -171,14 +159,17 @@ _DOWN = ((2, 1, 64), (7, 2, 128), (5, 2, 256), (7, 2, 256), (4, 1, 512))  # 64 6
 _UP = ((4, 1, 512), (7, 2, 256), (5, 2, 256), (7, 2, 128), (2, 1, 64))
 PAPER_CELEBA = _pictures(64, 0.02, _DOWN, _UP, of_z=1024, joint=2048)
 
-_DOWN = ((4, 2, 64), (4, 1, 64), (4, 2, 128), (4, 1, 128), (4, 2, 256), (4, 1, 256))  # 64 31 28 13 10 4 1
-_UP = ((4, 1, 256), (4, 2, 128), (4, 1, 128), (4, 2, 64), (4, 1, 64), (4, 2, 64))
-_DOWN, _UP = (*_DOWN, (1, 1, 2048), (1, 1, 2048)), ((1, 1, 2048), (1, 1, 256), *_UP)
+_DOWN = ((4, 2, 64), (4, 1, 64), (4, 2, 128), (4, 1, 128), (4, 2, 256), (4, 1, 256), (1, 1, 2048), (1, 1, 2048))
+_UP = ((1, 1, 2048), (1, 1, 256), (4, 1, 256), (4, 2, 128), (4, 1, 128), (4, 2, 64), (4, 1, 64), (4, 2, 64))
 PAPER_TINY_IMAGENET = _pictures(64, 0.01, _DOWN, _UP, of_z=2048, joint=4096)
 
-# Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back, or 28 -> 13 -> 12 -> 5 -> 1; no padding, as in the paper.
-# Kernels are multiples of their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a
-# checkerboard.
+# Ours, for a laptop: 32 15 14 6 1 or 28 13 12 5 1 and back; no padding, as in the paper. Kernels are multiples of
+# their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
 _DOWN = ((4, 2, 32), (2, 1, 64), (4, 2, 128), (None, 1, 256))
 _UP = ((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32))
 LAPTOP = _pictures(32, 0.1, _DOWN, _UP, of_z=256, joint=512, last=0.0)
+
+# Ours, for MNIST in ten minutes: fewer maps, and most of them in D, which is not kept.
+_DOWN, _OF_X = ((4, 2, 16), (2, 1, 32), (4, 2, 32), (None, 1, 64)), ((4, 2, 16), (2, 1, 32), (4, 2, 64), (None, 1, 128))
+_UP = ((None, 1, 32), (4, 2, 32), (2, 1, 16), (4, 2, 16))
+MNIST = _pictures(28, 0.1, _DOWN, _UP, of_z=128, joint=256, last=0.0, of_x=_OF_X)

@@ -52,14 +52,11 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        layers += [nn.Dropout(dropout)] if dropout else []
         layers.append(nn.Linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM))
+        layers += [nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM)] if batch_norm else []
         layers.append(Maxout(pieces) if pieces else nn.ReLU())
-    if dropout:
-        layers.append(nn.Dropout(dropout))
+    layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
@@ -87,18 +84,12 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     for such kernels."""
     layers: list[nn.Module] = []
     for row in rows:
-        if row.dropout:
-            layers.append(nn.Dropout(row.dropout))
-        maps = row.maps or outputs
-        kind = nn.ConvTranspose2d if row.up else nn.Conv2d
+        kind, maps = nn.ConvTranspose2d if row.up else nn.Conv2d, row.maps or outputs
         wide = maps * (2 if row.activation == "maxout" else 1)
+        layers += [nn.Dropout(row.dropout)] if row.dropout else []
         layers.append(kind(channels, wide, row.kernel or left, row.stride, bias=row.bias and not row.batch_norm))
-        if row.batch_norm:
-            layers.append(nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM))
-        if row.activation == "leaky":
-            layers.append(nn.LeakyReLU(slope))
-        elif row.activation == "maxout":
-            layers.append(Maxout(2))
+        layers += [nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM)] if row.batch_norm else []
+        layers += {"leaky": [nn.LeakyReLU(slope)], "maxout": [Maxout(2)], "linear": []}[row.activation]
         channels = maps
     return nn.Sequential(*layers)
 
