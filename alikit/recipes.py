@@ -231,7 +231,7 @@ _laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "weight_std": 0.02, "bat
 # Not flipped: a mirrored digit is another digit, or none.
 _house = {"data": "house-numbers", "steps": 14_000, **_laptop}
 # PyTorch's weights and a higher rate: in some thousand steps they come further.
-_mnist = {**_house, "data": "torchvision:MNIST", "networks": MNIST, "z_dim": 16, "lr": 5e-4, "weight_std": None}
+_mnist = {**_house, "data": "torchvision:MNIST", "networks": MNIST, "z_dim": 16, "lr": 1e-3, "weight_std": None}
 _photographs = {**_laptop, "random_flip": True}
 _conditional = {**_photographs, "steps": 28_000, "embedding": 64}
 _small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
