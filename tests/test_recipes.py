@@ -163,6 +163,26 @@ def test_networks_of_games_with_labels(data):
 # What does not fit, and recipes of a reader's own.
 
 
+class OfOneSize:
+    size = 20
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("house-numbers", {}, [12, 12, 28, 32, 32, 64, 64]),
+        ("digits", {}, [1, 13, 28, 30, 33, 64, 64]),
+        ("celeba", {}, [64] * 7),
+        ("digits", {"networks": OfOneSize()}, [20] * 7),
+        ("mixture-ali", {}, [None] * 7),
+    ],
+)
+def test_the_nearest_size(name, changes, expected):
+    """Of ties the networks' own; a class of the reader's that says nothing of other sizes takes its own alone."""
+    recipe = replace(RECIPES[name], **changes)
+    assert [recipe.nearest(side) for side in (1, 13, 28, 30, 33, 64, 500)] == expected
+
+
 class Starred(ALI):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
