@@ -118,9 +118,8 @@ class Recipe(Config):
                 try:
                     parts["decoder"].load_state_dict(trained.decoder.state_dict())
                 except RuntimeError:
-                    raise AlikitError(
-                        "that decoder is not this recipe's: name a GAN with its networks and data"
-                    ) from None
+                    way = "name a GAN with its networks and data"
+                    raise AlikitError(f"that decoder is not this recipe's: {way}") from None
             parts["decoder"] = Frozen(parts["decoder"])
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
         return self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
