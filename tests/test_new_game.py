@@ -104,7 +104,7 @@ def test_the_file_in_the_readme_works():
         with pytest.raises(ValueError, match=message):
             running.train(name, Path("wrong"), steps=2, changes=changes)
     run, data = Path("grey"), pictures("mnist", 28, 28)
-    running.train("mnist", run, steps=4, changes={"batch_size": 8})
+    running.train("small-28", run, steps=4, changes={"batch_size": 8})
     kept = records.record(run, Path("record"), load(data), "a test's machine", "grey noise")
     assert runs.read_settings(run)["x_shape"] == [3, 28, 28] and Path("record", "samples.png").is_file()
     assert {"probe_accuracy", "fidelity_frechet", "copying_share"} <= kept.keys()
