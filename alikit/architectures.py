@@ -1,8 +1,8 @@
 """The networks of the games, as data: the paper's tables and ours, and what builds modules from them.
 
 `Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
-(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same three methods. With `y`, a
-linear embedding of the condition, a network is conditioned on it (paper section 5).
+(C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same methods, `takes` only for
+other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5).
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, conv_stack, mlp
 
 Shape = tuple[int, ...]
+LARGEST = 64  # pixels a side to which networks adapt: their weights grow with its square
 
 
 def _width(numbers: int, y: Embedding | None) -> int:
@@ -22,7 +23,7 @@ def _width(numbers: int, y: Embedding | None) -> int:
 
 @dataclass(frozen=True)
 class Dense:
-    """Fully connected networks, as widths of hidden layers: for points, and for small pictures of `size` x `size`.
+    """Fully connected networks, as widths of hidden layers: for points, or with a `size` for small pictures.
 
     Encoder and decoder have batch norm and ReLU, the discriminator maxout of `pieces` and no batch norm.
     """
@@ -33,7 +34,11 @@ class Dense:
     pieces: int
     dropout: float = 0.0  # on the input of each of the discriminator's layers
     noise: int = 0  # numbers of noise beside x at the input of an encoder of kind "noise"
-    size: int | None = None
+    size: int | None = None  # pixels a side of pictures, unless one asks for others
+
+    def takes(self, side: int) -> bool:
+        """Whether there are networks for pictures of so many pixels a side."""
+        return self.size is not None and side <= LARGEST
 
     def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         inputs = math.prod(shape) + (self.noise if kind == "noise" else 0)
@@ -59,9 +64,10 @@ class Dense:
 @dataclass(frozen=True)
 class Pictures:
     """Networks for square pictures, like the paper's tables: a tuple of rows for each part. The maps of the last row of
-    encoder, decoder and joint are open: Z (or 2 Z, for mu and log sigma), the picture's channels, the logits."""
+    encoder, decoder and joint are open: Z (or 2 Z, for mu and log sigma), the picture's channels, the logits. With an
+    open kernel, that of all that is left of a picture, they take every size that leaves the rows before it no rest."""
 
-    size: int  # pixels a side
+    size: int  # pixels a side, if one does not ask for others
     slope: float  # of LeakyReLU below 0
     encoder: tuple[Conv, ...]
     decoder: tuple[Conv, ...]
@@ -69,123 +75,101 @@ class Pictures:
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
 
+    def takes(self, side: int) -> bool:
+        """Whether there are networks for pictures of so many pixels a side."""
+        return side == self.size or (side <= LARGEST and self._left(side) > 0)
+
+    def _left(self, side: int) -> int:
+        """Pixels a side that the encoder's row with an open kernel finds; 0 without one, or if a row leaves a rest."""
+        for row in self.encoder:
+            if row.kernel is None or side < row.kernel or (side - row.kernel) % row.stride:
+                return side if row.kernel is None else 0
+            side = row.side(side)
+        return 0
+
+    def _stack(self, rows: tuple[Conv, ...], channels: int, shape: Shape, outputs: int = 0) -> nn.Sequential:
+        return conv_stack(rows, channels, self.slope, outputs, self._left(shape[1]))
+
     def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
         if y is None:
-            return nn.Sequential(conv_stack(self.encoder, shape[0], self.slope, outputs), nn.Flatten())
+            return nn.Sequential(self._stack(self.encoder, shape[0], shape, outputs), nn.Flatten())
         *rows, last = self.encoder
         features = _width(rows[-1].maps, y)  # one pixel is left of the picture
-        head = [nn.Unflatten(1, (features, 1, 1)), conv_stack((last,), features, self.slope, outputs), nn.Flatten()]
-        return Conditioned(conv_stack((*rows,), shape[0], self.slope), y, nn.Sequential(*head))
+        head = [nn.Unflatten(1, (features, 1, 1)), self._stack((last,), features, shape, outputs), nn.Flatten()]
+        return Conditioned(self._stack((*rows,), shape[0], shape), y, nn.Sequential(*head))
 
     def build_decoder(self, shape: Shape, z_dim: int, mean: Tensor | None, y: Embedding | None = None) -> nn.Module:
         inputs = _width(z_dim, y)
-        stack = conv_stack(self.decoder, inputs, self.slope, shape[0])
+        stack = self._stack(self.decoder, inputs, shape, shape[0])
         decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(shape, mean))
         return decoder if y is None else Conditioned(nn.Identity(), y, decoder)
 
     def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
-        towers, features = [conv_stack(self.of_x, shape[0], self.slope)], self.of_x[-1].maps
+        towers, features = [self._stack(self.of_x, shape[0], shape)], self.of_x[-1].maps
         if z_dim:
-            towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), conv_stack(self.of_z, z_dim, self.slope)))
+            towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), self._stack(self.of_z, z_dim, shape)))
             features += self.of_z[-1].maps
-        if y is not None:
-            towers.append(y)
-            features = _width(features, y)
-        joint = conv_stack(self.joint, features, self.slope, outputs)
+        towers, features = towers + [y] * (y is not None), _width(features, y)
+        joint = self._stack(self.joint, features, shape, outputs)
         return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
 
 
-def _rows(*rows: tuple[int, int, int], up: bool = False) -> tuple[Conv, ...]:
-    """Rows of (kernel, stride, maps)."""
-    return tuple(Conv(*row, up=up) for row in rows)
+def _pictures(
+    size: int, slope: float, down: tuple, up: tuple, of_z: int, joint: int, last: float = 0.2, of_x: tuple = ()
+) -> Pictures:
+    """Rows of (kernel, stride, maps) down in the encoder, and up in the decoder, whose last row has no bias of its own:
+    `Pixels` has one for each pixel. D(x) has the encoder's or `of_x`, but no 1 x 1 convolutions and no batch norm in
+    the first row; two layers of `of_z` units see z, two of `joint` the pair. D has dropout on each row's input."""
+    encoder = tuple(Conv(*row) for row in down)
+    decoder = tuple(Conv(*row, up=row[0] != 1) for row in up)
+    linear = Conv(1, 1, None, batch_norm=False, activation="linear")
+    dense = replace(linear, activation="leaky", dropout=0.2)
+    x = [Conv(*row, dropout=0.2, batch_norm=i > 0) for i, row in enumerate(of_x or down) if row[0] != 1]
+    z, pair = (replace(dense, maps=of_z),) * 2, (*(replace(dense, maps=joint),) * 2, replace(linear, dropout=last))
+    return Pictures(size, slope, (*encoder, linear), (*decoder, replace(linear, bias=False)), tuple(x), z, pair)
 
 
-def _dense(*widths: int, dropout: tuple[float, ...] = (0.2, 0.2), activation: str = "leaky") -> tuple[Conv, ...]:
-    rows = zip(widths, dropout, strict=True)
-    return tuple(Conv(1, 1, maps, batch_norm=False, activation=activation, dropout=rate) for maps, rate in rows)
-
-
-def _last(dropout: float = 0.0, bias: bool = True) -> Conv:
-    return Conv(1, 1, None, batch_norm=False, activation="linear", dropout=dropout, bias=bias)
-
-
-def _dropped(rows: tuple[Conv, ...], dropout: float) -> tuple[Conv, ...]:
-    """An encoder's rows as D(x) has them: with dropout on every input, and without batch norm in the first row."""
-    return tuple(replace(row, dropout=dropout, batch_norm=i > 0) for i, row in enumerate(rows))
-
-
-def _maxout(rows: tuple[Conv, ...], dropout: tuple[float, ...]) -> tuple[Conv, ...]:
+def _maxout(rows: tuple[Conv, ...], *dropout: float) -> tuple[Conv, ...]:
     pairs = zip(rows, dropout, strict=True)
     return tuple(replace(row, dropout=rate, batch_norm=False, activation="maxout") for row, rate in pairs)
 
 
-# Paper section 4.5 and its published settings.
+# Points. Paper section 4.5 and its published settings.
 TOY = Dense(encoder=(400, 400), decoder=(400,) * 4, discriminator=(200,) * 3, pieces=5, noise=2)
-
 # Ours, for the same points: half the width, fewer pieces, and no noise beside x.
 HALF = Dense(encoder=(200, 200), decoder=(200,) * 4, discriminator=(200,) * 3, pieces=2, noise=2)
-
-# Ours, for 8x8 pictures.
+# Ours, for small pictures: no convolutions.
 SMALL = Dense(encoder=(256, 256), decoder=(256, 256), discriminator=(256,) * 3, pieces=2, dropout=0.2, size=8)
 
-# The paper's appendix, table by table. A decoder's last row has no bias of its own: `Pixels` has one for each pixel.
-_DOWN_32 = _rows((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512))  # 32 28 13 10 4 1
-_UP_32 = _rows((4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), up=True)
-
-PAPER_CIFAR10 = Pictures(
-    size=32,
+# The paper's appendix, table by table; pixels a side behind each row.
+_DOWN = ((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512))  # 32 28 13 10 4 1 1
+_UP = ((4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), (1, 1, 32))
+PAPER_SVHN = _pictures(32, 0.01, _DOWN, _UP, of_z=512, joint=1024)
+PAPER_CIFAR10 = replace(
+    PAPER_SVHN,
     slope=0.1,
-    encoder=(*_DOWN_32, Conv(1, 1, 512), _last()),
-    decoder=(*_UP_32, Conv(1, 1, 32), _last(bias=False)),
-    of_x=_maxout(_DOWN_32, (0.2, 0.5, 0.5, 0.5, 0.5)),
-    of_z=_dense(512, 512, dropout=(0.2, 0.5), activation="maxout"),
-    joint=(*_dense(1024, 1024, dropout=(0.5, 0.5), activation="maxout"), _last(0.5)),
-)
-
-PAPER_SVHN = replace(
-    PAPER_CIFAR10,
-    slope=0.01,
-    of_x=_dropped(_DOWN_32, 0.2),
-    of_z=_dense(512, 512),
-    joint=(*_dense(1024, 1024), _last(0.2)),
+    of_x=_maxout(PAPER_SVHN.of_x, 0.2, 0.5, 0.5, 0.5, 0.5),
+    of_z=_maxout(PAPER_SVHN.of_z, 0.2, 0.5),
+    joint=(*_maxout(PAPER_SVHN.joint[:2], 0.5, 0.5), replace(PAPER_SVHN.joint[2], dropout=0.5)),
 )
 
 # D(x) as published: the table has batch norm in its first row too, and no dropout.
-_DOWN_64 = _rows((2, 1, 64), (7, 2, 128), (5, 2, 256), (7, 2, 256), (4, 1, 512))  # 64 63 29 13 4 1
-_UP_64 = _rows((4, 1, 512), (7, 2, 256), (5, 2, 256), (7, 2, 128), (2, 1, 64), up=True)
-PAPER_CELEBA = Pictures(
-    size=64,
-    slope=0.02,
-    encoder=(*_DOWN_64, _last()),
-    decoder=(*_UP_64, _last(bias=False)),
-    of_x=_dropped(_DOWN_64, 0.2),
-    of_z=_dense(1024, 1024),
-    joint=(*_dense(2048, 2048), _last(0.2)),
-)
+_DOWN = ((2, 1, 64), (7, 2, 128), (5, 2, 256), (7, 2, 256), (4, 1, 512))  # 64 63 29 13 4 1
+_UP = ((4, 1, 512), (7, 2, 256), (5, 2, 256), (7, 2, 128), (2, 1, 64))
+PAPER_CELEBA = _pictures(64, 0.02, _DOWN, _UP, of_z=1024, joint=2048)
 
-_DOWN_TINY = _rows((4, 2, 64), (4, 1, 64), (4, 2, 128), (4, 1, 128), (4, 2, 256), (4, 1, 256))  # 64 31 28 13 10 4 1
-_UP_TINY = _rows((4, 1, 256), (4, 2, 128), (4, 1, 128), (4, 2, 64), (4, 1, 64), (4, 2, 64), up=True)
-PAPER_TINY_IMAGENET = Pictures(
-    size=64,
-    slope=0.01,
-    encoder=(*_DOWN_TINY, *_rows((1, 1, 2048), (1, 1, 2048)), _last()),
-    decoder=(*_rows((1, 1, 2048), (1, 1, 256)), *_UP_TINY, _last(bias=False)),
-    of_x=_dropped(_DOWN_TINY, 0.2),
-    of_z=_dense(2048, 2048),
-    joint=(*_dense(4096, 4096), _last(0.2)),
-)
+_DOWN = ((4, 2, 64), (4, 1, 64), (4, 2, 128), (4, 1, 128), (4, 2, 256), (4, 1, 256), (1, 1, 2048), (1, 1, 2048))
+_UP = ((1, 1, 2048), (1, 1, 256), (4, 1, 256), (4, 2, 128), (4, 1, 128), (4, 2, 64), (4, 1, 64), (4, 2, 64))
+PAPER_TINY_IMAGENET = _pictures(64, 0.01, _DOWN, _UP, of_z=2048, joint=4096)
 
-# Ours, for a laptop: 32 -> 15 -> 14 -> 6 -> 1 and back; no padding, as in the paper. Kernels are multiples
-# of their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
-_DOWN_LAPTOP = _rows((4, 2, 32), (2, 1, 64), (4, 2, 128), (6, 1, 256))
-_UP_LAPTOP = _rows((6, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32), up=True)
-LAPTOP = Pictures(
-    size=32,
-    slope=0.1,
-    encoder=(*_DOWN_LAPTOP, _last()),
-    decoder=(*_UP_LAPTOP, _last(bias=False)),
-    of_x=_dropped(_DOWN_LAPTOP, 0.2),
-    of_z=_dense(256, 256),
-    joint=(*_dense(512, 512), _last()),
-)
+# Ours, for a laptop: 32 15 14 6 1 or 28 13 12 5 1 and back; no padding, as in the paper. Kernels are multiples of
+# their stride, so that every pixel gets as many contributions as its neighbours: 3/2 left a checkerboard.
+_DOWN = ((4, 2, 32), (2, 1, 64), (4, 2, 128), (None, 1, 256))
+_UP = ((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32))
+LAPTOP = _pictures(32, 0.1, _DOWN, _UP, of_z=256, joint=512, last=0.0)
+
+# Ours, for MNIST in ten minutes: fewer maps, and most of them in D, which is not kept.
+_DOWN, _OF_X = ((4, 2, 16), (2, 1, 32), (4, 2, 32), (None, 1, 64)), ((4, 2, 16), (2, 1, 32), (4, 2, 64), (None, 1, 128))
+_UP = ((None, 1, 32), (4, 2, 32), (2, 1, 16), (4, 2, 16))
+MNIST = _pictures(28, 0.1, _DOWN, _UP, of_z=128, joint=256, last=0.0, of_x=_OF_X)

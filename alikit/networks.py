@@ -52,23 +52,20 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        layers += [nn.Dropout(dropout)] if dropout else []
         layers.append(nn.Linear(fan_in, fan_out * (pieces or 1), bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM))
+        layers += [nn.BatchNorm1d(fan_out, momentum=BATCH_NORM_MOMENTUM)] if batch_norm else []
         layers.append(Maxout(pieces) if pieces else nn.ReLU())
-    if dropout:
-        layers.append(nn.Dropout(dropout))
+    layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 @dataclass(frozen=True)
 class Conv:
-    """One row of a layer table, without padding; `up` transposes the convolution. `maps` is None in a last row, whose
-    width is known when it is built: Z, the channels, or one logit."""
+    """One row of a layer table, without padding; `up` transposes the convolution. What is None is known when the row is
+    built: `maps` of a last row, Z, the channels or the logits; `kernel` where it is what is left of the picture."""
 
-    kernel: int
+    kernel: int | None
     stride: int
     maps: int | None
     up: bool = False
@@ -82,23 +79,17 @@ class Conv:
         return (side - 1) * self.stride + self.kernel if self.up else (side - self.kernel) // self.stride + 1
 
 
-def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int | None = None) -> nn.Sequential:
-    """The rows as a module, (N, channels, H, W) -> (N, maps, H', W'); `outputs` is the last row's maps where these are
-    None."""
+def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int = 0, left: int = 0) -> nn.Sequential:
+    """The rows as a module, (N, channels, H, W) -> (N, maps, H', W'), with `outputs` for maps that are None, and `left`
+    for such kernels."""
     layers: list[nn.Module] = []
     for row in rows:
-        if row.dropout:
-            layers.append(nn.Dropout(row.dropout))
-        maps = row.maps or outputs
-        kind = nn.ConvTranspose2d if row.up else nn.Conv2d
+        kind, maps = nn.ConvTranspose2d if row.up else nn.Conv2d, row.maps or outputs
         wide = maps * (2 if row.activation == "maxout" else 1)
-        layers.append(kind(channels, wide, row.kernel, row.stride, bias=row.bias and not row.batch_norm))
-        if row.batch_norm:
-            layers.append(nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM))
-        if row.activation == "leaky":
-            layers.append(nn.LeakyReLU(slope))
-        elif row.activation == "maxout":
-            layers.append(Maxout(2))
+        layers += [nn.Dropout(row.dropout)] if row.dropout else []
+        layers.append(kind(channels, wide, row.kernel or left, row.stride, bias=row.bias and not row.batch_norm))
+        layers += [nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM)] if row.batch_norm else []
+        layers += {"leaky": [nn.LeakyReLU(slope)], "maxout": [Maxout(2)], "linear": []}[row.activation]
         channels = maps
     return nn.Sequential(*layers)
 

@@ -1,10 +1,13 @@
 """The networks of the tables: sizes by hand, from the paper's appendix, and what the tables say besides sizes."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from torch import nn
 
-from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET
-from alikit.networks import Maxout
+from alikit.architectures import LAPTOP, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, SMALL
+from alikit.networks import Embedding, Maxout
 
 
 def layers(module: nn.Module, *kinds: type) -> list[nn.Module]:
@@ -61,7 +64,32 @@ def test_tables(networks, z_dim, slope, down, up, of_z, joint, dropout):
     assert len(layers(discriminator, nn.BatchNorm2d)) == (0 if maxout else first - 1)
     assert len(layers(discriminator, Maxout)) == (5 + 2 + 2 if maxout else 0)
 
+    rows = [replace(row, kernel=row.kernel or 6) for row in (*networks.encoder, *networks.decoder)]
     side = networks.size
-    assert [side := row.side(side) for row in (*networks.encoder, *networks.decoder)] == sides_down + sides_up
+    assert [side := row.side(side) for row in rows] == sides_down + sides_up
     # A kernel that its stride does not divide leaves a checkerboard, and the paper's are what they are.
-    assert networks is not LAPTOP or all(row.kernel % row.stride == 0 for row in networks.encoder + networks.decoder)
+    assert networks is not LAPTOP or all(row.kernel % row.stride == 0 for row in rows)
+
+
+@pytest.mark.parametrize("y", [None, 3])
+@pytest.mark.parametrize(
+    ("networks", "channels", "side", "left"), [(LAPTOP, 1, 28, 5), (LAPTOP, 3, 64, 14), (SMALL, 1, 28, 0)]
+)
+def test_networks_adapt_to_other_pictures(networks, channels, side, left, y):
+    """28 -> 13 -> 12 -> 5 -> 1 and back: the open kernels are what is left; and nothing else is another network."""
+    shape, of_y, z = (channels, side, side), [] if y is None else [torch.ones(2, y)], torch.randn(2, 4)
+    embedding = lambda: y and Embedding(y, 2)  # noqa: E731
+    encoder = networks.build_encoder("gaussian", shape, 4, embedding())
+    decoder = networks.build_decoder(shape, 4, torch.full(shape, 0.5), embedding())
+    x = decoder(z, *of_y)
+    assert x.shape == (2, *shape) and encoder(x, *of_y).shape == (2, 8)
+    assert networks.build_discriminator(shape, 4, y=embedding())(x, z, *of_y).shape == (2,)
+    kernels = [[c.kernel_size[0] for c in layers(part, nn.Conv2d, nn.ConvTranspose2d)] for part in (encoder, decoder)]
+    assert kernels == ([[4, 2, 4, left, 1], [left, 4, 2, 4, 1]] if left else [[], []])
+
+
+def test_which_sizes_they_take():
+    sides = [side for side in range(130) if LAPTOP.takes(side)]
+    assert sides == [*range(12, 65, 4)] and all(SMALL.takes(side) for side in (8, 28, 64)) and not SMALL.takes(65)
+    for networks in (PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET):
+        assert [side for side in range(130) if networks.takes(side)] == [networks.size]

@@ -244,7 +244,7 @@ LONG = "x" * 300
             "reconstruct {digits} --data mixture",
             "mixture holds examples of 2, this run is of 1 x 8 x 8: name other data",
         ),
-        ("evaluate {digits} --metrics fidelity", "sees square RGB pictures.*leave out fidelity"),
+        ("evaluate {gan} --metrics fidelity", "sees square pictures, RGB or grey.*leave out fidelity"),
         ("evaluate {digits} --inception", "for fidelity and copying: ask for one of them with --metrics"),
         ("report {digits}", "is a run, or the record of one: name the folder that such records lie in"),
         ("resume {digits} --steps 10", "is a run of 20 steps: ask for as many, or for more"),

@@ -94,7 +94,9 @@ def test_every_recipe_is_in_the_file_or_like_one_that_is():
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_what_it_is(name):
     recipe = RECIPES[name]
-    assert recipe.data in SOURCES and recipe.summary and "\n" not in recipe.summary
+    assert (
+        (recipe.data in SOURCES or recipe.data == "torchvision:MNIST") and recipe.summary and "\n" not in recipe.summary
+    )
     if recipe.has_labels:
         assert recipe.labels % 10 == 0 and 0 < recipe.labelled_batch <= recipe.labels
         assert {RECIPES[other].labels for other in WITH_LABELS if RECIPES[other].data == recipe.data} == {recipe.labels}
@@ -161,6 +163,26 @@ def test_networks_of_games_with_labels(data):
 # What does not fit, and recipes of a reader's own.
 
 
+class OfOneSize:
+    size = 20
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("house-numbers", {}, [12, 12, 28, 32, 32, 64, 64]),
+        ("digits", {}, [1, 13, 28, 30, 33, 64, 64]),
+        ("celeba", {}, [64] * 7),
+        ("digits", {"networks": OfOneSize()}, [20] * 7),
+        ("mixture-ali", {}, [None] * 7),
+    ],
+)
+def test_the_nearest_size(name, changes, expected):
+    """Of ties the networks' own; a class of the reader's that says nothing of other sizes takes its own alone."""
+    recipe = replace(RECIPES[name], **changes)
+    assert [recipe.nearest(side) for side in (1, 13, 28, 30, 33, 64, 500)] == expected
+
+
 class Starred(ALI):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -174,7 +196,11 @@ FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10,
     [
         ("mixture-ali-paper", (1, 8, 8), {}, "for points, not pictures"),
         ("digits", (2,), {}, "for pictures, not points"),
-        ("digits", (3, 32, 32), {}, r"32x32, these networks take 8x8.*size=8"),
+        ("digits", (3, 8, 9), {}, r"9x8, these networks take 8x8.*size=8"),
+        ("digits", (3, 65, 65), {}, r"65x65, these networks take 64x64.*--size 64"),
+        ("house-numbers", (1, 30, 30), {}, r"30x30, these networks take 32x32.*--size 32 \(size=32\)"),
+        ("cifar10-semi-small", (1, 27, 27), {}, r"27x27, these networks take 28x28"),
+        ("celeba", (3, 32, 32), {}, r"32x32, these networks take 64x64.*--size 64"),
         ("cifar10-small", (3, 32, 40), {}, r"40x32, these networks take 32x32.*size=32"),
         ("faces-conditional", (3, 32, 32), {}, "needs data whose examples have attributes or classes"),
         *((name, None, {}, "needs data whose examples have one class each") for name in WITH_LABELS),

@@ -64,7 +64,7 @@ def test_the_page_of_records_is_what_the_report_writes(tmp_path):
         if folder.is_dir():
             (tmp_path / folder.name).symlink_to(folder)
     (tmp_path / "README.md").write_text((RESULTS / "README.md").read_text())
-    assert write_report(tmp_path) == 7
+    assert write_report(tmp_path) == 8
     assert (tmp_path / "README.md").read_text() == (RESULTS / "README.md").read_text()
 
 

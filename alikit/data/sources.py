@@ -19,6 +19,7 @@ from .folders import folder_parts, table_parts
 from .objects import object_parts
 from .parts import Parts
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
+from .synthetic.digits import drawn_digits
 from .synthetic.faces import faces
 from .synthetic.house_numbers import house_numbers
 from .synthetic.mixture import GridMixture
@@ -26,7 +27,7 @@ from .synthetic.shapes import stand_in
 from .torchvision_sets import FILES, full_name, torchvision_parts
 
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
-STAND_INS = ("stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
+STAND_INS = ("stand-in:mnist", "stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
 SOURCES = ("mixture", "digits", "house-numbers", "faces", *PUBLISHED, *STAND_INS)  # described in data/README.md
 RESIZED = ("faces", "celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
 
@@ -100,6 +101,8 @@ def _named(source: str, root: Path, size: int, skip_corrupt: bool, download: boo
             return digits().split(297)
         case "house-numbers" | "stand-in:svhn":
             return drawn(20_000, lambda n, seed: house_numbers(n, seed).but(name=source))
+        case "stand-in:mnist":
+            return drawn(20_000, lambda n, seed: drawn_digits(n, seed).but(name=source))
         case "faces":
             return drawn(20_000, lambda n, seed: faces(n, size, seed))
         case "cifar10":

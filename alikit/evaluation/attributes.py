@@ -16,7 +16,7 @@ from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from ..views import mirrored, shifted
-from .features import unit
+from .features import in_colour, unit
 
 STEPS, BATCH, RATE = 3_000, 64, 2e-3
 EXAMPLES = 2_000  # at most, in which each attribute is switched
@@ -25,27 +25,32 @@ MAPS, STRIDES = (3, 32, 64, 96, 128, 128), {32: (1, 2, 2, 2), 64: (2, 2, 2, 2, 1
 
 
 class AttributeClassifier(nn.Module):
-    """The attribute classifier: pictures (N, 3, S, S) in [0, 1], S 32 or 64, to a logit for each attribute, (N, A)."""
+    """The attribute classifier: pictures (N, C, S, S) in [0, 1], C 1 or 3, to a logit for each attribute, (N, A).
+
+    It sees 32x32 pixels in colour, or 64x64 of pictures with more than 32: grey is repeated for each colour, larger
+    pictures are averaged, smaller ones enlarged bilinearly.
+    """
 
     def __init__(self, attributes: int, size: int):
         super().__init__()
-        rows = [unit(*MAPS[i : i + 2], stride=stride) for i, stride in enumerate(STRIDES[size])]
+        self.side = 32 if size <= 32 else 64
+        rows = [unit(*MAPS[i : i + 2], stride=stride) for i, stride in enumerate(STRIDES[self.side])]
         layers = [layer for row in rows for layer in row]
         # No pooling over the whole picture: an attribute depends on where something is.
         self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(128 * 4 * 4, attributes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x.contiguous(memory_format=torch.channels_last))
+        return self.net(in_colour(x, self.side))
 
 
 def train_classifier(train: Dataset, steps: int = STEPS, device: torch.device | str = "cpu") -> AttributeClassifier:
     """Trains an attribute classifier on pictures flipped and shifted at random; the same one each time.
 
     Examples with an attribute and those without have the same total weight, so that 0 is the best threshold of a logit
-    however rare the attribute. AlikitError unless the data has attributes, and RGB pictures of 32x32 or 64x64.
+    however rare the attribute. AlikitError unless the data has square pictures with attributes.
     """
-    if train.labels is None or train.labels.ndim != 2 or train.shape not in ((3, 32, 32), (3, 64, 64)):
-        raise AlikitError(f"{train.name} has no 32x32 or 64x64 RGB pictures with attributes: name data such as faces")
+    if train.labels is None or train.labels.ndim != 2 or len(train.shape) != 3 or train.shape[1] != train.shape[2]:
+        raise AlikitError(f"{train.name} has no square pictures with attributes: name data such as faces")
     y, device = train.conditions().float(), torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
@@ -68,7 +73,7 @@ def train_classifier(train: Dataset, steps: int = STEPS, device: torch.device | 
 
 @torch.no_grad()
 def seen(classifier: nn.Module, x: Tensor) -> Tensor:
-    """Which attributes the classifier sees in pictures (N, 3, S, S) in [0, 1]: (N, A) bool, on the CPU."""
+    """Which attributes the classifier sees in pictures (N, C, S, S) in [0, 1]: (N, A) bool, on the CPU."""
     device = next(classifier.parameters()).device
     return torch.cat([classifier(part.to(device)).cpu() > 0 for part in x.split(AT_ONCE)])
 

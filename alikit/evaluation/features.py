@@ -25,15 +25,26 @@ def unit(maps_in: int, maps: int, kernel: int = 3, stride: int = 1) -> nn.Sequen
     return nn.Sequential(convolution, nn.BatchNorm2d(maps), nn.ReLU())
 
 
+def in_colour(x: Tensor, side: int) -> Tensor:
+    """Pictures (N, C, S, S), C 1 or 3, as (N, 3, side, side): grey is repeated for each colour, larger pictures are
+    averaged, smaller ones enlarged bilinearly."""
+    if x.shape[2] > side:
+        x = F.adaptive_avg_pool2d(x, side)
+    elif x.shape[2] < side:
+        x = F.interpolate(x, (side, side), mode="bilinear")
+    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
 class _Residual(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         return features + super().forward(features)
 
 
 class FeatureNetwork(nn.Module):
-    """Pictures (N, 3, S, S) in [0, 1], S at least 32 -> features (N, 160), none negative.
+    """Pictures (N, C, S, S) in [0, 1], C 1 or 3 -> features (N, 160), none negative.
 
-    Larger pictures are first averaged to 32x32. A residual network of 640,000 parameters, the trunk of a classifier;
+    It sees 32x32 pixels in colour: grey is repeated for each colour, larger pictures are averaged to 32x32, smaller
+    ones enlarged bilinearly. A residual network of 640,000 parameters, the trunk of a classifier of colour photographs;
     the features are its last maps averaged over the picture. AlikitError for other examples.
     """
 
@@ -52,12 +63,11 @@ class FeatureNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < SIZE:
+        if x.ndim != 4 or x.shape[1] not in (1, 3) or x.shape[2] != x.shape[3]:
             shape = "x".join(map(str, x.shape[1:]))
-            wanted = "the feature network sees square RGB pictures of 32x32 or more"
+            wanted = "the feature network sees square pictures, RGB or grey"
             raise AlikitError(f"{wanted}, and these examples are {shape}: leave out fidelity and copying")
-        x = F.adaptive_avg_pool2d(x, SIZE) if x.shape[2] > SIZE else x
-        return self.trunk((4 * x - 2).contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        return self.trunk(4 * in_colour(x, SIZE) - 2).mean((2, 3))
 
 
 def feature_network(file: str | Path = FILE) -> FeatureNetwork:
@@ -72,7 +82,7 @@ def feature_network(file: str | Path = FILE) -> FeatureNetwork:
 
 
 def inception() -> nn.Module:
-    """torchvision's Inception v3 up to its pooled features: pictures (N, 3, H, W) in [0, 1] -> (N, 2048).
+    """torchvision's Inception v3 up to its pooled features: pictures (N, C, H, W) in [0, 1], C 1 or 3, -> (N, 2048).
 
     The weights come from the torch hub's cache: nothing is downloaded, AlikitError where they are missing or damaged.
     They are not the weights behind published Frechet distances, so numbers are of the same kind but not comparable.

@@ -128,8 +128,8 @@ def record(
     data_name  what to call the data beside numbers
     device     where to measure; a GPU by default where there is one
 
-    The feature network learned from colour pictures of 32x32: fidelity and copying are left out for grey and for
-    smaller pictures, and the attribute classifier for all but colour pictures of 32x32 or 64x64.
+    The feature network learned from colour photographs of 32x32: of grey and of smaller pictures, which are enlarged,
+    fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square.
 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
@@ -221,9 +221,8 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
     train, held_out = parts
     model = runs.load_model(stage, device)
-    colours, high, wide = held_out.shape
-    in_colour = colours == 3 and high == wide
-    in_features = ("fidelity", "copying") if in_colour and high >= 32 else ()
+    is_square = held_out.shape[1] == held_out.shape[2]
+    in_features = ("fidelity", "copying") if is_square else ()
     found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features))
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, train, held_out, metrics=("classification",))
@@ -231,7 +230,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     found |= kept.metrics
     drawn = sheets(model, held_out)
     if model.attributes and held_out.labels.ndim == 2:
-        if in_colour and high in (32, 64):
+        if is_square:
             classifier = train_classifier(train, device=model.device)
             with same_chance():
                 each = attributes(model, train, held_out, classifier)

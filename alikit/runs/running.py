@@ -308,9 +308,9 @@ def _check(
         raise AlikitError(f"{name} starts from a finished GAN: name its run folder as decoder")
     if decoder and not recipe.frozen_decoder:
         raise AlikitError(f"{name} trains its own decoder: leave decoder out")
-    own = getattr(recipe.networks, "size", None)
-    if None not in (size, own) and size != own:
-        raise AlikitError(f"{name} is of pictures of {own} pixels: leave size out")
+    if size is not None and (near := recipe.nearest(size)) not in (None, size):
+        way = f"choose --size {near} (size={near})"
+        raise AlikitError(f"the networks of {name} take no pictures of {size}x{size}: {way}")
     if from_run is not None:
         runs.read_settings(from_run)  # now, and not after data that takes minutes to read
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alikit.data import Dataset, coloured_shapes, faces, house_numbers, load
+from alikit.data import Dataset, coloured_shapes, drawn_digits, faces, house_numbers, load
 from alikit.data.synthetic import drawing
 from alikit.data.synthetic.drawing import CHUNK
 from alikit.data.synthetic.house_numbers import MIN_CONTRAST
@@ -15,6 +15,8 @@ N = 2000
 # Of each factor: numbers in a row, least, greatest.
 OF_NUMBERS = """digit 1 0 9, font 1 0 17, neighbours 2 -1 9, position 2 -2 2, ink 3 0 1, paper 3 0 1, height 1 18 26,
     angle 1 -8 8, blur 1 0.3 1.2"""
+OF_DIGITS = """digit 1 0 9, font 1 0 17, height 1 14 18, width 1 0.85 1.15, slant 1 -0.15 0.35, angle 1 -8 8,
+    position 2 -1 1, stroke 1 0 1, light 1 0.75 1"""
 OF_SHAPES = """shape 1 0 9, fill 1 0 3, hue 1 0 4, ink 3 0 1, paper 3 0 1, position 2 -0.12 0.12, radius 1 0.24 0.36,
     angle 1 -25 25"""
 OF_FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03, skin 3 0.15 1, background 3 0.4 0.92,
@@ -25,6 +27,7 @@ OF_FACES = """pose 1 -1 1, tilt 1 -8 8, position 2 -0.06 0.06, scale 1 0.95 1.03
     ("draw", "name", "labels", "known"),
     [
         (house_numbers, "house-numbers", "digit", OF_NUMBERS),
+        (drawn_digits, "drawn-digits", "digit", OF_DIGITS),
         (lambda n, seed=0: coloured_shapes(n, seed=seed), "shapes", "shape", OF_SHAPES),
         (lambda n, seed=0: faces(n, seed=seed), "faces", None, OF_FACES),
     ],
@@ -33,7 +36,11 @@ def test_form_and_what_the_seed_decides(draw, name, labels, known):
     state = torch.manual_seed(123).get_state()
     data = draw(N)
     assert torch.equal(torch.get_rng_state(), state)
-    assert data.x.shape == (N, 3, 32, 32) and data.x.dtype == torch.uint8 and data.name == name
+    assert (
+        data.x.shape == (N, *((1, 28, 28) if draw is drawn_digits else (3, 32, 32)))
+        and data.x.dtype == torch.uint8
+        and data.name == name
+    )
     assert not labels or torch.equal(data.labels, data.factors[labels])
     if draw is house_numbers:
         contrast = (data.factors["ink"] - data.factors["paper"]) @ LUMA
@@ -71,6 +78,7 @@ def test_the_same_at_every_size(draw, too_small):
 SOURCES = {  # examples to train on, pixels a side, classes
     "house-numbers": (20_000, 32, 10),
     "faces": (20_000, 32, 14),
+    "stand-in:mnist": (20_000, 28, 10),
     "stand-in:cifar10": (10_000, 32, 10),
     "stand-in:svhn": (20_000, 32, 10),
     "stand-in:celeba": (5_000, 64, len(ATTRIBUTES)),
@@ -82,16 +90,37 @@ SOURCES = {  # examples to train on, pixels a side, classes
 def test_drawn_sources(monkeypatch, name):
     """A fiftieth of each, which are the first ones."""
     calls, (n, side, classes) = [], SOURCES[name]
-    for module in ("faces", "house_numbers", "shapes"):
+    for module in ("digits", "faces", "house_numbers", "shapes"):
         draw = lambda n, seed, chunk: calls.append((n, seed)) or drawing.draw(n // 50, seed, chunk)  # noqa: E731
         monkeypatch.setattr(f"alikit.data.synthetic.{module}.draw", draw)
     parts = load(name)
     assert calls == [(n, 0), (n // 10, 1)]
     for part in parts:
-        assert part.shape == (3, side, side) and part.name == name and len(part.classes) == classes
+        assert (
+            part.shape == (1 if name == "stand-in:mnist" else 3, side, side)
+            and part.name == name
+            and len(part.classes) == classes
+        )
         assert part.labels.dtype == (torch.uint8 if name in ("faces", "stand-in:celeba") else torch.int64)
     rows = [{row.numpy().tobytes() for row in part.x} for part in parts]
     assert not rows[0] & rows[1]
+
+
+def test_drawn_digits_look_like_mnist():
+    """Light on black, swollen strokes cover more, and ink is centred by its mass where `position` says, but for the
+    wavering of lines."""
+    data = drawn_digits(N)
+    x, known = data.floats()[:, 0], data.factors
+    assert (x == 0).float().mean() > 0.7 and (x.amax((1, 2)) - known["light"]).abs().max() < 0.01
+    assert 0.1 < x.mean() < 0.16, "MNIST's is 0.13"
+    ticks = torch.arange(28) - 13.5
+    centre = torch.stack([x.sum(1) @ ticks, x.sum(2) @ ticks], 1) / x.sum((1, 2))[:, None]
+    assert (centre - known["position"]).norm(dim=1).quantile(0.95) < 0.8
+    assert torch.corrcoef(torch.stack([(x > 0).sum((1, 2)).float(), known["stroke"]]))[0, 1] > 0.4
+    right, down = ticks - centre[:, :1, None], ticks[:, None] - centre[:, 1:, None]
+    leans = -(x * right * down).sum((1, 2)) / (x * down.square()).sum((1, 2))
+    of_zeros = known["digit"] == 0
+    assert torch.corrcoef(torch.stack([leans, known["slant"]])[:, of_zeros])[0, 1] > 0.6
 
 
 # Shapes.

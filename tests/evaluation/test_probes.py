@@ -300,6 +300,6 @@ def test_a_classifier_learns_what_is_there_the_same_each_time():
     assert balanced_accuracy(classifier, faces(200, seed=5))[names].min() > 0.7
     assert all(map(torch.equal, *(train_classifier(data, steps=1).state_dict().values() for _ in range(2))))
     assert train_classifier(faces(64, 64), steps=1)(torch.rand(2, 3, 64, 64)).shape == (2, 14)
-    for shape, labels in (((3, 32, 32), torch.arange(4)), ((1, 32, 32), torch.ones(4, 2))):
-        with pytest.raises(AlikitError, match="other has no 32x32 or 64x64 RGB pictures with attributes"):
+    for shape, labels in (((3, 32, 32), torch.arange(4)), ((1, 32, 48), torch.ones(4, 2, dtype=torch.uint8))):
+        with pytest.raises(AlikitError, match="other has no square pictures with attributes"):
             train_classifier(Dataset("other", torch.zeros(4, *shape, dtype=torch.uint8), labels))

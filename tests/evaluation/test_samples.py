@@ -56,14 +56,17 @@ def colours(z):
 
 
 @torch.no_grad()
-def test_larger_pictures_are_averaged_and_other_examples_refused():
+def test_larger_pictures_are_averaged_small_and_grey_ones_adapted_and_others_refused():
     for factor in (1, 2, 3):
         x = torch.rand(4, 3, 32 * factor, 32 * factor)
         found = NETWORK(x)
         assert found.shape == (4, NETWORK.num_features) and found.dtype == torch.float32 and found.min() >= 0
         small = x.reshape(4, 3, 32, factor, 32, factor).mean((3, 5))
         torch.testing.assert_close(found, NETWORK(small), rtol=1e-4, atol=1e-5)
-    for shape in ((3, 16, 16), (1, 32, 32), (3, 32, 48), (2,)):
+    grey = torch.rand(4, 1, 28, 28)
+    enlarged = torch.nn.functional.interpolate(grey, (32, 32), mode="bilinear").repeat(1, 3, 1, 1)
+    torch.testing.assert_close(NETWORK(grey), NETWORK(enlarged))
+    for shape in ((2, 32, 32), (3, 32, 48), (2,)):
         with pytest.raises(AlikitError, match=f"these examples are {'x'.join(map(str, shape))}: leave out fidelity"):
             NETWORK(torch.zeros(2, *shape))
     with pytest.raises(AlikitError, match="sets of 4 pictures"):

@@ -55,7 +55,7 @@ def house_numbers(n: int, seed: int = 0) -> Dataset:
 
     def chunk(generator: Generator) -> tuple[Tensor, Factors]:
         factors = _draw_factors(generator)
-        mask = _blurred(_place(factors), factors["blur"])[:, None]  # (B, 1, 32, 32)
+        mask = blurred(_place(factors), factors["blur"])[:, None]  # (B, 1, 32, 32)
         paper, ink = factors["paper"][:, :, None, None], factors["ink"][:, :, None, None]
         return photograph(torch.lerp(paper, ink, mask), generator), factors
 
@@ -92,7 +92,7 @@ def _draw_factors(generator: Generator) -> Factors:
 
 def _place(factors: Factors) -> Tensor:
     """Masks (B, 32, 32) in [0, 1]: the digit and its neighbours on one line, in place but still sharp."""
-    atlas, all_widths = _atlas()
+    tiles, all_widths = atlas()
     left, right = factors["neighbours"].unbind(1)
     digits = torch.stack([left, factors["digit"], right], dim=1)  # (B, 3), -1 is the blank tile
     fonts = factors["font"][:, None]
@@ -112,24 +112,24 @@ def _place(factors: Factors) -> Tensor:
     theta[..., 2] = -(turn_back @ factors["position"][:, :, None])[:, None, :, 0]
     theta[:, :, 0, 2] -= along * GLYPH / (TILE / 2)
     grid = F.affine_grid(theta.view(-1, 2, 3), (CHUNK * 3, 1, SIZE, SIZE), align_corners=False)
-    glyphs = F.grid_sample(atlas[fonts, digits].view(-1, 1, TILE, TILE), grid, align_corners=False)
+    glyphs = F.grid_sample(tiles[fonts, digits].view(-1, 1, TILE, TILE), grid, align_corners=False)
     return glyphs.view(CHUNK, 3, SIZE, SIZE).amax(1)
 
 
-def _blurred(mask: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian blur with its own sigma (B,) for each mask (B, 32, 32), as two matrix products: rows, then columns."""
-    pixel = torch.arange(SIZE)
+def blurred(mask: Tensor, sigma: Tensor) -> Tensor:
+    """A Gaussian blur with its own sigma (B,) for each mask (B, S, S), as two matrix products: rows, then columns."""
+    pixel = torch.arange(mask.shape[2])
     squared_distance = (pixel[:, None] - pixel).square()
-    weights = torch.softmax(-squared_distance / (2 * sigma[:, None, None].square()), dim=-1)  # (B, 32, 32)
+    weights = torch.softmax(-squared_distance / (2 * sigma[:, None, None].square()), dim=-1)  # (B, S, S)
     return weights @ mask @ weights.mT
 
 
 @cache
-def _atlas() -> tuple[Tensor, Tensor]:
+def atlas() -> tuple[Tensor, Tensor]:
     """Masks (fonts, 11, TILE, TILE) in [0, 1], widths (fonts, 11) in units of the height; the last tile is blank."""
     import matplotlib  # takes a tenth of a second: only where digits are drawn
 
-    atlas, widths = torch.zeros(len(FONTS), 11, TILE, TILE), torch.zeros(len(FONTS), 11)
+    tiles, widths = torch.zeros(len(FONTS), 11, TILE, TILE), torch.zeros(len(FONTS), 11)
     folder, high = Path(matplotlib.get_data_path()) / "fonts" / "ttf", GLYPH * OVERSAMPLING
     for i, name in enumerate(FONTS):
         font = ImageFont.truetype(folder / f"{name}.ttf", 2 * high)
@@ -142,5 +142,5 @@ def _atlas() -> tuple[Tensor, Tensor]:
             ink = ink.resize((round(high * ink.width / ink.height), high), Image.Resampling.BOX)
             tile = Image.new("L", (TILE * OVERSAMPLING, TILE * OVERSAMPLING))
             tile.paste(ink, ((tile.width - ink.width) // 2, (tile.height - ink.height) // 2))
-            atlas[i, digit] = torch.from_numpy(np.array(tile.reduce(OVERSAMPLING))) / 255
-    return atlas, widths
+            tiles[i, digit] = torch.from_numpy(np.array(tile.reduce(OVERSAMPLING))) / 255
+    return tiles, widths
