@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import h5py
 import numpy as np
 import pandas
-import torch
 from PIL import Image
 from torchvision.datasets import FakeData
 from webdataset import ShardWriter
@@ -20,7 +19,12 @@ NAMES, BYTES = [f"{i:03}.png" for i in range(150)], [io.BytesIO() for _ in X]
 for x, file in zip(X, BYTES, strict=True):
     Image.fromarray(x).save(file, "png")
 ARRAYS = {"train_images": X, "train_labels": Y[:, None], "test_images": X[:50], "test_labels": Y[:50, None]}
-IDX = {"train-images-idx3-ubyte": X, "train-labels-idx1-ubyte": Y, "t10k-images-idx3-ubyte": X, "t10k-labels-idx1-ubyte": Y}
+IDX = {
+    "train-images-idx3-ubyte": X,
+    "train-labels-idx1-ubyte": Y,
+    "t10k-images-idx3-ubyte": X,
+    "t10k-labels-idx1-ubyte": Y,
+}
 
 
 def folder(at: Path, *folders: str) -> None:
