@@ -4,13 +4,14 @@ People's own arrays need no reader: Dataset("mine", x, labels, classes).
 """
 
 from .dataset import Dataset
-from .folders import image_folder, image_table
+from .folders import image_folder
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
 from .sources import SOURCES, digits, load
 from .synthetic.faces import faces, faces_with
 from .synthetic.house_numbers import house_numbers
 from .synthetic.mixture import GridMixture
 from .synthetic.shapes import coloured_shapes
+from .tables import image_table
 
 __all__ = [
     "SOURCES", "Dataset", "GridMixture", "celeba", "cifar10", "coloured_shapes", "digits", "faces", "faces_with",

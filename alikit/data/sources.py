@@ -11,12 +11,13 @@ import torch
 
 from ..errors import AlikitError
 from .dataset import Dataset
-from .folders import folder_parts, table_parts
+from .folders import folder_parts
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
 from .synthetic.faces import faces
 from .synthetic.house_numbers import house_numbers
 from .synthetic.mixture import GridMixture
 from .synthetic.shapes import stand_in
+from .tables import table_parts
 
 Parts = tuple[Dataset, Dataset]
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
@@ -37,7 +38,14 @@ def digits() -> Dataset:
     return Dataset("digits", x, rows[:, 64].long(), tuple("0123456789"))
 
 
-def load(name: str, size: int | None = None, skip_corrupt: bool = False, download: bool = False) -> Parts:
+def load(
+    name: str,
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    download: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
+) -> Parts:
     """The training part and the held-out part of a named source, of `folder:PATH` or of `table:PATH`.
 
     name          a name from SOURCES; the published data sets also as NAME:ROOT. They lie in ROOT, else in
@@ -45,6 +53,8 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False, downloa
     size          pixels a side, for folders, tables and RESIZED; see `image_folder`
     skip_corrupt  leave out and count unreadable files, instead of naming them in an error
     download      fetch a published data set that is not there
+    white         the brightest value of 16- and 32-bit grey pictures, for folders and tables
+    splits        "TRAIN,HELD_OUT", the names of a folder's two splits, or "none"; for folders and tables
 
     Which examples are which is always the same. A folder with `train/` and `test/` (or `val/`) keeps its split, so
     does a table with `train` and `valid`. Of any other about a tenth is held out, each picture by its own name.
@@ -53,7 +63,7 @@ def load(name: str, size: int | None = None, skip_corrupt: bool = False, downloa
     """
     kind, _, path = name.partition(":")
     if kind in ("folder", "table") and path:
-        return (folder_parts if kind == "folder" else table_parts)(path, size, skip_corrupt)
+        return (folder_parts if kind == "folder" else table_parts)(path, size, skip_corrupt, white, splits)
     source = kind if kind in PUBLISHED and path else name
     if source not in SOURCES:
         way = f"choose {', '.join(SOURCES)}, folder:PATH or table:PATH"
