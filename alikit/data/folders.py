@@ -58,7 +58,7 @@ def image_folder(
     root = existing(root)
     names, folders = walk(root)
     if split == "train":
-        listed = _listed(root, _parts(root, names, splits)[0], folders)
+        listed = _listed(root, _parts(root, names, folders, splits)[0], folders)
     else:
         listed = _of_split(root, Part("", names), folders, split)
     return read_parts(
@@ -77,7 +77,7 @@ def folder_parts(
     pictures without classes beside a table is read as `table_parts` does."""
     root = existing(root)
     names, folders = walk(root)
-    train, held_out = _parts(root, names, splits)
+    train, held_out = _parts(root, names, folders, splits)
     if tables := find_tables(root):
         if len(train.classes()) < 2:
             log.warning("labels are read from %s in %s", ", ".join(tables), root)
@@ -104,8 +104,8 @@ def _listed(root: Path, part: Part, folders: dict[str, bool], known: Sequence[st
     folder = root / part.below
     if not part.names:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    start = len(part.below)
-    class_of = [name[start:].partition("/")[0] if "/" in name[start:] else "" for name in part.names]
+    pieces = (name[len(part.below) :].partition("/") for name in part.names)
+    class_of = [name if slash else "" for name, slash, _ in pieces]
     spelled = {name: nfc(name) for name in {*class_of} - {""}}
     classes = {*spelled.values()}
     if loose := class_of.count(""):
@@ -144,36 +144,53 @@ def _entered(part: Part, kind: str | None = None) -> Part:
     return _entered(only, kind) if deeper and not directly else part
 
 
-def _parts(root: Path, names: list[str], splits: str | None) -> tuple[Part, Part | None]:
+def _parts(root: Path, names: list[str], folders: dict[str, bool], splits: str | None) -> tuple[Part, Part | None]:
     """The training part and the one to hold out; None for the latter where it is to be a tenth of the former."""
-    found = _layout(root, Part("", names), splits)
+    said: list[str] = []
+    found = _layout(root, Part("", names), splits, said)
     places = [part.below for part in found if part]
+    if not splits and not found[1]:
+        _check_inside(root, places[0], folders)
     if any(place.count("/") >= len(places) for place in places):  # deeper than the splits themselves
-        log.warning("the pictures of %s lie in %s", root, " and ".join(places))
+        said.insert(0, f"the pictures lie in {' and '.join(places)}")
+    if said:
+        log.warning("%s: %s", root, "; ".join(said))
     return found
 
 
-def _layout(root: Path, part: Part, splits: str | None) -> tuple[Part, Part | None]:
+def _check_inside(root: Path, below: str, folders: dict[str, bool]) -> None:
+    """Where classes are to be, splits inside them are not to be mixed: cat/train/, cat/test/."""
+    inside: dict[str, list[str]] = {}
+    for place in folders:
+        outer, _, rest = place.removeprefix(below).partition("/")
+        if place.startswith(below) and rest.count("/") == 1:
+            inside.setdefault(outer, []).append(rest[:-1])
+    for outer, names in inside.items():
+        if "train" in (kinds := splits_among(names)).values() and len({*kinds.values()}) > 1:
+            raise AlikitError(f"{root / below} has splits inside its folders ({outer}: {_some([*kinds])}): {ASK}")
+
+
+def _layout(root: Path, part: Part, splits: str | None, said: list[str]) -> tuple[Part, Part | None]:
     if splits and splits != "none":
         return _named(root, part, splits)
     loose, groups = part.inside()
     kinds = {} if splits == "none" else splits_among(groups)
     if len(groups) == 1 and [*kinds.values()] == ["train"]:
         if loose:
-            log.warning("left out %d pictures that lie directly in %s", len(loose), root / part.below)
-        return _layout(root, *groups.values(), splits)
+            said.append(f"left out {len(loose)} pictures beside {part.below}{next(iter(kinds))}/")
+        return _layout(root, *groups.values(), splits, said)
     if kinds:
-        return _paired(root, part, loose, groups, kinds)
+        return _paired(root, part, kinds, said)
     inner = _entered(part, splits) if len(groups) == 1 else part
-    return (part, None) if inner.below == part.below else _layout(root, inner, splits)
+    return (part, None) if inner.below == part.below else _layout(root, inner, splits, said)
 
 
-def _paired(
-    root: Path, part: Part, loose: list[str], groups: dict[str, Part], kinds: dict[str, str]
-) -> tuple[Part, Part | None]:
+def _paired(root: Path, part: Part, kinds: dict[str, str], said: list[str]) -> tuple[Part, Part | None]:
     """The parts where some folders are called as splits are. What they hold decides, else the person."""
-    where, others = root / part.below, [name for name in groups if name not in kinds]
-    ask = AlikitError(f"{where} has {_some([*kinds, *others])}, which may be splits or classes: {ASK}")
+    loose, groups = part.inside()
+    others = [name for name in groups if name not in kinds]
+    there = f"{root / part.below} has {_some([*kinds, *others])}"
+    ask = AlikitError(f"{there}, which may be splits or classes: {ASK}")
     trains = [name for name, kind in kinds.items() if kind == "train"]
     if len(trains) != 1 or len(kinds) == 1:
         raise ask
@@ -190,17 +207,17 @@ def _paired(
     held_out = [name for name in fitting if kinds[name] == best]
     if len(held_out) > 1:
         raise ask
-    left_out = [name for name in groups if name not in (*trains, *fitting)]
+    if not held_out and (strange := next((found for found in inner.values() if len(found.classes()) > 1), None)):
+        lacks = f"{root / strange.below} has classes that {train.below} lacks ({_some(sorted(strange.classes()))})"
+        raise AlikitError(f"{lacks}: give both the same, or {ASK}")
     if not held_out:
-        if strange := next((name for name in inner if len(inner[name].classes()) > 1), None):
-            missing = f"{root / inner[strange].below} has classes that {train.below} lacks"
-            raise AlikitError(f"{missing} ({_some(sorted(inner[strange].classes()))}): give both the same, or {ASK}")
-        log.warning("a tenth of %s is held out, as its labels are missing in %s", root / train.below, _some(left_out))
+        said.append(f"a tenth is held out, as there are no class folders in {_some([*inner])}")
     elif not classes and inner[held_out[0]].classes():
-        log.warning("no picture of %s has a label, as %s has no class folders", where, train.below)
-    elif left_out or loose:
-        also = [f"{len(loose)} pictures"] * bool(loose)
-        log.warning("left out what lies beside the splits of %s: %s", where, _some([*left_out, *also]))
+        said.append(f"no picture has a label, as {train.below} has no class folders")
+    left_out = others + [name for name in inner if held_out and name not in fitting]
+    left_out += [f"{len(loose)} pictures"] * bool(loose)
+    if left_out:
+        said.append(f"left out {_some(left_out)}")
     return train, inner[held_out[0]] if held_out else None
 
 
@@ -232,7 +249,7 @@ def _of_split(root: Path, part: Part, folders: dict[str, bool], split: str) -> L
     _, groups = part.inside()
     kinds = splits_among(groups)
     found = [name for name in groups if nfc(name) == nfc(split)]
-    found = found or [name for name, kind in kinds.items() if kind == split_of(split)]
+    found = found or [name for name in groups if split_of(name) == (split_of(split) or split)]
     if len(found) > 1:
         raise AlikitError(f"{root / part.below} has several splits {split!r} ({_some(found)}): name one of them")
     if not found:
