@@ -235,9 +235,11 @@ class _Table:
             names = [name.strip() for name in self.splits.split(",")]
             return {names[0]: "train", names[-1]: "valid"}.get(written, "left out")
         kind = self.partition.get(nfc(picture)) if self.partition else _kind(written)
+        if not kind and self.partition:
+            raise AlikitError(f"{where}: {picture} has no line in {PARTITION}: write one")
         if not kind:
             way = "make it one of train, valid, test, or say which two, as --splits TRAIN,HELD_OUT (splits=...)"
-            raise AlikitError(f"{where}: split is {written if not self.partition else ''!r}: {way}")
+            raise AlikitError(f"{where}: split is {written!r}: {way}")
         return kind
 
     def _value(self, where: str, row: list[str], others: list[int]) -> str | bytes:
