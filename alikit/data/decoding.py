@@ -26,7 +26,7 @@ def _endings(text: str) -> frozenset[str]:
 TARGA = _endings("icb tga vda vst")  # nothing in such a file says what it is
 # What Pillow cannot read, or reads only the small preview of.
 TO_CONVERT = _endings(
-    "3fr ai arw cr2 cr3 dcm dcr dicom dng emf eps erf exr hdr heic heif iiq jxl jxr kdc mef mos mrw nef nrw orf pef "
+    "3fr ai arw cr2 cr3 dcm dcr dicom dng emf eps erf exr heic heif iiq jxl jxr kdc mef mos mrw nef nrw orf pef "
     "psb raf rw2 rwl sr2 srf srw svg svgz wmf x3f xcf"
 )
 SUFFIXES = TARGA | TO_CONVERT

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-from ..errors import AlikitError
+from ..errors import AlikitError, one_line
 from .dataset import Dataset
 from .images import Listed, divided, existing, log, read_parts, walk
-from .splits import nfc, split_of, splits_among
+from .splits import both, nfc, split_of, splits_among
 from .tables import find_tables, table_parts
 
 ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...)"
@@ -61,9 +61,8 @@ def image_folder(
         listed = _listed(root, _parts(root, names, folders, splits)[0], folders)
     else:
         listed = _of_split(root, Part("", names), folders, split)
-    return read_parts(
-        f"folder:{root.name}", root, _key(f"folder-{split}", splits), [listed], size, skip_corrupt, white
-    )[0]
+    how = size, skip_corrupt, white, splits
+    return read_parts(f"folder:{root.name}", root, f"folder-{split}".replace("/", "-"), [listed], *how)[0]
 
 
 def folder_parts(
@@ -85,12 +84,7 @@ def folder_parts(
         log.warning("classes are the folders in %s; table:%s reads %s", root / train.below, root, tables[0])
     listed = _listed(root, train, folders)
     parts = [listed, _listed(root, held_out, folders, listed.classes)] if held_out else divided(listed, train.below)
-    return read_parts(f"folder:{root.name}", root, _key("folder-parts", splits), parts, size, skip_corrupt, white)
-
-
-def _key(kind: str, splits: str | None) -> str:
-    """Of a cache: what is read in another way is kept in another file."""
-    return "-".join([kind, *filter(None, [splits])]).replace("/", ":").replace("\\", ":")
+    return read_parts(f"folder:{root.name}", root, "folder-parts", parts, size, skip_corrupt, white, splits)
 
 
 def list_folder(root: Path) -> Listed:
@@ -150,24 +144,27 @@ def _parts(root: Path, names: list[str], folders: dict[str, bool], splits: str |
     found = _layout(root, Part("", names), splits, said)
     places = [part.below for part in found if part]
     if not splits and not found[1]:
-        _check_inside(root, places[0], folders)
+        _check_inside(root, found[0], folders)
     if any(place.count("/") >= len(places) for place in places):  # deeper than the splits themselves
         said.insert(0, f"the pictures lie in {' and '.join(places)}")
     if said:
-        log.warning("%s: %s", root, "; ".join(said))
+        log.warning("%s", one_line(f"{root}: {'; '.join(said)}"))
     return found
 
 
-def _check_inside(root: Path, below: str, folders: dict[str, bool]) -> None:
+def _check_inside(root: Path, part: Part, folders: dict[str, bool]) -> None:
     """Where classes are to be, splits inside them are not to be mixed: cat/train/, cat/test/."""
     inside: dict[str, list[str]] = {}
     for place in folders:
-        outer, _, rest = place.removeprefix(below).partition("/")
-        if place.startswith(below) and rest.count("/") == 1:
+        outer, _, rest = place.removeprefix(part.below).partition("/")
+        if place.startswith(part.below) and rest.count("/") == 1:
             inside.setdefault(outer, []).append(rest[:-1])
-    for outer, names in inside.items():
-        if "train" in (kinds := splits_among(names)).values() and len({*kinds.values()}) > 1:
-            raise AlikitError(f"{root / below} has splits inside its folders ({outer}: {_some([*kinds])}): {ASK}")
+    for outer, places in inside.items():
+        kinds = splits_among(places)
+        filled = [name for name in kinds if any(file.startswith(f"{part.below}{outer}/{name}/") for file in part.names)]
+        if "train" in (found := {kinds[name] for name in filled}) and len(found) > 1:
+            there = f"{root / part.below} has splits inside its folders ({outer}: {_some(filled)})"
+            raise AlikitError(f"{there}: {ASK}")
 
 
 def _layout(root: Path, part: Part, splits: str | None, said: list[str]) -> tuple[Part, Part | None]:
@@ -227,11 +224,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _named(root: Path, part: Part, splits: str) -> tuple[Part, Part]:
     """The two folders that the person names."""
-    wanted = [nfc(name.strip().strip("/")) for name in splits.split(",")]
-    if len(wanted) != 2 or not all(wanted) or wanted[0] == wanted[1]:
-        raise AlikitError(f"splits are {splits!r}: name two folders, as --splits TRAIN,HELD_OUT, or none (splits=...)")
     found = []
-    for path in wanted:
+    for path in both(splits):
         inner = part
         for folder in path.split("/"):
             inner = inner and {nfc(name): group for name, group in inner.inside()[1].items()}.get(folder)

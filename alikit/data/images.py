@@ -116,6 +116,7 @@ def read_parts(
     size: int | None,
     skip_corrupt: bool,
     white: float | None = None,
+    splits: str | None = None,
     tables: Sequence[str] = (),
     channels: int = 0,
 ) -> list[Dataset]:
@@ -127,6 +128,7 @@ def read_parts(
     labels = torch.cat([part.labels for part in parts]) if classes else torch.zeros(len(names), dtype=torch.int64)
     whole = Listed(names, labels, classes, lambda name, white=white: decode(os.path.join(root, name), fit, white))
     key = f"{key}-{size or 'as-is'}" + (f"-white-{white:.17g}" if white else "")
+    key += f"-{hashlib.sha256(os.fsencode(splits)).hexdigest()[:8]}" if splits else ""
     data, unreadable = read_pictures(title, root, key, [*tables, *names], lambda: whole, skip_corrupt, channels)
     lengths = [sum(name not in unreadable for name in part.names) for part in parts]
     if not all(lengths):

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ..errors import AlikitError
+
 KINDS = {
     **dict.fromkeys(("train", "training", "trains", "trn", "trainval"), "train"),
     **dict.fromkeys(("valid", "val", "validation", "validate", "vali", "dev", "devel", "development"), "valid"),
@@ -54,3 +56,11 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
     found = {name: (kind, rest) for name in names for kind, rest in [_read(name)] if kind}
     told = {(kind == "train", rest) for kind, rest in found.values()}
     return {name: kind for name, (kind, rest) in found.items() if not rest or (kind != "train", rest) in told}
+
+
+def both(splits: str) -> list[str]:
+    """The two names in "TRAIN,HELD_OUT"."""
+    names = [nfc(name.strip().strip("/")) for name in splits.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise AlikitError(f"splits are {splits!r}: name two, as --splits TRAIN,HELD_OUT, or none (splits=...)")
+    return names

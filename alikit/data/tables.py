@@ -16,7 +16,7 @@ from ..errors import AlikitError, expanded
 from .dataset import Dataset
 from .decoding import SUFFIXES, ending_of
 from .images import Listed, divided, existing, log, picture_files, read_parts
-from .splits import nfc, split_of
+from .splits import both, nfc, split_of
 
 TABLES = ("attributes.csv", "labels.csv", "metadata.csv", "metadata.jsonl", "train.csv", "list_attr_celeba.csv")
 PARTITION = "list_eval_partition.csv"  # beside CelebA's table as Kaggle has it
@@ -53,9 +53,8 @@ def image_table(
     Raises AlikitError for a missing folder or table, a wrong line or column, and for pictures as `image_folder` does.
     """
     root, table = _read(root, None)
-    part = _of_split(table, split_of(split) or split)
-    name = f"table:{root.name}"
-    return read_parts(name, root, f"table-{split}", [part], size, skip_corrupt, white, table.sources)[0]
+    part, how = _of_split(table, kind := split_of(split) or split), (size, skip_corrupt, white, None, table.sources)
+    return read_parts(f"table:{root.name}", root, f"table-{kind}", [part], *how)[0]
 
 
 def table_parts(
@@ -73,18 +72,19 @@ def table_parts(
         parts = [train, _of_split(table, "valid" if "valid" in kinds else "test")]
     else:
         parts = divided(train, "images/" if train.names[0].startswith("images/") else "")
-    key = f"table-parts-{splits}" if splits else "table-parts"
-    return read_parts(f"table:{root.name}", root, key, parts, size, skip_corrupt, white, table.sources)
+    how = size, skip_corrupt, white, splits, table.sources
+    return read_parts(f"table:{root.name}", root, "table-parts", parts, *how)
 
 
 def find_tables(root: Path) -> list[str]:
     """The tables in a folder, else those in the folders of its splits."""
-    inside = sorted(os.listdir(root))
-    found = [name for name in inside if name.lower() in TABLES]
-    folders = [name for name in inside if not found and split_of(name) and os.path.isdir(root / name)]
-    return found + [
-        f"{name}/{table}" for name in folders for table in OF_A_SPLIT if os.path.isfile(root / name / table)
-    ]
+    with os.scandir(root) as entries:  # of which there may be a million
+        inside = [
+            entry for entry in entries if entry.name.lower() in TABLES or (entry.is_dir() and split_of(entry.name))
+        ]
+    found = sorted(entry.name for entry in inside if entry.name.lower() in TABLES)
+    names = [f"{entry.name}/{table}" for entry in inside for table in OF_A_SPLIT]
+    return found or sorted(name for name in names if os.path.isfile(root / name))
 
 
 def _read(root: str | Path, splits: str | None) -> tuple[Path, "_Table"]:
@@ -152,7 +152,8 @@ class _Table:
     """What the tables of a root say, line by line. Every line is checked."""
 
     def __init__(self, root: Path, splits: str | None):
-        self.root, self.splits, self.partition = root, splits, {}
+        self.root, self.partition, self.splits = root, {}, splits
+        self.named = dict(zip(both(splits), ("train", "valid"), strict=True)) if splits and splits != "none" else {}
         self.sources: list[str] = []  # the files of tables
         self.names: list[str] = []  # of pictures, in the root
         self.kinds: list[str] = []  # the split of each
@@ -166,9 +167,9 @@ class _Table:
         with reading.boundary(file, "put one there, as comma-separated text in UTF-8"):
             (_, header), *rows = _rows(file)
             for where, row in rows:
-                if len(row) != 2 or len(header) != 2 or not (kind := _kind(row[1])):
+                if len(row) != 2 or len(header) != 2 or not _kind(row[1]):
                     raise AlikitError(f"{where}: expected a picture and its split, 0, 1 or 2: mend it")
-                self.partition[nfc(row[0].strip())] = kind
+                self.partition[nfc(row[0].strip())] = row[1].strip()
 
     def read(self, file: Path) -> None:
         self.file, folder = file, file.parent.relative_to(self.root).as_posix()
@@ -194,11 +195,13 @@ class _Table:
                 without_line.remove(name)
                 self.names.append(name)
                 written = folder if of_folder else "train" if split is None else row[split].strip()
+                if self.partition and split is None:
+                    written = self.partition.get(nfc(text))
                 self.kinds.append(self._split(where, text, written))
                 self.values.append(self._value(where, row, others))
         if without_line:
             self._left_out(without_line)
-        if of_folder is None and split is None and not self.partition and self.splits != "none":
+        if of_folder is None and split is None and not self.partition and not self.splits:
             by_path = [split_of(os.path.dirname(name[len(below) :]).partition("/")[0]) for name in self.names[begin:]]
             if all(by_path):
                 self.kinds[begin:] = by_path
@@ -228,16 +231,14 @@ class _Table:
         self.columns, self.seen = columns, self.seen or [{} for _ in columns]
         return found[0], split, others
 
-    def _split(self, where: str, picture: str, written: str) -> str:
+    def _split(self, where: str, picture: str, written: str | None) -> str:
         if self.splits == "none":
             return "train"
-        if self.splits:
-            names = [name.strip() for name in self.splits.split(",")]
-            return {names[0]: "train", names[-1]: "valid"}.get(written, "left out")
-        kind = self.partition.get(nfc(picture)) if self.partition else _kind(written)
-        if not kind and self.partition:
+        if written is None:
             raise AlikitError(f"{where}: {picture} has no line in {PARTITION}: write one")
-        if not kind:
+        if self.named:
+            return self.named.get(nfc(written), "left out")
+        if not (kind := _kind(written)):
             way = "make it one of train, valid, test, or say which two, as --splits TRAIN,HELD_OUT (splits=...)"
             raise AlikitError(f"{where}: split is {written!r}: {way}")
         return kind

@@ -238,6 +238,7 @@ LAYOUTS = [  # the folders with two pictures each; then the training part's red,
     ("train/a train/b", [0, 1], None, "ab"),
     ("flowers/flowers/a flowers/flowers/b", [0, 1], None, "ab"),
     ("photos", [0], None, ("photos",)),
+    ("a b empty/train empty/test", [0, 1], None, "ab"),
     ("a b __MACOSX/a a/@eaDir/x #recycle .c/d", [0, 1], None, "ab"),
     ("bullet_train bus car", [0, 1, 2], None, ("bullet_train", "bus", "car")),
     ("trainA trainB testA testB", ASKED),
@@ -257,7 +258,9 @@ def test_what_lies_there_tells_classes_from_splits(paint, root, layout):
     folders = layout[0].split()
     for red, folder in enumerate(folders):
         for i in range(2):
-            paint(f"pets/{folder}/{i}.png", (red, i, 0))
+            file = paint(f"pets/{folder}/{i}.png", (red, i, 0))
+            if "empty" in folder:
+                file.rename(file.with_suffix(".txt"))
     if len(layout) == 2:
         with pytest.raises(AlikitError, match=layout[1]) as raised:
             load(f"folder:{root}")
@@ -284,7 +287,10 @@ NAMED = [  # folders, --splits, and the reds of both parts, or what is said
     ("wrapped/day/a wrapped/night/a", "night,day", [1, 1], [0, 0]),
     ("bus car train", "none", [0, 0, 1, 1, 2, 2], None),
     ("bus car train", "bus,tram", r"no folder tram with pictures in .*pets: its folders are bus, car, train"),
-    *(("bus car", splits, "name two folders") for splits in ("bus", "bus,", "bus,bus", "a,b,c", ",")),
+    *(
+        ("bus car", splits, "name two, as --splits TRAIN,HELD_OUT")
+        for splits in ("bus", "bus,", "bus,bus", "a,b,c", ",")
+    ),
 ]
 
 

@@ -174,6 +174,20 @@ def test_metadata_as_hugging_face_has_it(paint, tmp_path, table):
     assert labelled(load(f"table:{root}")) == {0: "cat", 20: "dog", 30: "cat"}
 
 
+def test_pictures_to_test_on_may_have_no_lines(paint, tmp_path, caplog):
+    """As in competitions; any others must have one."""
+    for i in range(4):
+        paint(f"dogs/{'test' if i > 2 else 'train'}/{i}.jpg", (10 * i, 10 * i, 10 * i))
+    (tmp_path / "dogs" / "labels.csv").write_text("id,breed\n0,pug\n1,beagle\n2,pug\n")
+    assert labelled(load(f"folder:{tmp_path / 'dogs'}")) == {0: "pug", 10: "beagle", 20: "pug"}
+    assert "left out test, of whose pictures" in caplog.text
+    paint("dogs/train/4.jpg")
+    with pytest.raises(
+        AlikitError, match=r"train/4\.jpg has no line in .*labels\.csv: write one, or move it elsewhere"
+    ):
+        load(f"folder:{tmp_path / 'dogs'}")
+
+
 def test_a_folder_with_a_table_is_read_by_it_unless_it_has_classes(faces, paint, caplog):
     assert labelled(load(f"folder:{faces}")) == {0: [1, 0], 20: [0, 0], 10: [0, 1]}
     assert f"labels are read from attributes.csv in {faces}" in caplog.text
