@@ -73,31 +73,31 @@ def decode(file: str | BinaryIO, fit: Fit | None, white: float | None = None) ->
     with suppress(Exception), _opened(file) as opened:  # a damaged file can make a decoder raise nearly anything
         if opened.width * opened.height > Image.MAX_IMAGE_PIXELS:  # a few KB can claim to be a GB
             return None
-        stored = str(opened.tile)  # how the pixels lie in the file; gone once they are loaded
+        stored = str(opened.tile and opened.tile[0][3])  # how the pixels lie in the file; gone once they are loaded
+        ImageOps.exif_transpose(opened, in_place=True)
         grey = Image.getmodebase(opened.mode) == "L" or "LA;16" in stored
-        picture = ImageOps.exif_transpose(opened)
         if opened.mode[0] in "IF":
-            found = _scaled(picture, opened, fit, white, stored)
+            found = _scaled(opened, fit, white, stored)
             return found._replace(pages=_pages(opened))
-        deep, top = "", 0
+        picture, deep, top = opened, "", 0
         if ";16" in stored and opened.format not in ("BMP", "DIB"):  # Pillow keeps the upper 8 bits of 16
             deep, top = "" if white == 65535 else "colour", int(_colours(picture).max())
         if picture.has_transparency_data:  # the colours of transparent pixels were never meant to be seen
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-        picture = picture.convert("L" if grey else "RGB")
+        if picture.mode != (mode := "L" if grey else "RGB"):
+            picture = picture.convert(mode)
         pixels = np.asarray(fit(picture) if fit else picture)
         return Picture(pixels[..., None] if grey else pixels, deep, top, _pages(opened))
     return None
 
 
-def _scaled(picture: Image.Image, opened: Image.Image, fit: Fit | None, white: float | None, stored: str) -> Picture:
+def _scaled(opened: Image.Image, fit: Fit | None, white: float | None, stored: str) -> Picture:
     """A grey picture of more than 8 bits."""
-    values, deep = np.asarray(picture), "floating-point" if opened.mode == "F" else "16-bit"
+    values, deep = np.asarray(opened), "floating-point" if opened.mode == "F" else "16-bit"
     low, top, wrong = float(values.min()), float(values.max()), ""
-    # Of these Pillow scales whole numbers to 65,535, by what the file says; a PGM that says 65,535 may be wrong.
-    if deep == "16-bit" and (
-        opened.format == "JPEG2000" or (opened.format == "PPM" and not (white and "raw" in stored))
-    ):
+    # Of these Pillow scales whole numbers to 65,535, by what the file says. One that says 65,535 may be wrong.
+    of_file = opened.format == "JPEG2000" or (opened.format == "PPM" and not (white and stored.startswith("I;16")))
+    if deep == "16-bit" and of_file:
         deep, white = "", 65535
     if not np.isfinite([low, top]).all():
         wrong = "has values that are not finite: mend or remove it"
@@ -131,11 +131,10 @@ def _formats(strong: bool) -> list[str]:
 
 
 def _opened(file: str | BinaryIO) -> Image.Image:
+    with suppress(UnidentifiedImageError):
+        return Image.open(file, formats=QUICK)
     ending = ending_of(file) if isinstance(file, str) else ""
-    try:
-        picture = Image.open(file, formats=QUICK)
-    except UnidentifiedImageError:
-        picture = Image.open(file, formats=[*_formats(False), *(["TGA"] if ending in TARGA else [])])
+    picture = Image.open(file, formats=[*_formats(False), *(["TGA"] if ending in TARGA else [])])
     if picture.format == "TIFF" and ending in TO_CONVERT:
         picture.close()
         raise ValueError("the preview in a raw file")

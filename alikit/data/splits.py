@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ..errors import AlikitError
 
@@ -38,6 +39,7 @@ def _words(name: str) -> list[str]:
     return [word for word in found if word not in FILLERS]
 
 
+@lru_cache(4096)  # a table may name its splits a million times
 def _read(name: str) -> tuple[str | None, tuple[str, ...]]:
     """The kind of split that a name means, and the words beside that."""
     words = _words(name)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -158,18 +159,22 @@ class _Table:
         self.names: list[str] = []  # of pictures, in the root
         self.kinds: list[str] = []  # the split of each
         self.values: list[str | bytes] = []  # of each its class, or its attributes, a byte each
+        self.places: list[int] = []  # the line of each
+        self.begun: list[tuple[int, Path]] = []  # the first picture of each table
         self.columns: list[str] = []
-        self.seen: list[dict[str, str]] = []  # of each column its values, with where each first occurs
 
     def read_partition(self, file: Path) -> None:
         """The split of each picture, from a table of its own."""
         self.sources.append(file.name)
         with reading.boundary(file, "put one there, as comma-separated text in UTF-8"):
             (_, header), *rows = _rows(file)
-            for where, row in rows:
+            for line, row in rows:
                 if len(row) != 2 or len(header) != 2 or not _kind(row[1]):
-                    raise AlikitError(f"{where}: expected a picture and its split, 0, 1 or 2: mend it")
+                    raise AlikitError(f"{file} line {line}: expected a picture and its split, 0, 1 or 2: mend it")
                 self.partition[nfc(row[0].strip())] = row[1].strip()
+
+    def _wrong(self, line: int, what: str) -> AlikitError:
+        return AlikitError(f"{self.file} line {line}: {what}")
 
     def read(self, file: Path) -> None:
         self.file, folder = file, file.parent.relative_to(self.root).as_posix()
@@ -179,26 +184,28 @@ class _Table:
             below = "images/"
         pictures, begin = _Pictures(self.root, below), len(self.names)
         without_line = {*pictures.paths.values()}
-        self.sources.append(file.relative_to(self.root).as_posix())
+        self.sources.append(file.relative_to(self.root).as_posix()), self.begun.append((begin, file))
         with reading.boundary(file, "put one there, as comma-separated text in UTF-8"):
             rows = _rows(file)
-            where, header = next(rows, (f"{file} line 1", []))
-            picture, split, others = self._columns(where, header)
-            for where, row in rows:
+            line, header = next(rows, (1, []))
+            picture, split, others = self._columns(line, header)
+            pick = itemgetter(*others)
+            for line, row in rows:
                 if len(row) != len(header):
-                    raise AlikitError(f"{where}: {len(row)} values for {len(header)} columns: mend it")
+                    raise self._wrong(line, f"{len(row)} values for {len(header)} columns: mend it")
                 text = row[picture].strip()
                 name = pictures.find(nfc(text))
                 if name not in without_line:
                     why = f"is no picture in {below or self.root}, or is on another line already"
-                    raise AlikitError(f"{where}: {text} {why}: remove the line")
+                    raise self._wrong(line, f"{text} {why}: remove the line")
                 without_line.remove(name)
                 self.names.append(name)
+                self.places.append(line)
                 written = folder if of_folder else "train" if split is None else row[split].strip()
                 if self.partition and split is None:
                     written = self.partition.get(nfc(text))
-                self.kinds.append(self._split(where, text, written))
-                self.values.append(self._value(where, row, others))
+                self.kinds.append(self._split(line, text, written))
+                self.values.append(self._value(line, pick(row)))
         if without_line:
             self._left_out(without_line)
         if of_folder is None and split is None and not self.partition and not self.splits:
@@ -206,15 +213,15 @@ class _Table:
             if all(by_path):
                 self.kinds[begin:] = by_path
 
-    def _columns(self, where: str, header: list[str]) -> tuple[int, int | None, list[int]]:
+    def _columns(self, line: int, header: list[str]) -> tuple[int, int | None, list[int]]:
         """The places of the pictures' column, of the splits' and of all others."""
         names = [name.strip() for name in header]
         small = [name.lower() for name in names]
         found = [small.index(name) for name in PICTURE if name in small]
         split = next((small.index(name) for name in SPLIT if name in small), None)
-        unnamed = [at for at, name in enumerate(small) if re.fullmatch(r"unnamed: [\d.]+", name)] + [0] * (
-            not small[:1] or not small[0]
-        )
+        unnamed = [
+            at for at, name in enumerate(small) if re.fullmatch(r"unnamed: [\d.]+", name) or (not name and not at)
+        ]
         others = [at for at in range(len(names)) if at not in (*found[:1], split, *unnamed)]
         if further := [at for at in others if at in found and len(others) > 1]:
             log.warning("columns of %s that are not used: %s", self.file, ", ".join(names[at] for at in further))
@@ -223,44 +230,40 @@ class _Table:
         if not found or not others:
             some = ", ".join(names[:4])
             way = "make them image, split if there is one, and classes or attributes, with commas, or move it elsewhere"
-            raise AlikitError(f"{where}: the columns are {some}: {way}")
+            raise self._wrong(line, f"the columns are {some}: {way}")
         if len({*columns}) < len(columns) or not all(0 < len(name) <= 200 and name.isprintable() for name in columns):
-            raise AlikitError(f"{where}: a column's name must be its own: up to 200 printable letters")
+            raise self._wrong(line, "a column's name must be its own: up to 200 printable letters")
         if self.columns and columns != self.columns:
-            raise AlikitError(f"{where}: the columns are not those of {self.sources[0]}: give both tables the same")
-        self.columns, self.seen = columns, self.seen or [{} for _ in columns]
+            raise self._wrong(line, f"the columns are not those of {self.sources[0]}: give both tables the same")
+        self.columns = columns
         return found[0], split, others
 
-    def _split(self, where: str, picture: str, written: str | None) -> str:
+    def _split(self, line: int, picture: str, written: str | None) -> str:
         if self.splits == "none":
             return "train"
         if written is None:
-            raise AlikitError(f"{where}: {picture} has no line in {PARTITION}: write one")
+            raise self._wrong(line, f"{picture} has no line in {PARTITION}: write one")
         if self.named:
             return self.named.get(nfc(written), "left out")
         if not (kind := _kind(written)):
             way = "make it one of train, valid, test, or say which two, as --splits TRAIN,HELD_OUT (splits=...)"
-            raise AlikitError(f"{where}: split is {written!r}: {way}")
+            raise self._wrong(line, f"split is {written!r}: {way}")
         return kind
 
-    def _value(self, where: str, row: list[str], others: list[int]) -> str | bytes:
-        if len(others) == 1:
-            value = nfc(row[others[0]].strip())
-            if not value:
-                raise AlikitError(f"{where}: {self.columns[0]} has no value: write one, or remove the picture")
-            self.seen[0].setdefault(value, where)
+    def _value(self, line: int, values: str | tuple[str, ...]) -> str | bytes:
+        if isinstance(values, str):
+            if not (value := nfc(values.strip())):
+                raise self._wrong(line, f"{self.columns[0]} has no value: write one, or remove the picture")
             return value
         try:
-            values = bytes([VALUES[row[at]] for at in others])
-        except KeyError:  # a blank behind, or capitals
-            values = bytes([VALUES.get(row[at].strip().lower(), 9) for at in others])
-        for column, value in enumerate(values):
-            if value == 9:
-                name, text = self.columns[column], row[others[column]]
-                way = f"{EACH}; or keep one column, of classes"
-                raise AlikitError(f"{where}: {name} is {text!r}, beside {len(others) - 1} other columns: {way}")
-            self.seen[column].setdefault(value, where)
-        return values
+            return bytes(map(VALUES.__getitem__, values))
+        except KeyError:  # a blank behind, capitals, or something else
+            found = [VALUES.get(value.strip().lower()) for value in values]
+            if None in found:
+                at = found.index(None)
+                beside = f"{self.columns[at]} is {values[at]!r}, beside {len(values) - 1} other columns"
+                raise self._wrong(line, f"{beside}: {EACH}; or keep one column, of classes") from None
+            return bytes(found)
 
     def _left_out(self, without_line: set[str]) -> None:
         """Pictures to test on often have no lines, as nobody may know what they show."""
@@ -276,27 +279,28 @@ class _Table:
     def labelled(self) -> tuple[torch.Tensor, list[str]]:
         """Labels and the names of their classes or attributes."""
         if len(self.columns) > 1:
-            for name, seen in zip(self.columns, self.seen, strict=True):
-                if {0, 2} <= {*seen}:
-                    where = max(seen[0], seen[2], key=lambda where: int(where.rpartition(" ")[2]))
-                    raise AlikitError(f"{where}: {name} is both 0 and -1: {EACH}")
             bits = np.frombuffer(b"".join(self.values), np.uint8).reshape(len(self.values), -1)
+            for name, column in zip(self.columns, bits.T, strict=True):
+                if (column == 0).any() and (column == 2).any():
+                    at = int(max((column == 0).argmax(), (column == 2).argmax()))
+                    self.file = next(file for begin, file in reversed(self.begun) if begin <= at)
+                    raise self._wrong(self.places[at], f"{name} is both 0 and -1: {EACH}")
             return torch.from_numpy((bits == 1).astype(np.uint8)), self.columns
-        (name,), (seen,) = self.columns, self.seen
+        (name,), seen = self.columns, {*self.values}
         codes = {VALUES.get(value.lower()) for value in seen}
         if name.lower() not in CLASS and None not in codes and not {0, 2} <= codes:
             bits = [VALUES[value.lower()] == 1 for value in self.values]
             return torch.tensor(bits, dtype=torch.uint8)[:, None], self.columns
-        numbers = _numbers([*seen])
+        numbers = _numbers(seen)
         if len(seen) > 20 and (len(seen) == len(self.values) or any(value % 1 for value in numbers.values())):
-            some = ", ".join([*seen][:3])
+            some = ", ".join(sorted(seen)[:3])
             raise AlikitError(f"{self.file}: {name} has {len(seen):,} values ({some}, ...): choose a column of classes")
         classes = sorted(seen, key=lambda value: (numbers.get(value, 0), value))
         order = {value: label for label, value in enumerate(classes)}
         return torch.tensor([order[value] for value in self.values]), classes
 
 
-def _numbers(texts: list[str]) -> dict[str, float]:
+def _numbers(texts: set[str]) -> dict[str, float]:
     """Their values if all are numbers, else none."""
     if all(re.fullmatch(r"[-+]?\d+(\.\d*)?", text) for text in texts):
         return {text: float(text) for text in texts}
@@ -307,24 +311,25 @@ def _kind(text: str) -> str | None:
     return SPLITS.get(text.strip().removesuffix(".0")) or split_of(text)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """The header and then the values of each line, with where that is. Of JSON lines, the keys of the first are the
-    header."""
+def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The header and then the values of each line, with the number of the line. Of JSON lines, the keys of the first
+    are the header."""
     lines = reading.lines(file, LARGEST)
     if file.suffix.lower() == ".jsonl":
-        objects = ((f"{file} line {at}", reading.parsed(line)) for at, line in enumerate(lines, 1) if line.strip())
-        first = next(objects, (f"{file} line 1", {}))
+        objects = ((number, reading.parsed(line)) for number, line in enumerate(lines, 1) if line.strip())
+        first = next(objects, (1, {}))
         keys = [*first[1]]
         yield first[0], keys
-        for where, found in chain([first], objects):
+        for number, found in chain([first], objects):
             if {*found} != {*keys}:
-                raise AlikitError(f"{where}: the keys are {', '.join(found)}: give all lines {', '.join(keys)}")
+                given = f"{file} line {number}: the keys are {', '.join(found)}"
+                raise AlikitError(f"{given}: give all lines {', '.join(keys)}")
             for key, value in found.items():
                 if isinstance(value, dict | list):
-                    raise AlikitError(f"{where}: {key} holds several values: leave it out, or write one")
-            yield where, [str("" if found[key] is None else found[key]) for key in keys]
+                    raise AlikitError(f"{file} line {number}: {key} holds several values: leave it out, or write one")
+            yield number, [str("" if found[key] is None else found[key]) for key in keys]
         return
     rows = csv.reader((line.decode("utf-8-sig") for line in lines), strict=True, skipinitialspace=True)
     for row in rows:
         if row:
-            yield f"{file} line {rows.line_num}", row
+            yield rows.line_num, row

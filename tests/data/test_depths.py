@@ -100,7 +100,10 @@ def test_files_that_say_their_range(root):
     (root / "b.pgm").write_bytes(b"P2 2 4 1000\n" + b"0 200 " * 4)
     assert [x.tolist() for x in image_folder(root, size=8).x[:, 0, 0, 0]] == [0, 0]
     (root / "b.pgm").unlink()
-    assert image_folder(root).x[0, 0, 0, :3].tolist() == [0, 51, 62]
+    for white in (None, 65535):
+        assert image_folder(root, white=white).x[0, 0, 0, :3].tolist() == [0, 51, 62]
+    (root / "a.pgm").write_bytes(b"P5 8 8 65535\n" + ramp(0, 819, 1000).astype(">u2").tobytes())
+    assert [image_folder(root, white=white).x[0, 0, 0, 1] for white in (None, 4095)] == [3, 51]
     Image.fromarray(ramp(0, 1000, 65535)).save(root / "a.tif", tiffinfo={262: 0})
     (root / "a.pgm").unlink()
     assert Image.open(root / "a.tif").tag_v2[262] == 0
