@@ -81,7 +81,7 @@ def folder_parts(
         if len(train.classes()) < 2:
             log.warning("labels are read from %s in %s", ", ".join(tables), root)
             return table_parts(root, size, skip_corrupt, white, splits)
-        log.warning("classes are the folders in %s; table:%s reads %s", root / train.below, root, tables[0])
+        log.warning("%s is not read, as %s has class folders: table:%s reads it", tables[0], root / train.below, root)
     listed = _listed(root, train, folders)
     parts = [listed, _listed(root, held_out, folders, listed.classes)] if held_out else divided(listed, train.below)
     return read_parts(f"folder:{root.name}", root, "folder-parts", parts, size, skip_corrupt, white, splits)

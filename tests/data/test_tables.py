@@ -198,7 +198,7 @@ def test_a_folder_with_a_table_is_read_by_it_unless_it_has_classes(faces, paint,
     assert labelled(load(f"table:{faces / 'labels.csv'}")) == {0: "a", 10: "b", 20: "a", 30: "b"}
     paint("faces/more/4.png", (40, 40, 40))
     assert load(f"folder:{faces}")[0].classes == ("images", "more")
-    assert f"table:{faces} reads attributes.csv" in caplog.text
+    assert f"attributes.csv is not read, as {faces} has class folders: table:{faces} reads it" in caplog.text
 
 
 def test_a_line_may_name_a_picture_that_cannot_be_read(faces):
