@@ -83,8 +83,8 @@ def walk(root: Path) -> tuple[list[str], dict[str, bool]]:
         entered.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in JUNK)
         below = (os.path.relpath(place, root).replace(os.sep, "/") + "/").removeprefix("./")
-        visible = [name for name in files if not name.startswith(".")]
-        pictures = [below + name for name in visible if is_picture(os.path.join(place, name))]
+        visible, start = [name for name in files if not name.startswith(".")], os.path.join(place, "")
+        pictures = [below + name for name in visible if is_picture(start + name)]
         passed[below] = len(pictures) < len(visible)
         found += pictures
     return sorted(found, key=lambda name: os.path.normcase(name).replace(os.sep, "\0")), passed
@@ -159,11 +159,12 @@ def read_pictures(
     folder = Path(os.environ.get("ALIKIT_CACHE") or (root / FOLDER if os.access(root, os.W_OK) else home))
     where = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]  # several roots may share a folder
     file, state = folder / f"{key}-{where}.cache", hashlib.sha256(FORMAT)
+    start = os.path.join(root, "")  # of a million names, joining each would be noticed
     try:
         for name in sources:
-            about = os.stat(os.path.join(root, name))
+            about = os.stat(start + name)
             if about.st_size > LARGEST:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.path.join(root, name))
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), start + name)
             seen = about.st_size, about.st_mtime_ns, about.st_mode  # the last one, as who may read it may change
             state.update(os.fsencode(name) + f"\0{seen}\n".encode())
     except OSError as error:
