@@ -227,7 +227,10 @@ LONG = "x" * 300
         ("trian digits", "trian.*alikit --help"),
         ("train digits --steps 10 --epochs 1 --out run", "leave one out"),
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
-        ("train digits --data folder:mixed --size 0 --out run", "the networks of digits take no pictures of 0x0: choose --size 1"),
+        (
+            "train digits --data folder:mixed --size 0 --out run",
+            "the networks of digits take no pictures of 0x0: choose --size 1",
+        ),
         ("train digits --out file", "file is there already"),
         ("train digits --out broken", "broken is there already: choose another folder$"),
         ("train digits --out file/run", "cannot write file/run .*"),

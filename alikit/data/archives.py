@@ -19,10 +19,10 @@ from typing import Any
 
 from .. import reading
 from ..errors import AlikitError
-from .images import log
-from .parts import Examples, Y, chosen, extra, split_in
-
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pbm", "tif", "tiff", "gif", "avif", "jp2")
+from .decoding import SUFFIXES
+from .images import LARGEST, log
+from .parts import Examples, Y, chosen, extra
+from .splits import split_of
 
 
 def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples, list[str], Callable]:
@@ -31,10 +31,10 @@ def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples
     places, found = {}, {}
     for file in files:
         below = os.path.relpath(file, path if path.is_dir() else path.parent)
-        names, labels = found.setdefault("" if file == path else split_in(below), ([], []))
+        names, labels = found.setdefault(None if file == path else split_of(below), ([], []))
         with reading.boundary(file, "write it anew"):
             for key, fields in _samples(file):
-                pictures = [field for field in fields if field.rpartition(".")[2] in PICTURES]
+                pictures = [field for field in fields if f".{field.rpartition('.')[2]}" in SUFFIXES]
                 if len(pictures) > 1:
                     raise AlikitError(f"{file}: {key} has {len(pictures)} pictures ({', '.join(pictures)}): keep one")
                 names.append(name := f"{below}/{key}")
@@ -61,7 +61,11 @@ def _samples(file: Path) -> Iterator[tuple[str, dict]]:
             match = re.fullmatch(r"((?:.*/)?[^./][^.]*)[.]([^/]*)", member.name)
             if not member.isreg() or not match or match[1].startswith("__"):
                 continue
-            if member.issparse() or (not packed and member.offset_data + member.size > file.stat().st_size):
+            if (
+                member.size > LARGEST
+                or member.issparse()
+                or (not packed and member.offset_data + member.size > file.stat().st_size)
+            ):
                 raise ValueError("cut off")
             key, field = match[1], match[2].lower()
             if key != last and fields:
@@ -112,7 +116,7 @@ def parquet_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Exam
     root = path if path.is_dir() else path.parent
     for file in files:
         below = os.path.relpath(file, root)
-        names, labels = found.setdefault("" if file == path else split_in(below), ([], []))
+        names, labels = found.setdefault(None if file == path else split_of(below), ([], []))
         with reading.boundary(file, "fetch it again"), reading.opened(file) as stored:
             table = pq.ParquetFile(stored)
             picture, label, named = _columns(file, table.schema_arrow)

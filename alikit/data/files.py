@@ -20,7 +20,8 @@ from .. import reading
 from ..errors import AlikitError, expanded
 from .archives import parquet_parts, tar_parts
 from .images import LARGEST, log, square
-from .parts import Examples, Parts, X, Y, chosen, decoded_file, extra, in_memory, on_disk, split_in, splits_in
+from .parts import Examples, Parts, X, Y, chosen, extra, in_memory, on_disk
+from .splits import split_of
 
 IDX = r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.]u?byte(\.gz)?"
 KINDS = {  # what a file is by its name
@@ -69,7 +70,7 @@ def file_parts(
     kind, files = _found(path)
     if kind not in ("tar", "parquet") and size is not None:
         raise AlikitError(f"a size is for pictures in files of their own; those of {path} have the size they have")
-    square(size)
+    fit = square(size)
     name, scale = f"file:{path.name}", None if white is None else (0, white)
     if kind == "idx":
         return in_memory(name, *_idx(path, files))
@@ -79,7 +80,7 @@ def file_parts(
         return in_memory(name, *examples, scale)
 
     def decoded(data: bytes, brightest: float | None) -> Any:
-        return decoded_file(BytesIO(data), size, brightest or white)
+        return decode(BytesIO(data), fit, brightest or white)
 
     read = tar_parts if kind == "tar" else parquet_parts
     parts, classes, decode = read(path, files, decoded)
@@ -119,19 +120,19 @@ def arrays_of(where: object, arrays: Mapping[str, Callable[[], object]]) -> tupl
     found, classes, left = {}, [], []
     for key in arrays:
         words = [word for word in re.split(r"[^a-z0-9]+", key.lower()) if word not in ("", "set")]
-        roles = [word for word in words if word in X | Y]
+        roles, others = ([word for word in words if (word in X | Y) is known] for known in (True, False))
         if key.lower() in CLASSES:
             names = np.asarray(arrays[key]()).tolist()
             classes = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-        elif len(roles) == 1 and len(words) == 1 + len(splits_in(key)) < 3:
-            part, role = found.setdefault(split_in(key), {}), "x" if roles[0] in X else "y"
+        elif len(roles) == 1 and (not others or (len(others) == 1 and split_of(others[0]))):
+            part, role = found.setdefault(split_of(key), {}), "x" if roles[0] in X else "y"
             if role in part:
                 raise AlikitError(f"{where} has both {part[role]} and {key}: keep one of them")
             part[role] = key
         else:
             left.append(key)
     if not found and len(arrays) == 1:
-        found, left = {"": {"x": next(iter(arrays))}}, []
+        found, left = {None: {"x": next(iter(arrays))}}, []
     if not found or not all("x" in part for part in found.values()):
         raise AlikitError(f"{where} has {', '.join(arrays) or 'nothing'}: call the arrays that you mean {X_AND_Y}")
     if left:
@@ -145,9 +146,9 @@ def _arrays(files: list[Path], opened: ExitStack) -> Mapping[str, Callable[[], n
     part they are of, and which array is in those that hold one alone."""
     arrays = {}
     for file in files:
-        stored, part = opened.enter_context(reading.opened(file)), split_in(file.stem) if len(files) > 1 else ""
+        stored, part = opened.enter_context(reading.opened(file)), split_of(file.stem) if len(files) > 1 else None
         role = [word for word in re.split("[^a-z]+", file.stem.lower()) if word in X | Y][:1]
-        alone = "/".join([split_in(file.stem), *role]) if role else file.stem
+        alone = "/".join(filter(None, [split_of(file.stem), *role])) if role else file.stem
         if kind_of(file.name) == "hdf5":
             h5py = extra("h5py", "hdf5")
             content = opened.enter_context(h5py.File(stored, "r"))
@@ -157,9 +158,9 @@ def _arrays(files: list[Path], opened: ExitStack) -> Mapping[str, Callable[[], n
             is_text = {key: h5py.check_string_dtype(item.dtype) for key, item in items.items()}
             found = {key: partial((i.asstr() if is_text[key] else i).__getitem__, ()) for key, i in items.items()}
         elif isinstance(content := np.load(stored, allow_pickle=False), np.ndarray):
-            part, found = "", {alone: partial(np.asarray, content)}
+            part, found = None, {alone: partial(np.asarray, content)}
         elif [*content] == ["arr_0"] and len(files) > 1:  # as numpy calls an array without a name
-            part, found = "", {alone: partial(content.__getitem__, "arr_0")}
+            part, found = None, {alone: partial(content.__getitem__, "arr_0")}
         else:
             found = {key: partial(content.__getitem__, key) for key in content}
         found = {f"{part}/{key}" if part else key: read for key, read in found.items()}
@@ -192,7 +193,10 @@ def _idx(path: Path, files: list[Path]) -> tuple[Examples, list[str]]:
         if f"{split}images" in group:
             if f"{split}labels" not in group:
                 raise AlikitError(f"{group[f'{split}images']} has no file of labels beside it: put it there")
-            parts[split] = _read_idx(group[f"{split}images"], 3), _read_idx(group[f"{split}labels"], 1)
+            parts["train" if split == "train" else "test"] = (
+                _read_idx(group[f"{split}images"], 3),
+                _read_idx(group[f"{split}labels"], 1),
+            )
     parts, classes = chosen(path, parts), []
     emnist = re.search("emnist-([a-z]+)", prefix, re.I)
     if emnist:

@@ -1,184 +1,255 @@
-"""Folders of pictures, and tables of attributes beside them: `attributes.csv` and `images/`."""
+"""Folders of pictures: which of their folders are classes, which are splits, and which only lie around those."""
 
-import csv
-import hashlib
-import os
-import re
 from collections.abc import Sequence
-from itertools import accumulate, compress
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from .. import reading
-from ..errors import AlikitError, expanded
+from ..errors import AlikitError, one_line
 from .dataset import Dataset
-from .images import Listed, decode, log, picture_files, read_pictures, square
+from .images import Listed, divided, existing, log, read_parts, walk
+from .splits import both, nfc, split_of, splits_among
+from .tables import find_tables, table_parts
 
-HELD_OUT_NAMES = ("test", "val", "valid", "validation")
-TABLE, PICTURES = "attributes.csv", "images/"
-LARGEST = 2**30  # bytes of a table: a million lines of 40 attributes have 100 MB
-SPLITS = ("train", "valid", "test")
+ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...)"
+
+
+class Part(NamedTuple):
+    """The pictures below a folder of the root."""
+
+    below: str  # the name of the folder with a / behind it; the root itself is ""
+    names: list[str]  # of the files, in the root
+
+    def inside(self) -> tuple[list[str], dict[str, "Part"]]:
+        """The pictures directly in it, and those of each of its folders, by the name of that."""
+        loose, groups = [], {}
+        for name in self.names:
+            folder, slash, _ = name[len(self.below) :].partition("/")
+            (groups.setdefault(folder, []) if slash else loose).append(name)
+        return loose, {folder: Part(f"{self.below}{folder}/", names) for folder, names in groups.items()}
+
+    def classes(self) -> set[str]:
+        return {nfc(folder) for folder in self.inside()[1]}
 
 
 def image_folder(
-    root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False
+    root: str | Path,
+    split: str = "train",
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
 ) -> Dataset:
     """A folder of class folders, `root/<class>/<picture>`, or `root/<split>/<class>/<picture>` where root has splits.
 
-    Returns x (N, 3, H, W) uint8 and labels (N,). Classes are the folder names in alphabetical order; there are none if
-    pictures lie directly in the folder. With `size` each picture is resized on its shorter side and centre-cropped to
-    size x size when the cache is made; without it all must share one size. Unreadable files are named in an error, or
-    left out and counted with `skip_corrupt`.
+    Returns x (N, C, H, W) uint8, C 1 where all pictures are grey and else 3, and labels (N,). Classes are the folder
+    names in alphabetical order; there are none if pictures lie directly in the folder. With `size` each picture is
+    resized on its shorter side and centre-cropped to size x size when the cache is made; without it all must share one
+    size. Unreadable files are named in an error, or left out and counted with `skip_corrupt`. `white` is the brightest
+    value of 16- and 32-bit grey pictures; without it the brightest of all must be the end of a usual range.
+
+    `split` is the name of a folder, or train, valid or test for the folder of that kind, however it is spelled. A root
+    without splits is all "train". Where names do not tell, `splits` does: "TRAIN,HELD_OUT", the names of two folders,
+    or "none".
 
     Raises AlikitError for a missing or empty folder, an empty class, mixed sizes, and unreadable files.
     """
-    root = _existing(root)
-    return _read("folder", root, split, [list_folder(root, split)], size, skip_corrupt)[0]
+    root = existing(root)
+    names, folders = walk(root)
+    if split == "train":
+        listed = _listed(root, _parts(root, names, folders, splits)[0], folders)
+    else:
+        listed = _of_split(root, Part("", names), folders, split)
+    how = size, skip_corrupt, white, splits
+    return read_parts(f"folder:{root.name}", root, f"folder-{split}".replace("/", "-"), [listed], *how)[0]
 
 
-def image_table(root: str | Path, split: str = "train", size: int | None = None, skip_corrupt: bool = False) -> Dataset:
-    """The pictures of `root/images/` with the attributes that `root/attributes.csv` gives each of them.
-
-    The table is comma-separated and its first row names the columns: `image`, the path of a picture below images/; then
-    optionally `split` (train, valid or test; otherwise all is train); then one column for each attribute, 0 or 1, or
-    -1 or 1 in the whole table as in CelebA's.
-
-    Returns x (N, 3, H, W) uint8, labels (N, A) uint8, 0 or 1, and classes, the names of the A attributes. `size` and
-    `skip_corrupt` as for `image_folder`.
-
-    Raises AlikitError for a missing folder or table, a wrong line or column, and for pictures as `image_folder` does.
-    """
-    root = _existing(root)
-    return _read("table", root, split, [_of_split(root, _read_table(root), split)], size, skip_corrupt)[0]
-
-
-def folder_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> list[Dataset]:
-    """A folder's training part and held-out part: its own splits where it has them, else a tenth by name."""
-    root = _existing(root)
-    train = list_folder(root, "train")
-    held_out = [name for name in HELD_OUT_NAMES if (root / "train").is_dir() and (root / name).is_dir()]
-    parts = [train, list_folder(root, held_out[0], train.classes)] if held_out else _divided(train, "train/")
-    return _read("folder", root, "parts", parts, size, skip_corrupt)
-
-
-def table_parts(root: str | Path, size: int | None = None, skip_corrupt: bool = False) -> list[Dataset]:
-    """A table's training part and held-out part: `train` and `valid`, or a tenth by name where all is `train`."""
-    root = _existing(root)
-    splits = _read_table(root)
-    train = _of_split(root, splits, "train")
-    parts = [train, _of_split(root, splits, "valid")] if len(splits) > 1 else _divided(train, PICTURES)
-    return _read("table", root, "parts", parts, size, skip_corrupt)
-
-
-def _read(
-    kind: str, root: Path, key: str, parts: Sequence[Listed], size: int | None, skip_corrupt: bool
+def folder_parts(
+    root: str | Path,
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    white: float | None = None,
+    splits: str | None = None,
 ) -> list[Dataset]:
-    """The parts, as slices of one cache: a copy might not fit into memory."""
-    fit, names = square(size), [name for part in parts for name in part.names]
-    classes = parts[0].classes if all(part.classes for part in parts) else []
-    labels = torch.cat([part.labels for part in parts])
-    whole = Listed(names, labels, classes, lambda name: decode(os.path.join(root, name), fit))
-    sources, key = [TABLE, *names] if kind == "table" else names, f"{kind}-{key}-{size or 'as-is'}"
-    data, unreadable = read_pictures(f"{kind}:{root.name}", root, key, sources, lambda: whole, skip_corrupt)
-    lengths = [sum(name not in unreadable for name in part.names) for part in parts]
-    if not all(lengths):
-        raise AlikitError(f"{root} has {len(data)} readable pictures: add some, to train on and to hold out")
-    return [data.select(slice(end - n, end)) for n, end in zip(lengths, accumulate(lengths), strict=True)]
+    """A folder's training part and held-out part: its own splits where it has them, else a tenth by name. A folder of
+    pictures without classes beside a table is read as `table_parts` does."""
+    root = existing(root)
+    names, folders = walk(root)
+    train, held_out = _parts(root, names, folders, splits)
+    if tables := find_tables(root):
+        if len(train.classes()) < 2:
+            log.warning("labels are read from %s in %s", ", ".join(tables), root)
+            return table_parts(root, size, skip_corrupt, white, splits)
+        log.warning("%s is not read, as %s has class folders: table:%s reads it", tables[0], root / train.below, root)
+    listed = _listed(root, train, folders)
+    parts = [listed, _listed(root, held_out, folders, listed.classes)] if held_out else divided(listed, train.below)
+    return read_parts(f"folder:{root.name}", root, "folder-parts", parts, size, skip_corrupt, white, splits)
 
 
-def _divided(listed: Listed, below: str) -> list[Listed]:
-    """Those to train on and those held out: a tenth, whose names after `below` have the smallest hashes. So no picture
-    moves from one part to the other when another is added."""
-    names = [os.fsencode(name.removeprefix(below)) for name in listed.names]
-    shares = np.array([int.from_bytes(hashlib.sha256(name).digest()[:4]) for name in names]) / 2**32
-    held_out = shares < 0.1
-    # Of a handful of pictures the rule may choose none or all; both parts need one.
-    held_out[shares.argmin()], held_out[shares.argmax()] = True, False
-    return [
-        Listed([*compress(listed.names, part)], listed.labels[part], listed.classes) for part in (~held_out, held_out)
-    ]
+def list_folder(root: Path) -> Listed:
+    """The pictures of a folder of class folders, whatever these are called."""
+    names, folders = walk(root)
+    return _listed(root, Part("", names), folders)
 
 
-def _existing(root: str | Path) -> Path:
-    root = expanded(root)
-    if not root.is_dir():
-        raise AlikitError(f"no folder {root}: check the path, or unpack the archive first")
-    return root
-
-
-def list_folder(root: Path, split: str, known: Sequence[str] = ()) -> Listed:
-    """The pictures of a split, labelled in the order of the classes `known` from another split, or of its own."""
-    folder, below = (root / split, f"{split}/") if (root / split).is_dir() else (root, "")
-    if not below and split != "train":
-        raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
-    names = picture_files(folder)
-    if not names:
+def _listed(root: Path, part: Part, folders: dict[str, bool], known: Sequence[str] = ()) -> Listed:
+    """The pictures of a part, labelled in the order of the classes `known` from the training part, or of its own."""
+    folder = root / part.below
+    if not part.names:
         raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
-    class_of = [name.partition("/")[0] if "/" in name else "" for name in names]
-    classes = {*class_of} - {""}
+    pieces = (name[len(part.below) :].partition("/") for name in part.names)
+    class_of = [name if slash else "" for name, slash, _ in pieces]
+    spelled = {name: nfc(name) for name in {*class_of} - {""}}
+    classes = {*spelled.values()}
     if loose := class_of.count(""):
         if classes:
             log.warning("%d pictures in %s lie outside its class folders, so none has a label", loose, folder)
         known = classes = []
-    elif empty := {place.name for place in folder.iterdir() if place.is_dir() and place.name[0] != "."} - classes:
-        raise AlikitError(f"class {min(empty)} in {folder} has no pictures: fill that folder, or remove it")
+    else:
+        _check_empty(folder, part.below, {*spelled}, folders)
     if known and (strange := classes - {*known}):
-        raise AlikitError(f"{folder} has classes that train/ lacks ({', '.join(sorted(strange))}): give both the same")
-    order = {name: label for label, name in enumerate(known or sorted(classes))}
-    labels = torch.tensor([order.get(name, 0) for name in class_of])
-    return Listed([below + name for name in names], labels, [*order])
-
-
-def _of_split(root: Path, splits: dict[str, Listed], split: str) -> Listed:
-    if split not in splits:
-        raise AlikitError(f"{root / TABLE} has no line with split {split}: say which pictures are {split}")
-    return splits[split]
-
-
-def _read_table(root: Path) -> dict[str, Listed]:
-    """The pictures of each split. Every line is checked."""
-    table, without_line, values = root / TABLE, {*picture_files(root / PICTURES)}, set()
-    splits: dict[str, dict[str, bytes]] = {}  # for each picture of a split its attributes, a byte each
-
-    def wrong(what: str) -> AlikitError:
-        return AlikitError(f"{table} line {lines.line_num}: {what}")
-
-    with reading.boundary(table, "put one there, as comma-separated text in UTF-8"):
-        lines = csv.reader((line.decode("utf-8-sig") for line in reading.lines(table, LARGEST)), strict=True)
-        header = next(lines, [])
-        attributes = [name for name in header[1:] if name != "split"]
-        if header[:1] != ["image"] or not attributes:
-            some = ", ".join(header[:4])
-            raise wrong(f"the columns are {some}: make them image, split if there is one, attributes, with commas")
-        # A condition names several attributes as Smiling,-Young: no comma, and no - in front.
-        good = all(re.fullmatch("[^-, ]([^,]{0,198}[^, ])?", name) and name.isprintable() for name in header)
-        if not good or len({*header}) < len(header):
-            raise wrong(
-                "a column's name must be its own: up to 200 printable letters, no comma, no - or blank in front"
-            )
-        for row in filter(None, lines):
-            if len(row) != len(header):
-                raise wrong(f"{len(row)} values for {len(header)} columns: mend it")
-            known = dict(zip(header, row, strict=True))
-            image, split = known["image"], known.get("split", "train")
-            if image not in without_line:
-                raise wrong(f"{image} is no picture in {PICTURES}, or is on another line already: remove the line")
-            if split not in SPLITS:
-                raise wrong(f"split is {split!r}: make it one of {', '.join(SPLITS)}")
-            values.update(known[name] for name in attributes)
-            if not values <= {"0", "1"} and not values <= {"-1", "1"}:
-                raise wrong(f"attributes are {', '.join(map(repr, sorted(values)))}: make all 0 and 1, or all -1 and 1")
-            without_line.remove(image)
-            splits.setdefault(split, {})[image] = bytes(known[name] == "1" for name in attributes)
-    if without_line:
-        raise AlikitError(f"{PICTURES}{min(without_line)} has no line in {table}: write one, or move it elsewhere")
-    return {
-        split: Listed(
-            [PICTURES + image for image in rows],
-            torch.frombuffer(bytearray().join(rows.values()), dtype=torch.uint8).view(len(rows), -1),
-            attributes,
+        raise AlikitError(
+            f"{folder} has classes that the training part lacks ({', '.join(sorted(strange))}): give both the same"
         )
-        for split, rows in splits.items()
-    }
+    order = {name: label for label, name in enumerate(known or sorted(classes))}
+    labels = torch.tensor([order.get(spelled.get(name), 0) for name in class_of])
+    return Listed(part.names, labels, [*order])
+
+
+def _check_empty(folder: Path, below: str, classes: set[str], folders: dict[str, bool]) -> None:
+    """A class folder without any file is a mistake; one with files of other kinds, as annotations, is no class."""
+    inside = {name.removeprefix(below).partition("/")[0] for name in folders if name.startswith(below)} - classes - {""}
+    for name in sorted(inside):
+        if not any(others for place, others in folders.items() if place.startswith(f"{below}{name}/")):
+            raise AlikitError(f"class {name} in {folder} has no pictures: fill that folder, or remove it")
+
+
+def _entered(part: Part, kind: str | None = None) -> Part:
+    """Inside all folders that only hold one other folder of folders, as archives often do. In a split of a `kind` also
+    inside one that is called so; elsewhere not inside one that is called as a split."""
+    loose, groups = part.inside()
+    if loose or len(groups) != 1:
+        return part
+    ((name, only),) = groups.items()
+    directly, deeper = only.inside()
+    if splits_among([name]) if kind is None else split_of(name) == kind:
+        return _entered(only, kind) if kind else part
+    return _entered(only, kind) if deeper and not directly else part
+
+
+def _parts(root: Path, names: list[str], folders: dict[str, bool], splits: str | None) -> tuple[Part, Part | None]:
+    """The training part and the one to hold out; None for the latter where it is to be a tenth of the former."""
+    said: list[str] = []
+    found = _layout(root, Part("", names), splits, said)
+    places = [part.below for part in found if part]
+    if not splits and not found[1]:
+        _check_inside(root, found[0], folders)
+    if any(place.count("/") >= len(places) for place in places):  # deeper than the splits themselves
+        said.insert(0, f"the pictures lie in {' and '.join(places)}")
+    if said:
+        log.warning("%s", one_line(f"{root}: {'; '.join(said)}"))
+    return found
+
+
+def _check_inside(root: Path, part: Part, folders: dict[str, bool]) -> None:
+    """Where classes are to be, splits inside them are not to be mixed: cat/train/, cat/test/."""
+    inside: dict[str, list[str]] = {}
+    for place in folders:
+        outer, _, rest = place.removeprefix(part.below).partition("/")
+        if place.startswith(part.below) and rest.count("/") == 1:
+            inside.setdefault(outer, []).append(rest[:-1])
+    for outer, places in inside.items():
+        kinds = splits_among(places)
+        filled = [name for name in kinds if any(file.startswith(f"{part.below}{outer}/{name}/") for file in part.names)]
+        if "train" in (found := {kinds[name] for name in filled}) and len(found) > 1:
+            there = f"{root / part.below} has splits inside its folders ({outer}: {_some(filled)})"
+            raise AlikitError(f"{there}: {ASK}")
+
+
+def _layout(root: Path, part: Part, splits: str | None, said: list[str]) -> tuple[Part, Part | None]:
+    if splits and splits != "none":
+        return _named(root, part, splits)
+    loose, groups = part.inside()
+    kinds = {} if splits == "none" else splits_among(groups)
+    if len(groups) == 1 and [*kinds.values()] == ["train"]:
+        if loose:
+            said.append(f"left out {len(loose)} pictures beside {part.below}{next(iter(kinds))}/")
+        return _layout(root, *groups.values(), splits, said)
+    if kinds:
+        return _paired(root, part, kinds, said)
+    inner = _entered(part, splits) if len(groups) == 1 else part
+    return (part, None) if inner.below == part.below else _layout(root, inner, splits, said)
+
+
+def _paired(root: Path, part: Part, kinds: dict[str, str], said: list[str]) -> tuple[Part, Part | None]:
+    """The parts where some folders are called as splits are. What they hold decides, else the person."""
+    loose, groups = part.inside()
+    others = [name for name in groups if name not in kinds]
+    there = f"{root / part.below} has {_some([*kinds, *others])}"
+    ask = AlikitError(f"{there}, which may be splits or classes: {ASK}")
+    trains = [name for name, kind in kinds.items() if kind == "train"]
+    if len(trains) != 1 or len(kinds) == 1:
+        raise ask
+    train = _entered(groups[trains[0]], "train")
+    classes = train.classes()
+    inner = {name: _entered(groups[name], kind) for name, kind in kinds.items() if kind != "train"}
+    if classes:
+        fitting = [name for name, held_out in inner.items() if held_out.classes() & classes]
+    elif others:
+        raise ask
+    else:
+        fitting = [*inner]
+    best = "test" if "test" in (kinds[name] for name in fitting) else "valid"
+    held_out = [name for name in fitting if kinds[name] == best]
+    if len(held_out) > 1:
+        raise ask
+    if not held_out and (strange := next((found for found in inner.values() if len(found.classes()) > 1), None)):
+        lacks = f"{root / strange.below} has classes that {train.below} lacks ({_some(sorted(strange.classes()))})"
+        raise AlikitError(f"{lacks}: give both the same, or {ASK}")
+    if not held_out:
+        said.append(f"a tenth is held out, as there are no class folders in {_some([*inner])}")
+    elif not classes and inner[held_out[0]].classes():
+        said.append(f"no picture has a label, as {train.below} has no class folders")
+    left_out = others + [name for name in inner if held_out and name not in fitting]
+    left_out += [f"{len(loose)} pictures"] * bool(loose)
+    if left_out:
+        said.append(f"left out {_some(left_out)}")
+    return train, inner[held_out[0]] if held_out else None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names][:6]) + (", ..." if len(names) > 6 else "")
+
+
+def _named(root: Path, part: Part, splits: str) -> tuple[Part, Part]:
+    """The two folders that the person names."""
+    found = []
+    for path in both(splits):
+        inner = part
+        for folder in path.split("/"):
+            inner = inner and {nfc(name): group for name, group in inner.inside()[1].items()}.get(folder)
+        if not inner:
+            if (deeper := _entered(part)).below != part.below:
+                return _named(root, deeper, splits)
+            there = _some(part.inside()[1]) or "none"
+            raise AlikitError(f"no folder {path} with pictures in {root / part.below}: its folders are {there}")
+        found.append(_entered(inner, split_of(path) or "none"))
+    return found[0], found[1]
+
+
+def _of_split(root: Path, part: Part, folders: dict[str, bool], split: str) -> Listed:
+    """A split by its own name or its kind, with the labels that the training part gives its classes."""
+    _, groups = part.inside()
+    kinds = splits_among(groups)
+    found = [name for name in groups if nfc(name) == nfc(split)]
+    found = found or [name for name in groups if split_of(name) == (split_of(split) or split)]
+    if len(found) > 1:
+        raise AlikitError(f"{root / part.below} has several splits {split!r} ({_some(found)}): name one of them")
+    if not found:
+        if not kinds and (inner := _entered(part)).below != part.below:
+            return _of_split(root, inner, folders, split)
+        raise AlikitError(f"no split {split!r} in {root}: expected a folder {split}/ with class folders inside")
+    part, trains = _entered(groups[found[0]], kinds.get(found[0])), [name for name in kinds if kinds[name] == "train"]
+    known = sorted(_entered(groups[trains[0]], "train").classes()) if len(trains) == 1 else []
+    return _listed(root, part, folders, known if part.classes() <= {*known} else ())

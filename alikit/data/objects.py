@@ -11,9 +11,11 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from ..errors import AlikitError
 from . import arrays
 from .dataset import Dataset
+from .decoding import square
 from .files import arrays_of
-from .images import log, square
-from .parts import Parts, X, Y, chosen, in_memory, split_in, tenth
+from .images import log
+from .parts import Parts, X, Y, chosen, in_memory, tenth
+from .splits import split_of
 
 FORMS = "arrays, (x, labels), a data set with a length and examples by number, or a pair of them to train and hold out"
 
@@ -33,7 +35,7 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
     """
     how = {} if white is None else {"scale": (0, white)}
     if isinstance(given, Mapping) and given and all(_is_read_singly(part) for part in given.values()):
-        train, *held_out = chosen("the mapping", {split_in(str(key)): part for key, part in given.items()})
+        train, *held_out = chosen("the mapping", {split_of(str(key)): part for key, part in given.items()})
         given = (train, *held_out) if held_out else train
     if isinstance(given, Mapping):
         examples, classes = arrays_of(

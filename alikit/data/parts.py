@@ -4,7 +4,6 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -13,13 +12,11 @@ from torch import Tensor
 from ..errors import AlikitError
 from . import arrays
 from .dataset import Dataset
-from .images import Listed, decode, log, read_pictures, square
+from .images import Listed, log, read_pictures
 
 Parts = tuple[Dataset, Dataset]
 Scale = tuple[float, float]  # black and white
 X, Y = {"x", "images", "image", "imgs", "img", "data", "pictures"}, {"y", "labels", "label", "targets", "target"}
-TRAIN = {"train", "training"}
-HELD_OUT = ("test", "testing", "t10k", "val", "valid", "validation", "dev")  # the first that is there
 Examples = Sequence[tuple[Sequence, object]]  # for each part its examples, and their labels or None
 
 
@@ -82,11 +79,6 @@ def on_disk(
     return tuple(sets)
 
 
-def decoded_file(file: str | BinaryIO, size: int | None, white: float | None = None) -> Any:
-    """What `images.decode` makes of a file, in a square of `size`."""
-    return decode(file, square(size), *([] if white is None else [white]))
-
-
 def _labelled(
     name: str, parts: Examples, classes: Iterable[str]
 ) -> tuple[Examples, list[Tensor | None], tuple[str, ...]]:
@@ -135,23 +127,12 @@ def tenth(name: str, n: int) -> int:
     return max(1, n // 10)
 
 
-def splits_in(name: str) -> list[str]:
-    """The words for parts in a name: "train", or one of HELD_OUT."""
-    words = re.findall("t10k|[a-z]+", name.lower())
-    return ["train" if word in TRAIN else word for word in words if word in {*TRAIN, *HELD_OUT}]
-
-
-def split_in(name: str) -> str:
-    """The first of `splits_in`, or nothing."""
-    return next(iter(splits_in(name)), "")
-
-
 def chosen(where: object, found: Mapping[str, object]) -> list:
-    """The training part, and the held-out one if there is any, among parts by their words."""
-    train = found.get("train", found.get(""))
+    """The training part, and the held-out one if there is any, among parts by `split_of` their names."""
+    train = found.get("train", found.get(None))
     if train is None:
         raise AlikitError(f"{where} has only a part called {', '.join(found)}: add one called train")
-    held_out = next((found[split] for split in HELD_OUT if split in found), None)
+    held_out = found.get("test", found.get("valid"))
     if left := [split or "by no name" for split, part in found.items() if part is not train and part is not held_out]:
         log.warning("%s: the part called %s is left out", where, ", ".join(left))
     return [train] if held_out is None else [train, held_out]

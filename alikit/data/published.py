@@ -20,8 +20,9 @@ from PIL import Image
 from .. import reading
 from ..errors import AlikitError, expanded
 from .dataset import Dataset
-from .folders import image_folder, list_folder
-from .images import Listed, decode, picture_files, read_pictures, square
+from .decoding import Picture, decode, square
+from .folders import list_folder
+from .images import Listed, picture_files, read_parts, read_pictures
 
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -46,7 +47,7 @@ def cifar10(root: str | Path, split: str = "train", download: bool = False) -> D
     def listed() -> Listed:
         with reading.boundary(folder, f"delete it and fetch {CIFAR10.url} again"):
             data = CIFAR10(root, train=split == "train")
-        return Listed(range(len(data)), torch.tensor(data.targets), data.classes, data.data.__getitem__)
+        return Listed(range(len(data)), torch.tensor(data.targets), data.classes, lambda at: Picture(data.data[at]))
 
     sources = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder))]
     return read_pictures("cifar10", root, f"cifar10-{split}", sources, listed)[0]
@@ -67,7 +68,7 @@ def svhn(root: str | Path, split: str = "train", download: bool = False) -> Data
         with reading.boundary(root / name, f"delete it and fetch {url} again"):
             data = SVHN(root, split)
         pictures = data.data.transpose(0, 2, 3, 1)
-        return Listed(range(len(data)), torch.from_numpy(data.labels), "0123456789", pictures.__getitem__)
+        return Listed(range(len(data)), torch.from_numpy(data.labels), "0123456789", lambda at: Picture(pictures[at]))
 
     return read_pictures("svhn", root, f"svhn-{split}", [name], listed)[0]
 
@@ -106,7 +107,7 @@ def celeba(
 
     below = [name for name, *_ in files[1:]] + [f"{folder.name}/{name}" for name in picture_files(folder)]
     sources = [f"celeba/{name}" for name in below]
-    return read_pictures("celeba", root, f"celeba-{split}-{size}", sources, listed, skip_corrupt)[0]
+    return read_pictures("celeba", root, f"celeba-{split}-{size}", sources, listed, skip_corrupt, channels=3)[0]
 
 
 def tiny_imagenet(
@@ -121,7 +122,7 @@ def tiny_imagenet(
     folder = root / "tiny-imagenet-200"
     archive = f"{folder.name}.zip", TINY_MD5, TINY_URL, None
     _obtain("Tiny ImageNet", "tiny-imagenet", root, [archive], download, folder)
-    names, labels, wnids, _ = list_folder(folder / "train", "train")
+    names, labels, wnids, _ = list_folder(folder / "train")
 
     def rows(name: str) -> list[list[str]]:
         lines = reading.content(folder / name, TINY_TEXT).decode().splitlines()
@@ -141,7 +142,7 @@ def tiny_imagenet(
     classes = [words.get(wnid, wnid) for wnid in wnids]
     listed = Listed(names, labels, classes, lambda name: decode(os.path.join(folder, split, name), fit))
     key = f"tiny-imagenet-{split}-{size}"
-    return read_pictures("tiny-imagenet", folder / split, key, sources + names, lambda: listed, skip_corrupt)[0]
+    return read_pictures("tiny-imagenet", folder / split, key, sources + names, lambda: listed, skip_corrupt, 3)[0]
 
 
 def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrupt: bool = False) -> Dataset:
@@ -155,7 +156,9 @@ def imagenet(root: str | Path, split: str = "train", size: int = 64, skip_corrup
         way = f"get it from https://image-net.org, with an account, and sort it as {split}/<WordNet id>/<picture>"
         meanwhile = "until then, --data stand-in:tiny-imagenet runs without"
         raise AlikitError(f"ImageNet is not there: no class folders in {root / split}; {way}; {meanwhile}")
-    return image_folder(root, split, size, skip_corrupt).but(name="imagenet")
+    listed = list_folder(root / split)
+    listed = listed._replace(names=[f"{split}/{name}" for name in listed.names])
+    return read_parts("imagenet", root, f"imagenet-{split}", [listed], size, skip_corrupt, channels=3)[0]
 
 
 def _root(root: str | Path, split: str, splits: tuple[str, ...]) -> Path:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from ..errors import AlikitError, expanded
-from .archives import PICTURES
 from .dataset import Dataset
+from .decoding import SUFFIXES, ending_of
 from .files import file_parts, holds_pictures, kind_of
-from .folders import folder_parts, table_parts
+from .folders import folder_parts
 from .objects import object_parts
 from .parts import Parts
 from .published import celeba, cifar10, imagenet, svhn, tiny_imagenet
@@ -24,6 +24,7 @@ from .synthetic.faces import faces
 from .synthetic.house_numbers import house_numbers
 from .synthetic.mixture import GridMixture
 from .synthetic.shapes import stand_in
+from .tables import table_parts
 from .torchvision_sets import FILES, full_name, torchvision_parts
 
 PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagenet")
@@ -74,11 +75,10 @@ def load(
         return object_parts(source, size, skip_corrupt, white)
     source = canonical(source)
     head, path = parted(source)
-    options = {} if splits is None else {"splits": splits}
     match head:
         case "folder" | "table":
             read = folder_parts if head == "folder" else table_parts
-            return tuple(read(path, size, skip_corrupt, **({} if white is None else {"white": white}), **options))
+            return tuple(read(path, size, skip_corrupt, white, splits))
         case "file":
             return file_parts(path, size, skip_corrupt, white)
     if head.startswith("torchvision:"):
@@ -175,12 +175,12 @@ def _of_path(path: str, name: str) -> str:
     if path and place.is_dir():
         return f"{_kind_of_folder(place)}:{Path(path)}"
     if path and place.exists():
-        ending = place.suffix.lower()[1:]
-        if ending in PICTURES:
+        ending = ending_of(path)
+        if ending in SUFFIXES:
             raise AlikitError(f"{path} is one picture: name the folder that it is in")
-        if ending in ("zip", "rar", "7z"):
+        if ending in (".zip", ".rar", ".7z"):
             raise AlikitError(f"{path} is an archive: unpack it, and name the folder")
-        return f"{'table' if ending in ('csv', 'tsv', 'jsonl') else 'file'}:{Path(path)}"
+        return f"{'table' if ending in ('.csv', '.jsonl') else 'file'}:{Path(path)}"
     way = (
         f"choose {', '.join(SOURCES)}, folder:PATH, table:PATH, file:PATH or torchvision:NAME, or a path that is there"
     )
@@ -195,8 +195,9 @@ def _kind_of_folder(folder: Path) -> str:
     found = set()
     for _, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        kinds = {"file" if kind_of(name) else os.path.splitext(name)[1].lower()[1:] for name in files}
-        found |= ({"file"} & kinds) | ({"folder"} if kinds & {*PICTURES} else set())
+        found |= {
+            "file" if kind_of(name) else "folder" for name in files if kind_of(name) or ending_of(name) in SUFFIXES
+        }
         if len(found) > 1:
             raise AlikitError(f"{folder} has pictures and files of arrays: say folder:{folder} or file:{folder}")
     return found.pop() if found else "folder"

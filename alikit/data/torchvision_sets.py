@@ -17,9 +17,9 @@ from torch import Tensor
 
 from .. import reading
 from ..errors import AlikitError, expanded
+from .decoding import decode, square
 from .files import upright
-from .images import square
-from .parts import Parts, decoded_file, in_memory, on_disk
+from .parts import Parts, in_memory, on_disk
 from .published import PATIENCE
 
 
@@ -105,7 +105,7 @@ def torchvision_parts(
         raise AlikitError(f"torchvision has no set of labelled pictures {name!r} here: {way}")
     if full in ARRAYS and size is not None:
         raise AlikitError(f"a size is for pictures in files of their own; {full} has the size it has")
-    square(size)
+    fit = square(size or 64)
     root = expanded(root)
     parts = _opened(full, root, download)
     classes = [*NAMES.get(full, lambda data: getattr(data, "classes", ()))(parts[0])]
@@ -123,7 +123,7 @@ def torchvision_parts(
     names = [name for names, _ in examples for name in names]
 
     def read(name: str, white: float | None = None) -> Any:
-        return decoded_file(os.path.join(root, name), size or 64, white)
+        return decode(os.path.join(root, name), fit, white)
 
     return on_disk(title, root, f"{full}-{size or 64}", names, examples, classes, read, skip_corrupt)
 

@@ -10,7 +10,7 @@ from ipywidgets import BoundedIntText, Button, ColorPicker, FileUpload, HBox, VB
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..data.images import decode, square
+from ..data.decoding import decode, square
 from ..errors import AlikitError
 from .panel import BIG, draw, frame, weakly
 from .sliders import Sliders
@@ -79,10 +79,10 @@ class Pencil(Sliders):
 
     def _read(self) -> None:
         for file in self.upload.value:
-            pixels = decode(io.BytesIO(file["content"]), square(self.space.x_shape[1]))
-            if pixels is None:
+            picture = decode(io.BytesIO(file["content"]), square(self.space.x_shape[1]))
+            if picture is None or picture.wrong:
                 raise AlikitError(f"{file['name']} is no readable picture: choose a PNG or JPEG file")
-            self._encode_pixels(pixels)
+            self._encode_pixels(np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))
 
     def _encode_pixels(self, pixels: np.ndarray) -> None:
         """Of a picture (H, W, 3) uint8 of the run's size."""

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from alikit import runs
-from alikit.data import Dataset, folders, image_folder, images, load
+from alikit.data import Dataset, image_folder, images, load
 from alikit.errors import AlikitError
 
 N, SIZE = 60, (5, 3)  # 45 bytes a picture, so that nothing falls on a round number
@@ -52,7 +52,7 @@ def caches(root: Path) -> list[Path]:
 def decoded(monkeypatch) -> list[str]:
     """The files that are decoded from now on."""
     decode, files = images.decode, []
-    monkeypatch.setattr(folders, "decode", lambda file, fit: files.append(file) or decode(file, fit))
+    monkeypatch.setattr(images, "decode", lambda file, *how: files.append(file) or decode(file, *how))
     return files
 
 
@@ -60,7 +60,7 @@ def sparse(file: Path, *shape: int) -> Dataset:
     """Black pictures in a cache that fills next to nothing of the disk, however many they are; ten classes in turn."""
     end = io.BytesIO()
     labels, classes = np.arange(shape[0]) % 10, np.array([*"abcdefghij"])
-    np.savez(end, shape=shape, labels=labels, classes=classes, unreadable=np.array([], dtype=str))
+    np.savez(end, shape=shape, labels=labels, classes=classes, unreadable=np.array([], dtype=str), paged=[0, 0])
     about = end.getvalue()
     with open(file, "wb") as out:
         out.seek(np.prod(shape, dtype=object))
@@ -190,8 +190,8 @@ def test_where_it_lies(pets, tmp_path, monkeypatch):
 
 def test_two_at_once_decode_once(pets, caplog, monkeypatch, decoded):
     """The second waits, says so, and reads what the first has made."""
-    decode, begun, go_on = folders.decode, threading.Event(), threading.Event()
-    monkeypatch.setattr(folders, "decode", lambda *way: begun.set() or (go_on.wait(60) and decode(*way)))
+    decode, begun, go_on = images.decode, threading.Event(), threading.Event()
+    monkeypatch.setattr(images, "decode", lambda *way: begun.set() or (go_on.wait(60) and decode(*way)))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(both, pets)
         assert begun.wait(60)

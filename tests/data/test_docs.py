@@ -11,8 +11,7 @@ START, END = "<!-- forms -->\n", "\n<!-- end of forms -->"
 FORMS = [
     (
         "`PATH/<class>/<picture>`",
-        "classes by the names of the folders, in NFC; a wrapper folder is entered and said, junk is passed over; a tenth "
-        "is held out by name",
+        "classes by the names of the folders; a wrapper folder is entered and said; a tenth is held out by name",
         "an empty class; pictures of mixed sizes without `--size`",
         "data/test_folders.py:test_class_folders_and_what_is_passed_over",
     ),
@@ -42,7 +41,7 @@ FORMS = [
     ),
     (
         "`table:PATH`: labels.csv, metadata.csv or .jsonl, attributes.csv",
-        "classes as text or numbers; attributes 0/1, -1/1, true/false; splits in a column, a file of their own or folders",
+        "classes as text or numbers; attributes 0/1, -1/1, true/false; splits in a column, another table or folders",
         "a wrong line, by its number; a picture without a line",
         "data/test_tables.py:test_tables_as_people_have_them",
     ),

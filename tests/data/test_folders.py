@@ -1,4 +1,4 @@
-"""Folders of pictures and tables beside them: what is read, what is refused, and which pictures are held out."""
+"""Folders of pictures: what is read, what is refused, which folders are splits, and which pictures are held out."""
 
 import hashlib
 import shutil
@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from alikit.data import Dataset, image_folder, image_table, load
+from alikit.data import Dataset, image_folder, load
+from alikit.data.splits import split_of, splits_among
 from alikit.errors import AlikitError
 
 RED, GREEN, BLUE, WHITE = [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255]
@@ -89,7 +90,6 @@ def test_modes_and_a_camera_that_was_held_upright(root):
     modes = [
         (Image.fromarray(np.full((8, 4), 77, np.uint8)), [77, 77, 77], "grey.png"),
         (Image.fromarray(np.full((8, 4), True)), WHITE, "black-and-white.png"),
-        (Image.fromarray(np.full((8, 4), 128 * 257, np.uint16)), [128, 128, 128], "16-bits.png"),
         (Image.new("RGBA", (4, 8), (255, 0, 0, 102)), [255, 153, 153], "40-%-of-red-on-white.png"),
         (Image.new("LA", (4, 8), (0, 0)), WHITE, "clear.png"),
         (blue.quantize(4), BLUE, "palette.png"),
@@ -116,67 +116,6 @@ def test_size_crops_the_centre(root, wide):
     x = image_folder(root, size=20).x
     assert x.shape == (1, 3, 20, 20) and (x[0, :, 4:-4, 4:-4] == torch.tensor(GREEN)[:, None, None]).all()
     assert image_folder(root, size=100).shape == (3, 100, 100)
-
-
-# Tables.
-
-GOOD = "image,split,Red,Large\n0.png,train,1,0\n1.png,valid,0,1\n2.png,train,0,0\n3.png,test,1,1\n"
-
-
-@pytest.fixture
-def faces(paint, tmp_path) -> Path:
-    """Four pictures, number i of grey 10 * i, and their table."""
-    for i in range(4):
-        paint(f"faces/images/{i}.png", (10 * i, 10 * i, 10 * i))
-    (tmp_path / "faces" / "attributes.csv").write_text(GOOD)
-    return tmp_path / "faces"
-
-
-def test_a_table_of_splits(faces):
-    train, held_out = load(f"table:{faces}", size=4)
-    assert train.shape == (3, 4, 4)
-    for data, pictures, labels in (
-        *((data, [0, 20], [[1, 0], [0, 0]]) for data in (train, image_table(faces))),
-        *((data, [10], [[0, 1]]) for data in (held_out, image_table(faces, "valid"))),
-        (image_table(faces, "test"), [30], [[1, 1]]),
-    ):
-        assert greys(data) == pictures and data.labels.tolist() == labels and data.labels.dtype == torch.uint8
-        assert data.classes == ("Red", "Large") and data.name == "table:faces"
-
-
-def test_a_table_may_be_signed_and_from_a_spreadsheet_and_is_read_again_when_it_changes(faces, paint):
-    """-1 for an absent attribute as in CelebA's; a byte order mark, Windows' line ends, a blank line at the end."""
-    paint("faces/images/more/4.png", (90, 90, 90))
-    table = f"\ufeff{GOOD}more/4.png,train,1,1\n\n".replace(",0", ",-1").replace("\n", "\r\n")
-    for change, first in ((table, [1, 0]), (table.replace("0.png,train,1,-1", "0.png,train,-1,1"), [0, 1])):
-        (faces / "attributes.csv").write_bytes(change.encode())
-        data = image_table(faces)
-        assert greys(data) == [0, 20, 90] and data.labels.tolist() == [first, [0, 0], [1, 1]]
-
-
-NAME = "line 1: a column's name must be its own"
-WRONG = [  # what is said of the table
-    ("line 3: ../attributes.csv is no picture in images/", GOOD.replace("1.png", "../attributes.csv")),
-    ("line 4: 0.png is no picture in images/, or is on another line already", GOOD.replace("2.png", "0.png")),
-    ("images/3.png has no line in", GOOD.replace("3.png,test,1,1\n", "")),
-    ("line 4: attributes are '0', '1', '2': make all 0 and 1, or all -1 and 1", GOOD.replace("train,0,0", "train,0,2")),
-    ("line 3: attributes are '-1', '0', '1': make all", GOOD.replace("train,1,0", "train,1,-1")),
-    ("line 5: attributes are '', '0', '1': make all", GOOD.replace("3.png,test,1", "3.png,test,")),
-    ("line 3: split is 'dev': make it one of train, valid, test", GOOD.replace("valid", "dev")),
-    ("line 3: 3 values for 4 columns", GOOD.replace("1.png,valid,0,1", "1.png,valid,0")),
-    *((NAME, GOOD.replace("Red", name)) for name in ("Large", "", " Red", "Red ", "R\0d", "-Red", '"R,d"', "R" * 201)),
-    ("line 1: the columns are image;split;Red;Large: make them image, ", GOOD.replace(",", ";")),
-    ("line 1: the columns are image, split: make them", "image,split\n0.png,train"),
-    ("has no line with split valid: say which pictures are valid", GOOD.replace("valid", "train")),
-]
-
-
-@pytest.mark.parametrize(("message", "table"), WRONG)
-def test_wrong_tables(faces, message, table):
-    (faces / "attributes.csv").write_text(table)
-    with pytest.raises(AlikitError) as raised:
-        load(f"table:{faces}")
-    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 # What is refused.
@@ -239,12 +178,10 @@ def test_damaged_files_are_named_or_left_out_and_counted(pets, caplog):
         caplog.clear()
 
 
-def test_floating_point_and_many_damaged_files_are_one_short_line(root):
-    """Nobody knows the unit of floats, and PIL would cut them off at 255: 0 to 1 would be black."""
-    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / "00.tif")
-    for i in range(1, 50):
+def test_many_damaged_files_are_one_short_line(root):
+    for i in range(50):
         (root / f"{i:02}.jpg").write_text("")
-    with pytest.raises(AlikitError, match=r"^50 of 50 files .*00\.tif, .*01\.jpg, .*02\.jpg, \.\.\.\)[^\n]*$"):
+    with pytest.raises(AlikitError, match=r"^50 of 50 files .*00\.jpg, .*01\.jpg, .*02\.jpg, \.\.\.\)[^\n]*$"):
         image_folder(root)
 
 
@@ -259,10 +196,170 @@ def test_a_folder_with_splits_keeps_them(paint, root):
     assert greys(train) == [0, 1, 2] and greys(held_out) == [9, 7]
     assert held_out.classes == train.classes == ("ant", "bee", "cat") and held_out.labels.tolist() == [0, 2]
     assert greys(image_folder(root)) == [0, 1, 2] and greys(image_folder(root, "val")) == [9, 7]
+    assert image_folder(root, "validation").labels.tolist() == [0, 2], "as the training part labels them"
     with pytest.raises(AlikitError, match=r"no split 'test' in .*pets: expected a folder test/"):
         image_folder(root, "test")
     paint("pets/val/loose.png")
     assert {part.labels for part in load(f"folder:{root}")} == {None}
+
+
+def test_names_of_splits():
+    for kind, names in {
+        "train": "train Train TRAIN training 0-train train2017 seg_train train_images images_train trainset TrainSet "
+        "train-jpg my_train trainA TRAINset trainval",
+        "valid": "val valid validation Dev-Set eval val2017 valid_images",
+        "test": "test Testing TESTING 1-test seg_test testset testB imgs.test",
+    }.items():
+        assert [split_of(name) for name in names.split()] == [kind] * len(names.split())
+    assert split_of("Training Data") == "train"
+    assert {split_of(name) for name in ("contest", "latest", "valley", "trainer", "invalid", "seg_pred", "cat")} == {
+        None
+    }
+    assert splits_among(["bullet train", "test tube", "bus"]) == {}  # but for what is said beside, they are alike
+    assert splits_among(["trainA", "testA", "my_pets"]) == {"trainA": "train", "testA": "test"}
+
+
+ASKED = "which may be splits or classes: say which, as --splits TRAIN,HELD_OUT, or --splits none"
+LAYOUTS = [  # the folders with two pictures each; then the training part's red, the held-out part's, and the classes
+    # or what is said where it is refused
+    ("training/a training/b testing/a testing/b", [0, 1], [2, 3], "ab"),
+    ("Train/a Train/b Test/b", [0, 1], [2], "ab"),
+    ("train/a train/b valid/a valid/b test/a", [0, 1], [4], "ab"),
+    ("train/a dev/a", [0], [1], "a"),
+    ("0-train/a 1-test/a", [0], [1], "a"),
+    ("train2017 val2017", [0], [1], ""),
+    ("seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_pred/seg_pred", [0, 1], [2], "ab"),
+    ("images/train/a images/train/b images/val/b", [0, 1], [2], "ab"),
+    ("train/a train/b test/a test/b cup", [0, 1], [2, 3], "ab"),
+    ("train/caf\u00e9 train/b test/cafe\u0301", [0, 1], [2], ("b", "caf\u00e9")),
+    ("train/a train/b test val/b", [0, 1], [3], "ab"),
+    ("train/a train/b test/test", [0, 1], None, "ab"),
+    ("train/a train/b test", [0, 1], None, "ab"),
+    ("train/a train/b", [0, 1], None, "ab"),
+    ("flowers/flowers/a flowers/flowers/b", [0, 1], None, "ab"),
+    ("photos", [0], None, ("photos",)),
+    ("a b empty/train empty/test", [0, 1], None, "ab"),
+    ("a b __MACOSX/a a/@eaDir/x #recycle .c/d", [0, 1], None, "ab"),
+    ("bullet_train bus car", [0, 1, 2], None, ("bullet_train", "bus", "car")),
+    ("trainA trainB testA testB", ASKED),
+    ("bus car train", "has train, bus, car, " + ASKED),
+    ("test/a test/b", ASKED),
+    ("deep/test/a deep/test/b", ASKED),
+    ("train/a training/a test/a", ASKED),
+    ("training testing cup", ASKED),
+    ("train/a test/a testing/a", ASKED),
+    ("cat/train cat/test dog/train dog/test", r"has splits inside its folders \(cat: test, train\): say which"),
+    ("train/a train/b test/c test/d", r"test has classes that train/ lacks \(c, d\): give both the same, or say which"),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout[0])
+def test_what_lies_there_tells_classes_from_splits(paint, root, layout):
+    folders = layout[0].split()
+    for red, folder in enumerate(folders):
+        for i in range(2):
+            file = paint(f"pets/{folder}/{i}.png", (red, i, 0))
+            if "empty" in folder:
+                file.rename(file.with_suffix(".txt"))
+    if len(layout) == 2:
+        with pytest.raises(AlikitError, match=layout[1]) as raised:
+            load(f"folder:{root}")
+        assert "\n" not in str(raised.value) and "splits=..." in str(raised.value)
+        return
+    _, first, second, classes = layout
+    train, held_out = load(f"folder:{root}")
+    assert train.classes == held_out.classes == tuple(classes)
+    if second is None:  # a tenth of the same
+        assert sorted(greys(train) + greys(held_out)) == sorted([*first] * 2)
+    else:
+        assert [sorted(greys(part)) for part in (train, held_out)] == [sorted(part * 2) for part in (first, second)]
+    for part in (train, held_out):
+        names = [Path(folders[red]).name for red in greys(part)]
+        assert not classes or [part.classes[i] for i in part.labels] == [
+            name.replace("e\u0301", "\u00e9") for name in names
+        ]
+    assert image_folder(root).classes == train.classes
+
+
+NAMED = [  # folders, --splits, and the reds of both parts, or what is said
+    ("trainA trainB testA testB", "trainB, testB/", [1, 1], [3, 3]),
+    ("images/train images/val labels/train", "images/train,images/val", [0, 0], [1, 1]),
+    ("wrapped/day/a wrapped/night/a", "night,day", [1, 1], [0, 0]),
+    ("bus car train", "none", [0, 0, 1, 1, 2, 2], None),
+    ("bus car train", "bus,tram", r"no folder tram with pictures in .*pets: its folders are bus, car, train"),
+    *(
+        ("bus car", splits, "name two, as --splits TRAIN,HELD_OUT")
+        for splits in ("bus", "bus,", "bus,bus", "a,b,c", ",")
+    ),
+]
+
+
+@pytest.mark.parametrize(("folders", "splits", "first", "second"), [(*row, None)[:4] for row in NAMED])
+def test_splits_are_what_the_person_says(paint, root, folders, splits, first, second):
+    for red, folder in enumerate(folders.split()):
+        for i in range(2):
+            paint(f"pets/{folder}/{i}.png", (red, i, 0))
+    if isinstance(first, str):
+        with pytest.raises(AlikitError, match=first):
+            load(f"folder:{root}", splits=splits)
+        return
+    train, held_out = load(f"folder:{root}", splits=splits)
+    found = (greys(train), greys(held_out)) if second else (sorted(greys(train) + greys(held_out)), None)
+    assert found == (first, second)
+
+
+def test_what_is_left_out_and_entered_is_said_in_one_line(paint, root, caplog):
+    for name in ("seg_train/seg_train/a/0", "seg_test/a/0", "seg_pred/0", "cover"):
+        paint(f"pets/{name}.png")
+    (root / "labels").mkdir()
+    (root / "labels" / "0.txt").write_text("0")
+    load(f"folder:{root}")
+    inside = "the pictures lie in seg_train/seg_train/ and seg_test/"
+    assert caplog.messages == [f"{root}: {inside}; left out seg_pred, 1 pictures"]
+
+
+def test_a_split_is_found_by_its_name_or_its_kind(paint, root):
+    for red, folder in enumerate(("trainA", "testA", "testB", "val/a")):
+        paint(f"pets/{folder}/0.png", (red, 0, 0))
+    assert greys(image_folder(root, "testB")) == [2] and greys(image_folder(root, "Validation")) == [3]
+    with pytest.raises(AlikitError, match=r"several splits 'test' \(testA, testB\): name one of them"):
+        image_folder(root, "test")
+
+
+# Endings.
+
+
+def test_pictures_are_known_by_their_content_whatever_their_ending(root):
+    """What Pillow can read is read; companions and other files are passed over, and no other program is run."""
+    picture = Image.new("RGB", (8, 8), (9, 9, 9))
+    kinds = {"a.jp2": "JPEG2000", "b": "PNG", "c.jpg": "PNG", "d.JFIF": "JPEG", "e.jpg_large": "JPEG", "f.tga": "TGA"}
+    kinds |= {"g.qoi": "QOI", "h.1": "WEBP"}
+    for name, kind in kinds.items():
+        picture.save(root / name, kind)
+    (root / "LICENSE").write_text("P1 is no picture, and BM none\n" * 9)
+    for name in ("x.npy", "Thumbs.db", "desktop.ini", "notes.md", "data.csv"):
+        picture.save(root / name, "PNG")
+    data = image_folder(root)
+    assert len(data) == len(kinds) and (data.x.float() - 9).abs().max() < 3
+
+
+def test_kinds_that_cannot_be_read_are_counted_by_their_endings(pets, caplog, monkeypatch):
+    """A camera's raw file begins as a TIFF does, and Pillow would read its preview; an EPS it gives to Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("another program is run"))
+    for i in range(3):
+        (pets / "cat" / f"{i}.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    BLANK.save(pets / "cat" / "3.dng", "TIFF")
+    BLANK.save(pets / "cat" / "4.eps", "EPS")
+    says = (
+        r"^5 of 8 files .* \(1 \.dng, 1 \.eps, 3 \.heic\): convert them, or use --skip-corrupt \(skip_corrupt=True\)$"
+    )
+    with pytest.raises(AlikitError, match=says):
+        image_folder(pets)
+    assert len(image_folder(pets, skip_corrupt=True)) == 3
+    assert caplog.messages == ["left out 5 of 8 files that are no readable pictures: 1 .dng, 1 .eps, 3 .heic"]
+    BLANK.save(pets / "cat" / "5.png", "EPS")
+    with pytest.raises(AlikitError, match=r"3 \.heic, .*5\.png\): convert, mend or remove them"):
+        image_folder(pets)
 
 
 @pytest.mark.parametrize("kind", ["folder", "folder/train", "table"])

@@ -133,13 +133,19 @@ def _make_table(folder: Path) -> None:
 
 
 def _hostile_table(whole: bytes) -> Some:
-    for name in (b"../images/0.png", b"/0.png", b"\0.png", b"\x1b]0;title\x07\x1b[2J.png", b'"0.png', b"0" * 10**6):
+    for name in (b"../../0.png/", b"/etc/passwd", b"\0.png", b"\x1b]0;title\x07\x1b[2J.png", b'"0.png', b"0" * 10**6):
         yield f"a picture {name!r:.20}", whole.replace(b"0.png", name)
     yield "a line of 20 MB", whole + b"," * 20_000_000
     yield "100,000 columns", b"image" + b"".join(b",a%d" % number for number in range(100_000))
     yield "a column over two lines", whole.replace(b"Young", b'"Young\n\x1b[2J"')
     yield "a million blank lines", b"image,a\n" + b"\n" * 1_000_000 + b"1,2,3"
     yield "UTF-16", whole.decode().encode("utf-16")
+
+
+def _odd_table(whole: bytes) -> Some:
+    """Places on the machine where the table was made: only the name of the file counts, and no other place is read."""
+    for name in (b"../images/0.png", b"/0.png", b"/home/somebody/faces/0.png"):
+        yield f"a picture {name!r:.20}", whole.replace(b"0.png", name)
 
 
 def _make_tiny(folder: Path) -> None:
@@ -355,7 +361,7 @@ KINDS = {
         written=("pets/.alikit-cache",),
         warns="tempfile.tif: " if suffix == ".tif" else "\n",  # libtiff, in C, calls the file so
     )
-    for suffix in (".jpg", ".png", ".tif", ".webp")
+    for suffix in (".jpg", ".png", ".tif", ".webp", ".jp2")
 }
 OF_RUN, OF_RECORD = partial(Kind, _make_run), partial(Kind, _make_record)
 WORDS, PAGE = changed_values("x", {"a": 1}), {"written": ("README.md",)}
@@ -363,6 +369,7 @@ OF_SETTINGS = changed_values(None, -1, 10**30, "x")
 KINDS |= {
     "attributes.csv": Kind(
         *(_make_table, "faces/attributes.csv", lambda folder: data.load(f"table:{folder / 'faces'}"), _hostile_table),
+        odd=_odd_table,
         written=("faces/.alikit-cache",),
     ),
     "Tiny ImageNet list": Kind(
