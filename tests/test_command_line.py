@@ -229,7 +229,7 @@ LONG = "x" * 300
         ("train digits --data folder:broken --out run", "broken/a.jpg.*--skip-corrupt"),
         (
             "train digits --data folder:mixed --size 0 --out run",
-            "the networks of digits take no pictures of 0x0: choose --size 1",
+            "no pictures of 0x0: choose --size 1 ",
         ),
         ("train digits --out file", "file is there already"),
         ("train digits --out broken", "broken is there already: choose another folder$"),

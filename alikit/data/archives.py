@@ -140,12 +140,12 @@ def parquet_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Exam
 
     def read(name: str, white: float | None = None) -> Any:
         file, _, row = name.rpartition("/")
+        data = None
         with lock, suppress(Exception):  # whatever is wrong with it, this picture cannot be read
             group = bisect_right(ends(file), int(row))
             cell = rows_of(file, group)[int(row) - ends(file)[group - 1] * (group > 0)].as_py()
             data = cell["bytes"] if isinstance(cell, dict) else cell
-            return decode(data, white)
-        return None
+        return None if data is None else decode(data, white)
 
     return _with_labels(path, found), classes, read
 

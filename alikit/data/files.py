@@ -19,7 +19,8 @@ import numpy as np
 from .. import reading
 from ..errors import AlikitError, expanded
 from .archives import parquet_parts, tar_parts
-from .images import LARGEST, log, square
+from .decoding import decode, square
+from .images import LARGEST, log
 from .parts import Examples, Parts, X, Y, chosen, extra, in_memory, on_disk
 from .splits import split_of
 
@@ -83,11 +84,11 @@ def file_parts(
         return decode(BytesIO(data), fit, brightest or white)
 
     read = tar_parts if kind == "tar" else parquet_parts
-    parts, classes, decode = read(path, files, decoded)
+    parts, classes, one = read(path, files, decoded)
     root = path if path.is_dir() else path.parent
     key = f"{kind}-{path.stem if path.is_file() else 'all'}-{size or 'as-is'}-{white or 'white'}"
     sources = [os.path.relpath(file, root) for file in files]
-    return on_disk(name, root, key, sources, parts, classes, decode, skip_corrupt)
+    return on_disk(name, root, key, sources, parts, classes, one, skip_corrupt)
 
 
 def _found(path: Path) -> tuple[str, list[Path]]:

@@ -1,6 +1,8 @@
 """docs/data.md: a row for each form of data. The test writes the page where it is out of date, and fails."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,13 +45,13 @@ FORMS = [
         "`table:PATH`: labels.csv, metadata.csv or .jsonl, attributes.csv",
         "classes as text or numbers; attributes 0/1, -1/1, true/false; splits in a column, another table or folders",
         "a wrong line, by its number; a picture without a line",
-        "data/test_tables.py:test_tables_as_people_have_them",
+        "data/test_tables.py:test_values_are_classes_or_attributes",
     ),
     (
         "CelebA as Kaggle packs it",
         "list_attr_celeba.csv, list_eval_partition.csv, the nested folder",
         "",
-        "data/test_tables.py:test_celeba_as_kaggle_packs_it",
+        "data/test_tables.py:test_celeba_as_kaggle_has_it",
     ),
     (
         "`torchvision:NAME`",
@@ -61,7 +63,7 @@ FORMS = [
         "a `Dataset` of torch or torchvision, or a pair of them",
         "pictures of Pillow, arrays or tensors, with a label or without",
         "examples of mixed sizes, labels that are missing in part",
-        "data/test_files.py:test_objects",
+        "data/test_objects.py:test_objects",
     ),
     (
         "arrays, tensors, lists",
@@ -108,8 +110,8 @@ FORMS = [
     (
         "data of a run that is resumed",
         "the same pictures, labels, names and factors",
-        "any that changed",
-        "test_resume.py:test_changed_labels_names_or_factors_are_noticed",
+        "those that have changed",
+        "test_runs.py:test_other_labels_classes_or_factors_are_noticed",
     ),
 ]
 
@@ -128,3 +130,12 @@ def test_the_page_has_a_row_for_each_form_and_each_row_its_test():
     if page != wanted:
         PAGE.write_text(wanted, encoding="utf-8")
     assert page == wanted, "docs/data.md was out of date and is written anew: commit it"
+
+
+def test_each_form_in_its_real_layout_is_trained_on_and_sampled():
+    tried = subprocess.run(
+        [sys.executable, ROOT / "tools" / "try_data.py"], capture_output=True, text=True, timeout=300
+    )
+    assert tried.returncode == 0, tried.stderr
+    lines = tried.stdout.splitlines()
+    assert len(lines) == 13 and all(line.endswith("28, 28)") and ", samples (4, " in line for line in lines)

@@ -179,7 +179,7 @@ def test_mnist_files(tmp_path, pattern):
     file.write_bytes(file.read_bytes()[:-9])
     refused(tmp_path, "ubyte.* is damaged or not what it should be: fetch it again")
     file.unlink()
-    refused(tmp_path, "only a part called t10k|no file of labels beside it")
+    refused(tmp_path, "only a part called test|no file of labels beside it")
 
 
 def test_nists_emnist_is_turned_upright(tmp_path):
