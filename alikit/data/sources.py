@@ -31,6 +31,13 @@ PUBLISHED = ("cifar10", "svhn", "svhn-extra", "celeba", "tiny-imagenet", "imagen
 STAND_INS = ("stand-in:mnist", "stand-in:cifar10", "stand-in:svhn", "stand-in:celeba", "stand-in:tiny-imagenet")
 SOURCES = ("mixture", "digits", "house-numbers", "faces", *PUBLISHED, *STAND_INS)  # described in data/README.md
 RESIZED = ("faces", "celeba", "tiny-imagenet", "imagenet", "stand-in:celeba", "stand-in:tiny-imagenet")
+# What a published set has in the folder that NAME:FOLDER names.
+MARKS = {
+    "cifar10": "cifar-10-batches-py",
+    "svhn": "train_32x32.mat",
+    "celeba": "celeba/list_attr_celeba.txt",
+    "tiny-imagenet": "tiny-imagenet-200/wnids.txt",
+}
 
 
 def digits() -> Dataset:
@@ -190,6 +197,9 @@ def _of_path(path: str, name: str) -> str:
 
 
 def _kind_of_folder(folder: Path) -> str:
+    for name, mark in MARKS.items():
+        if (folder / mark).exists():
+            return name
     if (folder / "attributes.csv").is_file():
         return "table"
     found = set()

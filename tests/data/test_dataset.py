@@ -77,6 +77,8 @@ def test_a_path_alone_says_what_lies_there(paint, tmp_path, monkeypatch):
     np.save("x.npy", np.zeros((4, 8, 8), np.uint8))
     np.save("beside/x.npy", np.zeros((4, 8, 8), np.uint8))
     Path("table/attributes.csv").write_text("image,Smiling\na.png,1\n")
+    Path("kept").mkdir()
+    Path("kept/train_32x32.mat").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
     for given, means in (
         ("pics", "folder:pics"),
@@ -88,10 +90,11 @@ def test_a_path_alone_says_what_lies_there(paint, tmp_path, monkeypatch):
         ("table", "table:table"),
         ("x.npy", "file:x.npy"),
         ("digits", "digits"),  # a known name
+        ("kept", "svhn:kept"),  # what is published lies there
         (Path("digits"), "folder:digits"),
     ):
         assert canonical(given) == means
-        assert canonical(means) == means and is_resized(means) == (means not in ("digits", "file:x.npy"))
+        assert canonical(means) == means and is_resized(means) == (means not in ("digits", "file:x.npy", "svhn:kept"))
     assert len(load("digits")[0]) == 1500
     for given, message in (
         ("beside", "beside has pictures and files of arrays: say folder:beside or file:beside"),
