@@ -81,7 +81,7 @@ def played(name: str) -> tuple[list, dict, dict]:
     draws = torch.Generator().manual_seed(1)
     model.prior = lambda n: distributed.share(torch.randn(n * distributed.world(), 2, generator=draws).double())
     x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    points = Dataset("points", x, torch.arange(40) % 3)
+    points = Dataset("points", x, torch.arange(40) % 3).but(x=x)  # in double precision
     labelled = points.select(slice(12)) if "classes" in vars(model) else None
     config = Config(batch_size=8, lr=0.01, ema=0.9, labelled_batch=6 if labelled else 0)
     trainer = Trainer(distributed.synchronise(model), points, config, labelled=labelled)

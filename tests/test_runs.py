@@ -99,7 +99,7 @@ def test_settings_come_back_and_what_a_killed_process_left_is_no_run(tmp_path):
         (tmp_path / name).write_text("{")
     for folder in (tmp_path, tmp_path / "deep" / "run"):
         runs.create(folder, SETTINGS)
-        assert json.loads(json.dumps(runs.read_settings(folder))) == {"format": 2, **SETTINGS}
+        assert json.loads(json.dumps(runs.read_settings(folder))) == {"format": 3, **SETTINGS}
     assert names(tmp_path) == {runs.LOCK, "settings.json", "deep"}
 
 

@@ -14,7 +14,7 @@ from ..reading import check_format
 from ..recipes import RECIPES, Recipe
 from ..training import Config
 
-FORMAT = 2
+FORMAT = 3
 # What format 1 called some settings. `plain` was the opposite of `fast`.
 RENAMED = {"averaging": "ema", "ramp": "ema_ramp", "flips": "random_flip", "shifts": "random_shift"}
 MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
@@ -82,6 +82,8 @@ def checked(file: Path, found: object) -> dict:
     number = known.get("format") if known.keys() >= needed and isinstance(known["recipe"], str) else None
     if number == 1:
         known, number = upgraded(known), FORMAT
+    elif number == 2:  # whose digest has three numbers, without that of labels
+        known, number = {**known, "format": FORMAT}, FORMAT
     check_format(file, number, FORMAT, wrote(known))
     if known["recipe"] not in RECIPES:
         name = known["recipe"][:40]

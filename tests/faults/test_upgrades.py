@@ -47,7 +47,7 @@ def earlier(request, tmp_path_factory) -> Path:
 
 def test_earlier_settings_are_read_by_todays_names(earlier):
     found, settings = runs.read_settings(earlier), json.loads((earlier / "settings.json").read_text())
-    assert found["format"] == 2 and found["fast"] != settings.get("plain", False)
+    assert found["format"] == 3 and found["fast"] != settings.get("plain", False)
     for name in settings.keys() - {"format", "plain", "betas"}:
         assert found[RENAMED.get(name, name)] == settings[name]
     for name in RENAMED.keys() - settings.keys():  # what there was not yet was off
@@ -61,15 +61,15 @@ def test_all_settings_that_are_recorded_here_are_read():
     files = [*(ROOT / "results").rglob("settings.json")]
     for file in files:
         known = runs.read_settings(file.parent)
-        assert known["format"] == 2 and known["recipe"] in RECIPES, file
+        assert known["format"] == 3 and known["recipe"] in RECIPES, file
         assert recipe_of(upgraded(json.loads(file.read_text()))) == recipe_of(known), file
     assert len(files) >= 15
 
 
 REFUSED = {
-    rf"is from alikit 9\.1, {HERE}: install alikit 9\.1 or newer$": {"format": 3, "versions": {"alikit": "9.1"}},
+    rf"is from alikit 9\.1, {HERE}: install alikit 9\.1 or newer$": {"format": 4, "versions": {"alikit": "9.1"}},
     rf"is from another version of alikit, {HERE}: install that one or newer$": {
-        "format": 3,
+        "format": 4,
         "versions": {"alikit": "9\n\x1b[2J"},
     },
     rf"is from alikit 0\.0\.9, {HERE}: use that one, or train again$": {"format": 0, "versions": {"alikit": "0.0.9"}},
