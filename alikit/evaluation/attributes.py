@@ -113,7 +113,7 @@ def switching(model: Game, classifier: nn.Module, data: Dataset, x: Tensor | Non
     parts = torch.arange(len(y)).split(AT_ONCE)
     z = model.prior(len(y)) if x is None else torch.cat([model.encode(x[i], sample=False, y=y[i]) for i in parts])
     for a, name in enumerate(names):
-        both = switched(y, [name], names), switched(y, ["-" + name], names)
+        both = switched(y, [name], names), y.index_fill(1, torch.tensor(a), 0)
         on, off = (torch.cat([seen(classifier, model.decode(z[i], y=ys[i])) for i in parts]).float() for ys in both)
         half = 1.96 * (on - off)[:, a].std() / math.sqrt(len(y))
         # What should be kept is what y keeps: not the attribute itself and, if it is a hair colour, not the others.
