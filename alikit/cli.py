@@ -99,14 +99,14 @@ def train(
     save_every: SaveEvery = watching.SAVE_EVERY,
     size: option(int | None, "Resize and centre-crop a folder's pictures to N x N.", metavar="N") = None,
     skip_corrupt: option(bool, "Leave unreadable files out of a folder.", "--skip-corrupt") = False,
-    white: option(float | None, "The brightest value of grey pictures of 16 or 32 bits.") = None,
+    white: option(float | None, "The brightest value of pictures or arrays of more than 8 bits.") = None,
     splits: option(str | None, "The folders TRAIN,HELD_OUT by name; none if all are classes.", metavar="NAMES") = None,
     device: Device = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
     rendezvous: Rendezvous = None,
 ) -> None:
-    """Train a recipe into a new run folder. At the end, at most 500 held-out pictures are measured, by evaluate all."""
+    """Train a recipe into a new run folder. At the end, 500 held-out pictures at most are measured (evaluate: all)."""
     short = {"batch_size": batch, "lr": lr, "labels": labels} | ({"bf16": False, "fast": False} if float32 else {})
     changes, out = _changes(short, settings or []), out or Path("runs") / f"{recipe}-seed{seed}"
     source = {"data": data, "size": size, "skip_corrupt": skip_corrupt, "white": white, "splits": splits}
@@ -333,6 +333,7 @@ def main() -> int:
     handler = logging.StreamHandler()
     handler.format = lambda record: one_line(record.getMessage())
     logging.basicConfig(handlers=[handler])
+    logging.getLogger("alikit").setLevel(logging.INFO)
     try:
         # Not app(), which takes a KeyboardInterrupt for itself, and with it how to go on.
         command = typer.main.get_command(app)

@@ -160,8 +160,10 @@ class Recipe(Config):
             kinds = "points, not pictures" if size is None else "pictures, not points"
             raise AlikitError(f"these networks are for {kinds}: choose another recipe, or other data")
         if size is not None and x_shape[1:] != (size, size):
-            there = f"the pictures are {x_shape[2]}x{x_shape[1]}, these networks take {size}x{size}"
-            raise AlikitError(f"{there}: choose other data, or --size {size} (size={size})")
+            there = (
+                f"the pictures are {x_shape[2]}x{x_shape[1]}, and {size}x{size} is the nearest that these networks take"
+            )
+            raise AlikitError(f"{there}: choose other data, or resize them (files by --size {size}, size={size})")
         if self.has_labels and not classes:
             way = "choose other data, or sort your pictures into PATH/<class>/"
             raise AlikitError(f"a game with labels needs data whose examples have one class each: {way}")

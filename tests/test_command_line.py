@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from commands import alikit, files, stopped
@@ -61,6 +62,12 @@ def test_a_run_may_change_its_recipe():
     assert weights.std().item() == pytest.approx(0.5, rel=0.05)
     assert alikit(f"resume {run} --steps 4").status == 0
     assert changed.items() <= runs.read_settings(run).items()
+
+
+def test_a_run_says_what_it_read():
+    np.savez("grey.npz", x=np.arange(1960).reshape(40, 7, 7) % 256, y=[*"abcde"] * 8)
+    said = alikit("train digits --data grey.npz --steps 1 --batch 10 --out run").err
+    assert said.startswith("file:grey.npz: 36 + 4 examples of 1 x 7 x 7, 5 classes (a, b, c, d, ...)\n")
 
 
 # Sampling, reconstructing, measuring.

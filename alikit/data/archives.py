@@ -163,6 +163,9 @@ def _columns(file: Path, schema) -> tuple[str, str | None, list[str]]:
         raise AlikitError(f"{file} must have one column of pictures, and has {some}: write it anew with one")
     labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [n for n in schema.names if n in Y]
     label = next((name for name in labels if name in Y), labels[0] if labels else None)
+    if not labels and len(schema.names) > 1:
+        others = ", ".join(name for name in schema.names if name not in pictures)
+        log.warning("%s has no labels: of its columns (%s) call the one that you mean label", file, others)
     if len(labels) > 1:
         log.warning("%s has several columns of labels (%s): %s is taken", file, ", ".join(labels), label)
     return pictures[0], label, features.get(label, {}).get("names", []) if label else []

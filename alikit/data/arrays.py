@@ -143,7 +143,8 @@ def range_of(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[f
         return 0, 255
     if x.dtype == torch.uint8 and high == 0:  # black whatever white is
         return 0, 255
-    raise AlikitError(f"{seen}, which is no range in common use: say what is black and white, as scale=(0, {high:g})")
+    way = f"say what is black and white, as scale=({min(0, low):g}, {high:g})"
+    raise AlikitError(f"{seen}, which is no range in common use: {way}")
 
 
 def is_whole(x: Tensor) -> bool:

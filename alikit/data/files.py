@@ -21,7 +21,7 @@ from ..errors import AlikitError, expanded
 from .archives import parquet_parts, tar_parts
 from .decoding import decode, square
 from .images import LARGEST, log
-from .parts import Examples, Parts, X, Y, chosen, extra, in_memory, on_disk
+from .parts import Examples, Parts, Scale, X, Y, chosen, extra, in_memory, on_disk
 from .splits import split_of
 
 IDX = r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.]u?byte(\.gz)?"
@@ -52,7 +52,12 @@ def holds_pictures(path: str | Path) -> bool:
 
 
 def file_parts(
-    path: str | Path, size: int | None = None, skip_corrupt: bool = False, white: float | None = None
+    path: str | Path,
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    white: float | None = None,
+    scale: Scale | None = None,
+    channels: str | None = None,
 ) -> Parts:
     """The training part and the held-out part of a file, or of a folder of files of one kind.
 
@@ -62,8 +67,9 @@ def file_parts(
     .parquet          as Hugging Face's `datasets` writes it
 
     Pictures of the last two are resized and centre-cropped to `size`; without it all must share one size. `white` is
-    the brightest value of pictures of more than 8 bits. In a folder the names of files say which part they are of, as
-    train-00.tar and test-00.tar. A tenth is held out where there is no test or val.
+    the brightest value of pictures of more than 8 bits; `scale` and `channels` of arrays are those of `Dataset`. In a
+    folder the names of files say which part they are of, as train-00.tar and test-00.tar. A tenth is held out where
+    there is no test or val.
 
     Raises AlikitError for a missing or damaged file, and where it is unknown which part or array is which.
     """
@@ -72,13 +78,13 @@ def file_parts(
     if kind not in ("tar", "parquet") and size is not None:
         raise AlikitError(f"a size is for pictures in files of their own; those of {path} have the size they have")
     fit = square(size)
-    name, scale = f"file:{path.name}", None if white is None else (0, white)
+    name, scale = f"file:{path.name}", scale if white is None else (0, white)
     if kind == "idx":
         return in_memory(name, *_idx(path, files))
     if kind in ("numpy", "hdf5"):
         with reading.boundary(path, f"write it anew, with arrays of numbers called {X_AND_Y}"), ExitStack() as opened:
             examples = arrays_of(path, _arrays(files, opened))
-        return in_memory(name, *examples, scale)
+        return in_memory(name, *examples, scale, channels)
 
     def decoded(data: bytes, brightest: float | None) -> Any:
         return decode(BytesIO(data), fit, brightest or white)

@@ -14,13 +14,19 @@ from .dataset import Dataset
 from .decoding import square
 from .files import arrays_of
 from .images import log
-from .parts import Parts, X, Y, chosen, in_memory, tenth
+from .parts import Parts, Scale, X, Y, chosen, in_memory, tenth
 from .splits import split_of
 
 FORMS = "arrays, (x, labels), a data set with a length and examples by number, or a pair of them to train and hold out"
 
 
-def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False, white: float | None = None) -> Parts:
+def object_parts(
+    given: Any,
+    size: int | None = None,
+    skip_corrupt: bool = False,
+    scale: Scale | None = None,
+    channels: str | None = None,
+) -> Parts:
     """The training part and the held-out part of a Python object. Of a single part a tenth is held out.
 
     given  a `Dataset`; an array x as `Dataset` takes it; (x, labels); a data set of torch, torchvision or the like,
@@ -28,12 +34,12 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
            any of these, the second held out; or a mapping of arrays called x_train, y_train and so on, see
            `files.arrays_of`
     size   pixels a side, for PIL pictures: resized on the shorter side and centre-cropped
-    white  the brightest value, where it is not 255 or 1
+    scale, channels  as `Dataset` takes them, where the data does not tell
 
     Raises AlikitError for anything else, and for an example that cannot be read, unless it is left out by
     `skip_corrupt`.
     """
-    how = {} if white is None else {"scale": (0, white)}
+    how = {"scale": scale, "channels": channels}
     if isinstance(given, Mapping) and given and all(_is_read_singly(part) for part in given.values()):
         train, *held_out = chosen("the mapping", {split_of(str(key)): part for key, part in given.items()})
         given = (train, *held_out) if held_out else train
@@ -44,8 +50,8 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
         return in_memory("arrays", examples, classes, **how)
     parts = given if _is_pair(given) else (given,)
     if all(isinstance(part, Dataset) for part in parts):
-        if (size, white) != (None, None):
-            raise AlikitError("a Dataset has the size and the values it has: leave size and white out")
+        if (size, scale, channels) != (None, None, None):
+            raise AlikitError("a Dataset has the size and the values it has: leave size, white, scale, channels out")
         if len(parts) == 1:
             return parts[0].split(tenth(parts[0].name, len(parts[0])))
         if (parts[0].shape, parts[0].classes) != (parts[1].shape, parts[1].classes):
@@ -56,7 +62,7 @@ def object_parts(given: Any, size: int | None = None, skip_corrupt: bool = False
     if len(named) == 2 and named[0] != named[1]:  # each part numbers the classes that it has
         labels = [None if y is None else _by_name(y, names) for y, names in zip(labels, named, strict=True)]
     if all(known for *_, known in read):
-        how = read[0][3]
+        how = read[0][3] | {name: value for name, value in how.items() if value is not None}
     examples = [(x, y) for (x, *_), y in zip(read, labels, strict=True)]
     return in_memory(_title(parts[0]), examples, named[0] if named else (), **how)
 

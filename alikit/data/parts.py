@@ -33,7 +33,10 @@ def in_memory(
         scale = scale or _common_scale([x for x, _ in parts])
         sets = [Dataset(name, x, channels=channels, scale=scale) for x, _ in parts]
     except AlikitError as error:
-        said = re.sub(r"scale=.0, (.*)[)]", r"--white \1 (white=\1)", str(error))  # which `load` has instead
+        said = str(error)
+        if name.startswith("file:"):  # which a command may name too
+            said = re.sub(r"scale=.0, (.*)[)]", r"--white \1 (white=\1)", said)
+            said = re.sub(r"as (scale=.-.*)", r"in Python as \1, or save them as 0 to 1", said)
         raise AlikitError(f"{name}: {said}") from None
     sets = [part.but(labels=y, classes=classes) for part, y in zip(sets, labels, strict=True)]
     if len(sets) == 1:

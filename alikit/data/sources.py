@@ -59,6 +59,8 @@ def load(
     download: bool = False,
     white: float | None = None,
     splits: str | None = None,
+    scale: tuple[float, float] | None = None,
+    channels: str | None = None,
 ) -> Parts:
     """The training part and the held-out part of data.
 
@@ -67,11 +69,13 @@ def load(
                   Python, see `objects.object_parts`. Published sets, and those of torchvision, lie in ROOT of
                   NAME:ROOT, else in $ALIKIT_DATA, else in `data` below the working directory (imagenet in the folder
                   `imagenet` there)
-    size          pixels a side, for pictures in files of their own; see `image_folder`
+    size          pixels a side, for all but arrays; see `image_folder`
     skip_corrupt  leave out and count unreadable files, instead of naming them in an error
     download      fetch a published data set that is not there
     white         the brightest value of pictures of more than 8 bits
     splits        for folders and tables, the names of the two parts as TRAIN,HELD_OUT, or none
+    scale         for arrays and objects, the values that are black and white
+    channels      for arrays and objects, where the channels are, "first" or "last"
 
     Which examples are which is always the same. Data that has a test or val part keeps it as the held-out one. Of any
     other about a tenth is held out.
@@ -79,7 +83,7 @@ def load(
     Raises AlikitError for an unknown name, for files that are missing or damaged, and for a size that cannot be had.
     """
     if not isinstance(source, str | os.PathLike):
-        return object_parts(source, size, skip_corrupt, white)
+        return object_parts(source, size, skip_corrupt, scale if white is None else (0, white), channels)
     source = canonical(source)
     head, path = parted(source)
     match head:
@@ -87,7 +91,7 @@ def load(
             read = folder_parts if head == "folder" else table_parts
             return tuple(read(path, size, skip_corrupt, white, splits))
         case "file":
-            return file_parts(path, size, skip_corrupt, white)
+            return file_parts(path, size, skip_corrupt, white, scale, channels)
     if head.startswith("torchvision:"):
         return torchvision_parts(head.partition(":")[2], path, size, skip_corrupt, download)
     if size is not None and head not in RESIZED and (size != 32 or head in ("mixture", "digits")):

@@ -228,9 +228,11 @@ class _Table:
             others = [at for at in others if at not in further]
         columns = [names[at] for at in others]
         if not found or not others:
-            some = ", ".join(names[:4])
-            way = "make them image, split if there is one, and classes or attributes, with commas, or move it elsewhere"
-            raise self._wrong(line, f"the columns are {some}: {way}")
+            what = "there is no other column" if found else f"no column is called {', '.join(PICTURE[:3])} or the like"
+            if len(names) == 1 and re.search(r"[;\t]", names[0]):
+                what = "there are no commas between the columns"
+            way = "make them image, split if there is one, and classes or attributes, or move the table elsewhere"
+            raise self._wrong(line, f"the columns are {', '.join(names[:4])}, and {what}: {way}")
         if len({*columns}) < len(columns) or not all(0 < len(name) <= 200 and name.isprintable() for name in columns):
             raise self._wrong(line, "a column's name must be its own: up to 200 printable letters")
         if self.columns and columns != self.columns:
@@ -292,7 +294,8 @@ class _Table:
             bits = [VALUES[value.lower()] == 1 for value in self.values]
             return torch.tensor(bits, dtype=torch.uint8)[:, None], self.columns
         numbers = _numbers(seen)
-        if len(seen) > 20 and (len(seen) == len(self.values) or any(value % 1 for value in numbers.values())):
+        all_differ = 2 < len(seen) == len(self.values)
+        if all_differ or (len(seen) > 20 and any(value % 1 for value in numbers.values())):
             some = ", ".join(sorted(seen)[:3])
             raise AlikitError(f"{self.file}: {name} has {len(seen):,} values ({some}, ...): choose a column of classes")
         classes = sorted(seen, key=lambda value: (numbers.get(value, 0), value))

@@ -123,6 +123,8 @@ def train(
         with distributed.in_turn():
             parts = load(source, size, skip_corrupt, download, **_read({"white": white, "splits": splits}))
         classes, attributes = runs.label_sizes(parts[0])
+        if distributed.rank() == 0:
+            logging.getLogger("alikit").info(_seen(parts))
         settings = {
             "recipe": name,
             "game": game_of(recipe),
@@ -280,6 +282,17 @@ def judged(folder: Path, settings: dict, elsewhere: str | Path | None) -> Parts:
             "not the data that this run was trained on: examples it has seen may be among the held-out ones"
         )
     return parts
+
+
+def _seen(parts: Parts) -> str:
+    """What was read, in one line: a person sees whether it is what was meant."""
+    name, classes = parts[0].name, parts[0].classes
+    shape, lengths = " x ".join(map(str, parts[0].shape)), " + ".join(f"{len(part):,}" for part in parts)
+    kind = "attributes" if parts[0].labels is not None and parts[0].labels.ndim == 2 else "classes"
+    named = (
+        f"{len(classes)} {kind} ({', '.join(classes[:4])}{', ...' * (len(classes) > 4)})" if classes else "no labels"
+    )
+    return f"{name}: {lengths} examples of {shape}, {named}"
 
 
 def _read(settings: dict) -> dict:

@@ -13,13 +13,15 @@ START, END = "<!-- forms -->\n", "\n<!-- end of forms -->"
 FORMS = [
     (
         "`PATH/<class>/<picture>`",
-        "classes by the names of the folders; a wrapper folder is entered and said; a tenth is held out by name",
+        "classes by the names of the folders; if one folder lies around them, alikit goes into it and says so; a tenth "
+        "is held out by name",
         "an empty class; pictures of mixed sizes without `--size`",
         "data/test_folders.py:test_class_folders_and_what_is_passed_over",
     ),
     (
         "`PATH/train/`, `PATH/test/`",
-        "splits in all usual spellings; beside a test folder without labels a tenth of the training part is held out",
+        "splits in all usual spellings (Training, val2017, 1-test ...); beside a test folder without labels a tenth of "
+        "the training part is held out",
         "what may be splits or classes: say `--splits TRAIN,HELD_OUT` or `--splits none`",
         "data/test_folders.py:test_what_lies_there_tells_classes_from_splits",
     ),
@@ -31,8 +33,8 @@ FORMS = [
     ),
     (
         "16- and 32-bit greys",
-        "a range that ends at 255, 1023, 4095, 16383 or 65535, over the whole folder; or `--white N`",
-        "another range, with what was seen",
+        "where the brightest value of all is exactly 255, 1023, 4095, 16383 or 65535; or `--white N`",
+        "another brightest value, with what was seen",
         "data/test_depths.py:test_a_range_that_is_not_known_is_asked_for",
     ),
     (
@@ -42,9 +44,9 @@ FORMS = [
         "data/test_depths.py:test_grey_stays_grey_until_a_colour_comes",
     ),
     (
-        "`table:PATH`: labels.csv, metadata.csv or .jsonl, attributes.csv",
+        "`table:PATH`: labels.csv, metadata.csv or .jsonl, train.csv, attributes.csv",
         "classes as text or numbers; attributes 0/1, -1/1, true/false; splits in a column, another table or folders",
-        "a wrong line, by its number; a picture without a line",
+        "a wrong line, by its number; a picture without a line; a column in which all values differ",
         "data/test_tables.py:test_values_are_classes_or_attributes",
     ),
     (
@@ -79,7 +81,7 @@ FORMS = [
     ),
     (
         ".npy, .npz, HDF5",
-        "MedMNIST's keys, Keras' keys, x and y, one array alone",
+        "MedMNIST's keys, Keras' keys, x and y, images and labels, data and targets; one array alone",
         "other keys, which are listed; pickles",
         "data/test_files.py:test_arrays_by_their_names",
     ),
@@ -98,7 +100,7 @@ FORMS = [
     (
         "parquet of Hugging Face's `datasets`",
         "image bytes, labels and the names of classes",
-        "columns that are unknown",
+        "several columns of pictures; without a column called label it says so",
         "data/test_files.py:test_parquet_of_datasets",
     ),
     (
@@ -109,7 +111,7 @@ FORMS = [
     ),
     (
         "data of a run that is resumed",
-        "the same pictures, labels, names and factors",
+        "the same pictures, labels, names of classes and known factors",
         "those that have changed",
         "test_runs.py:test_other_labels_classes_or_factors_are_noticed",
     ),
@@ -117,7 +119,7 @@ FORMS = [
 
 
 def test_the_page_has_a_row_for_each_form_and_each_row_its_test():
-    lines = ["| form | what is read | what is refused | test |", "| --- | --- | --- | --- |"]
+    lines = ["| form | what is read | what is refused | test of it |", "| --- | --- | --- | --- |"]
     for form, read, refused, test in FORMS:
         file, _, name = test.partition(":")
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))

@@ -279,6 +279,9 @@ def test_plain_and_unlabelled_parquet(tmp_path, caplog):
         pa.table({"image": [*map(encoded, COLOUR)], "target": [f"c{y}" for y in LABELS]}), tmp_path / "a.parquet"
     )
     check(load(tmp_path / "a.parquet"), COLOUR, LABELS, ("c0", "c1", "c2"))
+    pq.write_table(pa.table({"image": [*map(encoded, COLOUR)], "species": LABELS}), tmp_path / "a.parquet")
+    check(load(tmp_path / "a.parquet"), COLOUR, None)
+    assert "a.parquet has no labels: of its columns (species) call the one that you mean label" in caplog.text
     pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "a.parquet")
     refused(tmp_path / "a.parquet", "must have one column of pictures, and has none, but text, label")
     pq.write_table(pa.table({"image": [*map(encoded, COLOUR)], "label": [0] * 29 + [None]}), tmp_path / "a.parquet")

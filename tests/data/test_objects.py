@@ -135,12 +135,19 @@ def test_classes_that_only_one_part_has(paint, tmp_path):
     refused((train, odd), "a label is 'd', and classes are a, b, c")
 
 
+def test_what_is_black_and_white_can_be_said():
+    values = (COLOUR / 255 * 4 - 2).astype(np.float32)
+    check(load((values, LABELS), scale=(-2, 2)), COLOUR, LABELS)
+    check(load(TensorDataset(torch.from_numpy(values)), scale=(-2, 2), channels="last"), COLOUR, None)
+    refused(values, r"from -2 to 2, .* as scale=\(-2, 2\)$")
+
+
 def test_objects_that_are_refused():
     own = Own(np.asarray)
     for given in (None, 3, Endless(), (own, own, own), object(), (), np.array(3)):
         refused(given, "cannot load a (NoneType|int|Endless|tuple|object|ndarray): give a name, a path, arrays")
     for given in (own, Dataset("a", COLOUR), COLOUR):
-        refused(given, "a size is for PIL|leave size and white out", size=8)
+        refused(given, "a size is for PIL|leave size, white, scale, channels out", size=8)
     refused(DataLoader(own), "load its .dataset")
     refused({}, "the mapping has nothing: call the arrays that you mean x and y")
     refused([], "has a part without examples")
