@@ -121,7 +121,9 @@ def plane_image(points: Tensor, colour=MODEL) -> Image.Image:
 
 def picture(x: Tensor) -> Image.Image:
     """A grid of pictures, small ones enlarged; or a scatter plot of points."""
-    return grid(x, zoom=max(1, 64 // x.shape[-1])) if x.ndim == 4 else plane_image(x)
+    if x.ndim == 2:  # the first two of their numbers
+        return plane_image(torch.nn.functional.pad(x, (0, max(0, 2 - x.shape[1])))[:, :2])
+    return grid(x, zoom=max(1, 64 // x.shape[-1]))
 
 
 def new_figure(**how):

@@ -319,6 +319,10 @@ class Trainer:
 
 
 def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None) -> None:
+    if model.x_shape not in (None, data.shape):
+        raise AlikitError(
+            f"the model is for examples of {model.x_shape}, and the data's are {data.shape}: build it anew"
+        )
     if len(data) < 2:
         raise AlikitError("one example is too few to train on: a batch takes at least two")
     if config.batch_size > len(data):

@@ -32,6 +32,11 @@ def a_record(run) -> Path:
     return record
 
 
+def warned(caplog) -> list[str]:
+    """Without the line that says what was read."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
 def taken(run: str, other: Path, tolerance: float = 1e-6) -> set[str]:
     """The networks whose weights, but for what batch norm counts, are those of the other run."""
     new, old, same = load_file(Path(run) / "weights.safetensors"), load_model(other).state_dict(), {}
@@ -43,7 +48,7 @@ def taken(run: str, other: Path, tolerance: float = 1e-6) -> set[str]:
 
 def test_a_run_begins_from_the_weights_of_another(run, caplog):
     """Its step and optimiser are new, and it goes on when the other run is gone."""
-    assert alikit(f"{STILL} --from run --out new").status == 0 and not caplog.messages
+    assert alikit(f"{STILL} --from run --out new").status == 0 and not warned(caplog)
     assert taken("new", run) == {"encoder", "decoder", "discriminator"}
     assert runs.read_settings("new")["from_run"] == "run" and runs.checkpoint(Path("new"))["step"] == 2
     assert alikit(f"{STILL} --out fresh").status == 0 and not taken("fresh", run)
@@ -53,7 +58,7 @@ def test_a_run_begins_from_the_weights_of_another(run, caplog):
 
 def test_a_record_has_no_discriminator(a_record, caplog):
     assert alikit(f"{STILL} --from record --out new").status == 0
-    assert caplog.messages == ["from record come the weights of: decoder, encoder; new ones are in: discriminator"]
+    assert warned(caplog) == ["from record come the weights of: decoder, encoder; new ones are in: discriminator"]
     assert taken("new", a_record, 1e-3) == {"encoder", "decoder"}
 
 
@@ -68,11 +73,11 @@ def test_conditions_of_other_names_are_not_passed_over(paint, caplog):
         paint(f"pets/{('cat', 'dog')[number % 2]}/{number}.png", (9 * number, 0, 0))
     pets, train = Path("pets"), "train digits-conditional --batch 4 --steps 1 --data folder:pets"
     assert alikit(f"{train} --out run").status == 0
-    assert alikit(f"{train} --from run --out same").status == 0 and not caplog.messages
+    assert alikit(f"{train} --from run --out same").status == 0 and not warned(caplog)
     (pets / "dog").rename(pets / "bird")
     assert alikit(f"{train} --from run --out other").status == 0
-    assert [message.partition(":")[0] for message in caplog.messages] == [
-        "run was conditioned on other names, or in another order"
+    assert [message.partition(":")[0] for message in warned(caplog)] == [
+        "run was trained with other names, or in another order"
     ]
 
 

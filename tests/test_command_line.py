@@ -64,10 +64,10 @@ def test_a_run_may_change_its_recipe():
     assert changed.items() <= runs.read_settings(run).items()
 
 
-def test_a_run_says_what_it_read():
+def test_a_run_says_what_it_read(caplog):
     np.savez("grey.npz", x=np.arange(1960).reshape(40, 7, 7) % 256, y=[*"abcde"] * 8)
-    said = alikit("train digits --data grey.npz --steps 1 --batch 10 --out run").err
-    assert said.startswith("file:grey.npz: 36 + 4 examples of 1 x 7 x 7, 5 classes (a, b, c, d, ...)\n")
+    assert alikit("train digits --data grey.npz --steps 1 --batch 10 --out run").status == 0
+    assert caplog.messages[0] == "file:grey.npz: 36 + 4 examples of 1 x 7 x 7, 5 classes (a, b, c, d, ...)"
 
 
 # Sampling, reconstructing, measuring.

@@ -24,6 +24,8 @@ from .images import LARGEST, log
 from .parts import Examples, Y, chosen, extra
 from .splits import split_of
 
+LABEL = {*Y, "cls", "class", "class_name", "category"}  # what labels are called
+
 
 def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples, list[str], Callable]:
     """The names of the pictures in WebDataset's shards, with their labels. What follows the first dot of a file's name
@@ -96,7 +98,8 @@ def _label(fields: Mapping) -> object:
     if "json" in fields:
         value = reading.parsed(_bytes(fields["json"]))
         if isinstance(value, dict):
-            value = next((value[key] for key in value if key.lower() in Y | {"cls", "class"}), None)
+            value = next((value[key] for key in value if key.lower() in LABEL), None)
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
         return value if isinstance(value, int | str) else None
     return None
 
@@ -156,12 +159,14 @@ def _columns(file: Path, schema) -> tuple[str, str | None, list[str]]:
     features = about.get("info", {}).get("features", {})
     kinds = {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
     pictures = [name for name, kind in kinds.items() if kind == "Image"] or [
-        field.name for field in schema if str(field.type).startswith(("struct<bytes: binary", "binary"))
+        field.name for field in schema if re.match("(struct<bytes: )?(large_)?binary", str(field.type))
     ]
     if len(pictures) != 1:
         some = ", ".join(pictures) or f"none, but {', '.join(schema.names)}"
         raise AlikitError(f"{file} must have one column of pictures, and has {some}: write it anew with one")
-    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [n for n in schema.names if n in Y]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [
+        name for name in schema.names if name.lower() in LABEL
+    ]
     label = next((name for name in labels if name in Y), labels[0] if labels else None)
     if not labels and len(schema.names) > 1:
         others = ", ".join(name for name in schema.names if name not in pictures)

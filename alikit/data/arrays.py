@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.utils import data
 
 from ..errors import AlikitError
+from .splits import nfc
 
 COLOURS = (1, 3)  # channels of a picture
 DEPTHS = (255, 1023, 4095, 16383, 65535)  # the brightest value of 8, 10, 12, 14 and 16 bits
 DARK = 16  # whole numbers up to here may be of 0..1, 0..15, 0..16 or 0..255
 AT_ONCE = 1000  # examples: a copy as floats of all of them might not fit into memory
+MOST_CLASSES = 2**15
 ONE_HOT_FROM = 10  # rows: of a few, each may have exactly one attribute by chance
 
 
@@ -64,6 +66,8 @@ def numbers(values: object, what: str) -> Tensor:
         wide = values.dtype in (torch.bool, torch.bfloat16) and torch.float32
         wide = wide or (not values.is_floating_point() and values.dtype != torch.uint8 and torch.int64)
         return values.detach().to(wide or values.dtype)
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise AlikitError(f"{what} is masked in part: leave such examples out, or fill in what is masked")
     if isinstance(values, data.Dataset):
         raise AlikitError(f"{what} is a data set of PyTorch: alikit.load takes those")
     try:
@@ -128,7 +132,10 @@ def range_of(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[f
     low, high = (value.item() for value in x.aminmax())
     seen = f"the values of x go from {low:g} to {high:g}"
     if scale is not None:
-        black, white = scale
+        try:
+            black, white = map(float, scale)
+        except (TypeError, ValueError):
+            raise AlikitError(f"scale is {scale!r}: give two numbers, what is black and what is white") from None
         slack = (white - black) / 1000  # as resizing leaves it
         if not black - slack <= low <= high <= white + slack or not white > black:
             raise AlikitError(f"{seen}, and scale is {black:g} to {white:g}: give the values that are black and white")
@@ -137,11 +144,12 @@ def range_of(x: Tensor, scale: tuple[float, float] | None, dark: int) -> tuple[f
         return 0, high if high in DEPTHS else 255
     if x.is_floating_point() and low >= -1e-3 and 1 / 255 < high <= 1 + 1e-3:
         return 0, 1
-    if x.is_floating_point() and -1 - 1e-3 <= low < 0 and high <= 1 + 1e-3 and max(-low, high) > 0.5:
+    # Of 0..1 less its mean, the values would span 1 at most.
+    if x.is_floating_point() and -1 - 1e-3 <= low < 0 and high <= 1 + 1e-3 and high - low > 1.1:
         return -1, 1
     if x.is_floating_point() and low >= 0 and 128 < high <= 255:  # as resizing in floats leaves 0..255
         return 0, 255
-    if x.dtype == torch.uint8 and high == 0:  # black whatever white is
+    if low == high == 0:  # black whatever white is
         return 0, 255
     way = f"say what is black and white, as scale=({min(0, low):g}, {high:g})"
     raise AlikitError(f"{seen}, which is no range in common use: {way}")
@@ -162,7 +170,7 @@ def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor 
 
     AlikitError for anything else.
     """
-    names = tuple(map(str, classes))
+    names = tuple(nfc(str(name)) for name in classes)
     if values is None:
         return None, ()
     if len({*names}) < len(names):
@@ -170,7 +178,10 @@ def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor 
     if isinstance(values, Tensor):
         values = values.detach().cpu()
     else:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:  # of lists of several lengths
+            raise AlikitError("labels have several lengths: give each example one, or one for each attribute") from None
         is_text = array.dtype.kind in "US" or (array.dtype == object and all(isinstance(v, str) for v in array.flat))
         values = array.astype(str) if is_text else numbers(values, "labels")
     shape = tuple(values.shape)
@@ -189,14 +200,17 @@ def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor 
 
 
 def _by_name(values: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    found = sorted({*values.tolist()})
+    texts = [nfc(text) for text in values.tolist()]
+    found = sorted({*texts})
+    if "" in found:
+        raise AlikitError("a label is empty: leave such examples out, or name their class")
     if not names and all(name.isdecimal() for name in found):
         found.sort(key=int)
     names = names or tuple(found)
     if strange := {*found} - {*names}:
         raise AlikitError(f"a label is {min(strange)!r}, and classes are {', '.join(names[:20])}: name it among them")
     order = {name: label for label, name in enumerate(names)}
-    return torch.tensor([order[name] for name in values.tolist()]), names
+    return torch.tensor([order[name] for name in texts]), names
 
 
 def _classes(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
@@ -206,6 +220,8 @@ def _classes(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str,
     if low < 0:
         few = f"{int((values < 0).sum())} of {len(values)} labels are below 0"
         raise AlikitError(f"{few}: leave examples without a class out, or leave all labels out")
+    if high - low >= MOST_CLASSES:
+        raise AlikitError(f"labels go from {low} to {high}, so they are no classes: leave them out, or give others")
     if not names:
         if low == 0:
             return values, ()

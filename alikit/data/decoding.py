@@ -149,7 +149,8 @@ def is_picture(file: str) -> bool:
     """Whether the file has the ending of a picture, or an unusual one and is one that Pillow can read."""
     ending = ending_of(file)
     if ending in SUFFIXES or ending in COMPANIONS:
-        return ending in SUFFIXES and os.path.isfile(file)
+        # A link to nothing, as of data that was not fetched, is a picture that cannot be read.
+        return ending in SUFFIXES and (os.path.isfile(file) or (os.path.islink(file) and not os.path.exists(file)))
     if not os.path.isfile(file):
         return False
     try:

@@ -12,7 +12,7 @@ from .images import Listed, divided, existing, log, read_parts, walk
 from .splits import both, nfc, split_of, splits_among
 from .tables import find_tables, table_parts
 
-ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...)"
+ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...), or name one folder"
 
 
 class Part(NamedTuple):

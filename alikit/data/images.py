@@ -79,6 +79,9 @@ def walk(root: Path) -> tuple[list[str], dict[str, bool]]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=failed):
         if (here := os.path.realpath(place)) in entered:
             folders.clear()
+            above = os.path.realpath(os.path.dirname(place))
+            if not os.path.join(above, "").startswith(os.path.join(here, "")):  # no mere circle
+                log.warning("left out %s, a link to a folder that is read already", place)
             continue
         entered.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in JUNK)
@@ -162,7 +165,10 @@ def read_pictures(
     start = os.path.join(root, "")  # of a million names, joining each would be noticed
     try:
         for name in sources:
-            about = os.stat(start + name)
+            try:
+                about = os.stat(start + name)
+            except FileNotFoundError:  # a link to nothing; of what is not even that, this raises
+                about = os.lstat(start + name)
             if about.st_size > LARGEST:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), start + name)
             seen = about.st_size, about.st_mtime_ns, about.st_mode  # the last one, as who may read it may change

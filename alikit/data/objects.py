@@ -40,8 +40,11 @@ def object_parts(
     `skip_corrupt`.
     """
     how = {"scale": scale, "channels": channels}
-    if isinstance(given, Mapping) and given and all(_is_read_singly(part) for part in given.values()):
-        train, *held_out = chosen("the mapping", {split_of(str(key)): part for key, part in given.items()})
+    if isinstance(given, Mapping) and given and all(_is_part(part) for part in given.values()):
+        kinds = {split_of(str(key)): part for key, part in given.items()}
+        if len(kinds) < len(given):
+            raise AlikitError(f"the mapping has {', '.join(map(str, given))}: keep one to train and one to test on")
+        train, *held_out = chosen("the mapping", kinds)
         given = (train, *held_out) if held_out else train
     if isinstance(given, Mapping):
         examples, classes = arrays_of(
@@ -59,7 +62,8 @@ def object_parts(
         return tuple(parts)
     read = [_examples(part, size, skip_corrupt) for part in parts]
     labels, named = [y for _, y, _, _ in read], [names for _, _, names, _ in read if names]
-    if len(named) == 2 and named[0] != named[1]:  # each part numbers the classes that it has
+    # Each part numbers the classes that it has.
+    if len(named) == len(labels) and (named[0] != named[-1] or all(name.isdecimal() for name in named[0])):
         labels = [None if y is None else _by_name(y, names) for y, names in zip(labels, named, strict=True)]
     if all(known for *_, known in read):
         how = read[0][3] | {name: value for name, value in how.items() if value is not None}
@@ -86,6 +90,11 @@ def _is_read_singly(given: object) -> bool:
     return there and not known
 
 
+def _is_part(given: object) -> bool:
+    """Whether this is examples with their labels, rather than one array."""
+    return _is_read_singly(given) or isinstance(given, tuple)
+
+
 def _is_pair(given: object) -> bool:
     """Whether these are a part to train on and one held out, rather than one part."""
     if not isinstance(given, tuple | list) or len(given) != 2:
@@ -95,7 +104,7 @@ def _is_pair(given: object) -> bool:
         return _is_read_singly(first) and _is_read_singly(second)
     if _is_array(first) and _is_array(second):  # x and labels, or x and x
         return second.ndim > 2 or (second.ndim == first.ndim and len(first) != len(second))
-    return all(isinstance(part, tuple) or _is_read_singly(part) for part in given)
+    return all(map(_is_part, given))
 
 
 def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[object, object, list[str], dict]:
@@ -106,6 +115,8 @@ def _examples(part: object, size: int | None, skip_corrupt: bool) -> tuple[objec
         return part.x, part.labels, [*part.classes], {}
     if isinstance(part, tuple) and [*map(type, part)] == [list, list] and len(part[0]) == len(part[1]):
         part = [*zip(*part, strict=True)]  # pictures and labels
+    if isinstance(part, list) and part and _is_read_singly(part[0]):
+        raise AlikitError(f"this is a list of {len(part)} data sets: give one, or a pair to train on and to hold out")
     if isinstance(part, list) and part and isinstance(part[0], tuple | Image.Image | np.ndarray | Tensor | Mapping):
         x, y, known = _read(part, size, skip_corrupt)
         return x, y, [], known
@@ -178,7 +189,8 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
     """(C, H, W) uint8; or (H, W) as they are, of pictures of more than 8 bits."""
     fit, picture = square(size), ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF":
-        return np.asarray(fit(Image.fromarray(np.asarray(picture, np.float32))) if fit else picture)
+        pixels = np.asarray(fit(Image.fromarray(np.asarray(picture, np.float32))) if fit else picture)
+        return pixels.round().clip(0).astype(np.uint16) if picture.mode.startswith("I;16") else pixels
     (picture,) = arrays.alike([picture])
     return np.atleast_3d(np.asarray(fit(picture) if fit else picture)).transpose(2, 0, 1)
 
@@ -192,13 +204,23 @@ def _inner(data: Any) -> Any:
 
 def _classes(data: Any) -> list[str]:
     """The names of classes that the data set knows, unless its labels are changed on the way."""
-    data = _inner(data)
+    if isinstance(data, Subset):
+        return _classes(data.dataset)
+    if isinstance(data, ConcatDataset):
+        several = {tuple(_classes(part)) for part in data.datasets}
+        if len(several) > 1:
+            raise AlikitError("the parts of a ConcatDataset number other classes: give all of them the same ones")
+        return [*several.pop()]
     if getattr(data, "target_transform", None):
         return []
     features = getattr(data, "features", {})
     label = features.get(_key(features, Y)) if isinstance(features, Mapping) else None
     of_data = [getattr(data, key) for key in ("classes", "categories", "attr_names") if hasattr(data, key)]
-    names = getattr(label, "names", None) or next(iter(of_data), [])
+    names = getattr(label, "names", None) or next(iter(of_data), None)
+    numbers = names if isinstance(names, Mapping) else getattr(data, "class_to_idx", None)
+    if isinstance(numbers, Mapping) and sorted(numbers.values(), key=str) == sorted(range(len(numbers)), key=str):
+        names = sorted(numbers, key=numbers.get)
+    names = names if isinstance(names, tuple | list) else []
     names = [name[0] if isinstance(name, tuple | list) else str(name) for name in names]
     return [name for name in names if name]  # CelebA's last is empty
 

@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,10 @@ def _labelled(
         log.warning("the training part of %s has no labels, so those of the held-out part are left out", name)
     if not all(known):
         return parts, [None] * len(parts), ()
-    values = [np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y) for _, y in parts]
+    try:
+        values = [np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y) for _, y in parts]
+    except ValueError:
+        raise AlikitError(f"{name} has labels of several lengths: give each example one, or attributes") from None
     if len({y.shape[1:] for y in values}) > 1:
         raise AlikitError(f"{name} has labels of two shapes: give both parts classes, or the same attributes")
     try:
@@ -117,10 +121,17 @@ def _common_scale(xs: Sequence) -> Scale | None:
     xs = [arrays.numbers(x, "x") for x in xs] if len(xs) > 1 else []
     if not xs or any(x.ndim < 3 or not x.numel() or x.dtype != xs[0].dtype for x in xs):
         return None
+    dark, own = arrays.DEPTHS[-1] if has_16_bits else arrays.DARK, set()
+    for x in xs if xs[0].is_floating_point() else ():
+        with suppress(AlikitError):
+            own.add(arrays.range_of(x, None, dark))
+    if len(own) > 1:
+        some = " and ".join(f"{black:g} to {white:g}" for black, white in sorted(own))
+        raise AlikitError(f"the parts have different ranges ({some}): give both the same")
     seen = torch.stack([value for x in xs for value in x.aminmax()])
     if seen.is_floating_point() and not all(map(arrays.is_whole, xs)):
         seen = torch.cat([seen, seen.mean()[None].floor() + 0.5])
-    return arrays.range_of(seen, None, arrays.DEPTHS[-1] if has_16_bits else arrays.DARK)
+    return arrays.range_of(seen, None, dark)
 
 
 def tenth(name: str, n: int) -> int:

@@ -82,10 +82,18 @@ def load(
 
     Raises AlikitError for an unknown name, for files that are missing or damaged, and for a size that cannot be had.
     """
+    for name, value, kinds in (("size", size, int), ("white", white, int | float), ("splits", splits, str)):
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            known = {"size": "a whole number", "white": "a number", "splits": 'text, as "TRAIN,HELD_OUT"'}[name]
+            raise AlikitError(f"{name} is {value!r}: give {known}")
     if not isinstance(source, str | os.PathLike):
         return object_parts(source, size, skip_corrupt, scale if white is None else (0, white), channels)
     source = canonical(source)
     head, path = parted(source)
+    if splits is not None and head not in ("folder", "table"):
+        raise AlikitError(f"splits are for folders and tables; {source} has the parts it has: leave splits out")
+    if white is not None and head not in ("folder", "table", "file"):
+        raise AlikitError(f"white is for your own pictures and arrays; {source} has the values it has: leave white out")
     match head:
         case "folder" | "table":
             read = folder_parts if head == "folder" else table_parts

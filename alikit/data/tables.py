@@ -182,10 +182,14 @@ class _Table:
         of_folder = split_of(folder) if below else None
         if not below and (self.root / "images").is_dir():
             below = "images/"
-        pictures, begin = _Pictures(self.root, below), len(self.names)
+        trains = [name for name in os.listdir(self.root) if split_of(name) == "train" and (self.root / name).is_dir()]
+        if not below and split_of(file.stem) == "train" and len(trains) == 1:
+            below = f"{trains[0]}/"
+        pictures, begin, by_path = _Pictures(self.root, below), len(self.names), {}
         without_line = {*pictures.paths.values()}
         self.sources.append(file.relative_to(self.root).as_posix()), self.begun.append((begin, file))
-        with reading.boundary(file, "put one there, as comma-separated text in UTF-8"):
+        kind = "a JSON object a line" if file.suffix.lower() == ".jsonl" else "comma-separated text in UTF-8"
+        with reading.boundary(file, f"put one there, as {kind}"):
             rows = _rows(file)
             line, header = next(rows, (1, []))
             picture, split, others = self._columns(line, header)
@@ -199,6 +203,10 @@ class _Table:
                     why = f"is no picture in {below or self.root}, or is on another line already"
                     raise self._wrong(line, f"{text} {why}: remove the line")
                 without_line.remove(name)
+                if "/" in (path := nfc(text).replace("\\", "/")):
+                    by_path.setdefault(name.endswith(path.removeprefix("./")), text)
+                    if len(by_path) > 1:  # not some by their folders, and others by their file names alone
+                        raise self._wrong(line, f"{by_path[False]} is not in that folder: mend the path")
                 self.names.append(name)
                 self.places.append(line)
                 written = folder if of_folder else "train" if split is None else row[split].strip()
@@ -223,7 +231,10 @@ class _Table:
             at for at, name in enumerate(small) if re.fullmatch(r"unnamed: [\d.]+", name) or (not name and not at)
         ]
         others = [at for at in range(len(names)) if at not in (*found[:1], split, *unnamed)]
-        if further := [at for at in others if at in found and len(others) > 1]:
+        labels = [at for at in others if small[at] in CLASS]
+        if further := [
+            at for at in others if len(others) > 1 and (at in found or (len(labels) == 1 != at not in labels))
+        ]:
             log.warning("columns of %s that are not used: %s", self.file, ", ".join(names[at] for at in further))
             others = [at for at in others if at not in further]
         columns = [names[at] for at in others]

@@ -13,7 +13,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset
+from ..data import Dataset, GridMixture
 from ..errors import AlikitError
 from ..models import Game
 from .attributes import attributes
@@ -46,10 +46,10 @@ def measured(
 ) -> dict[str, float | None]:
     """The numbers of the chosen metrics by METRIC_NAME, the same each time: rounded, None for one that is not finite.
 
-    Points always have `coverage` too and, with an encoder and labels, `latent`, under their own names. QUICK metrics
-    are left out where they do not apply; the others take a minute or more and raise AlikitError. `fidelity` and
-    `copying`, the memorisation test, use the features of `network`, by default `feature_network`; `svm.compared` has so
-    many `labels`.
+    Points of the paper's grid have `coverage` too and, with an encoder and labels, `latent`, under their own names.
+    QUICK metrics are left out where they do not apply; the others take a minute or more and raise AlikitError.
+    `fidelity` and `copying`, the memorisation test, use the features of `network`, by default `feature_network`;
+    `svm.compared` has so many `labels`.
     """
     known = [*METRICS, *OWN_METRICS]
     if unknown := ", ".join(sorted({*metrics} - {*known})):
@@ -71,13 +71,14 @@ def measured(
         "probe": (True, lambda: probe(model, train, held_out)),
         **{name: (True, partial(_own, name, model, train, held_out)) for name in OWN_METRICS},
     }
-    found = found_modes(model) if is_points else {}
+    is_grid = is_points and GridMixture().holds(held_out.x)
+    found = found_modes(model) if is_grid else {}
     for metric, (applies, measure) in table.items():
         with same_chance():
             if metric in metrics and applies:
                 found |= named(metric, measure())
             # It goes on from the generator's state after `reconstruction`, as in all recorded numbers.
-            if metric == "reconstruction" and is_points and encodes and has_labels:
+            if metric == "reconstruction" and is_grid and encodes and has_labels:
                 found |= _numbers(latent(model, held_out.x, held_out.labels))
     return found
 

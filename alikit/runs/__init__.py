@@ -72,8 +72,8 @@ def _begin(model: Game, begun: Game, name: str, data: Dataset) -> None:
             f"no network of {name} has the layers of this recipe's: begin from a run of the same networks"
         )
     conditions = known.get("attributes") or known.get("classes")
-    if model.attributes and conditions and [*conditions] != [*data.classes]:
-        log.warning("%s was conditioned on other names, or in another order: y means something else now", name)
+    if (model.attributes or model.classes) and conditions and [*conditions] != [*data.classes]:
+        log.warning("%s was trained with other names, or in another order: classes mean something else now", name)
     if fresh:
         log.warning("from %s come the weights of: %s; new ones are in: %s", name, ", ".join(taken), ", ".join(fresh))
 

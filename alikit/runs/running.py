@@ -115,8 +115,8 @@ def train(
     if not isinstance(data, str | Path | None):
         way = "name a source, or train it by recipe.build(...) and recipe.trainer(...)"
         raise AlikitError(f"a run keeps where its data lies, which a {type(data).__name__} does not say: {way}")
-    means = canonical(data or recipe.data)
-    source = str(data or recipe.data) if isinstance(data, str | None) else means  # a Path is never a name
+    means = canonical(recipe.data if data is None else data)
+    source = means if isinstance(data, Path) else data or recipe.data  # a Path is never a name
     is_path = means.partition(":")[0] in PATHS
     size = size or (getattr(recipe.networks, "size", None) if is_resized(means) else None)
     with runs.alone(out):
@@ -147,6 +147,7 @@ def train(
             "number_of_classes": classes,
             "number_of_attributes": attributes,
             "attributes": list(parts[0].classes) if recipe.is_conditional else None,
+            "classes": list(parts[0].classes) if recipe.has_labels else None,
         }
         trainer = _tried(settings, parts[0], device)
         if epochs:
@@ -261,11 +262,11 @@ def data_of(folder: Path, settings: dict, elsewhere: str | Path | None = None) -
         moved = kind in PATHS and not elsewhere and not expanded(path).exists()
         raise AlikitError(f"{error}; if it lies elsewhere now: --data {kind}:PATH" if moved else str(error)) from None
     known = settings.get("attributes") or settings.get("classes")  # the latter of records
-    if named(settings["recipe"]).is_conditional and known and list(parts[0].classes) != list(known):
-        raise AlikitError(
-            f"{source} has other attributes than this run was trained with, or in another order: name data with "
-            + ", ".join(known)
-        )
+    recipe = named(settings["recipe"])
+    if (recipe.is_conditional or recipe.has_labels) and known and list(parts[0].classes) != list(known):
+        kind = "attributes" if recipe.is_conditional else "classes"
+        what = f"other {kind} than this run was trained with, or in another order"
+        raise AlikitError(f"{source} has {what}: name data with {', '.join(known)}")
     if list(parts[0].shape) != list(settings["x_shape"]):
         theirs, ours = (" x ".join(map(str, shape)) for shape in (parts[0].shape, settings["x_shape"]))
         raise AlikitError(f"{source} holds examples of {theirs}, this run is of {ours}: name other data")

@@ -44,10 +44,9 @@ def greys(data: Dataset) -> list[int]:
 
 
 def test_class_folders_and_what_is_passed_over(pets, paint, caplog):
-    """Files that are no pictures, hidden ones and links to nowhere; a picture outside the classes costs all labels."""
+    """Files that are no pictures, and hidden ones; a picture outside the classes costs all labels."""
     for name in ("notes.txt", "._a.png"):
         (pets / "cat" / name).write_text("no picture")
-    (pets / "cat" / "lost.png").symlink_to("nowhere")
     paint("pets/.git/deep/down/a.png", "green"), paint(".hidden/a.png")
     data = image_folder(pets)
     assert data.x.shape == (3, 3, 8, 8) and data.x.dtype == torch.uint8 and data.name == "folder:pets"
@@ -57,6 +56,21 @@ def test_class_folders_and_what_is_passed_over(pets, paint, caplog):
     data = image_folder(pets)
     assert colours(data) == [RED, RED, BLUE, GREEN] and data.labels is None and data.classes == ()
     assert "1 pictures in" in caplog.text and "outside its class folders, so none has a label" in caplog.text
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(pets, caplog):
+    """As of data that git-annex or DVC has not fetched."""
+    for name in "xy":
+        (pets / "dog" / f"{name}.png").symlink_to("../.git/annex/none")
+    with pytest.raises(AlikitError, match=r"2 of 5 files are no readable pictures \(.*x.png, .*y.png\): mend"):
+        image_folder(pets)
+    assert len(image_folder(pets, skip_corrupt=True)) == 3 and "left out 2 of 5 files" in caplog.text
+
+
+def test_a_class_that_is_a_link_to_another_is_said(pets, caplog):
+    (pets / "wolf").symlink_to("dog")
+    assert image_folder(pets).classes == ("cat", "dog")
+    assert "wolf, a link to a folder that is read already" in caplog.text
 
 
 def test_links_are_followed_and_each_folder_is_entered_once(pets, paint):

@@ -34,6 +34,10 @@ class GridMixture:
         x = self.means[labels] + self.std * torch.randn(n, 2, generator=generator)
         return Dataset("mixture", x, labels, tuple(map(str, range(len(self.means)))))
 
+    def holds(self, x: Tensor) -> bool:
+        """Whether most of the points (N, D) lie where its modes are."""
+        return x.shape[1] == 2 and bool((self.nearest_mode(x.float().cpu())[1] < 5).float().mean() > 0.5)
+
     def log_density(self, x: Tensor) -> Tensor:
         """log q(x) in nats, (N, 2) -> (N,)."""
         return self._density.log_prob(x)
