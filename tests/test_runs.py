@@ -4,8 +4,10 @@ that train, resume and evaluate. Many more damaged files are in `tests/faults`."
 import json
 import os
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -209,6 +211,27 @@ def test_paths_may_be_texts_and_a_game_under_the_same_name_is_refused(tmp_path, 
     for call in (running.resume, running.evaluate, load_model):
         with pytest.raises(AlikitError, match=r"is of game .*\.Other, and recipe mine is now of .*ALI: register that"):
             call("run")
+
+
+def test_classes_of_other_names_are_not_those_of_the_run(paint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place, names in (("pets", ("cat", "dog")), ("birds", ("jay", "owl"))):
+        for i, name in product(range(60), names):
+            paint(f"{place}/{name}/{i}.png", (4 * i, 0, 0))
+    changes = {"labels": 20, "batch_size": 20, "labelled_batch": 10}
+    running.train("digits-supervised", "run", data="pets", steps=1, changes=changes)
+    assert "classification_error" in running.evaluate("run")
+    with pytest.raises(AlikitError, match=r"other classes than this run was trained with.*name data with cat, dog"):
+        running.evaluate("run", data="birds")
+
+
+def test_points_of_ones_own_are_not_measured_by_the_grid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for numbers in (1, 2, 5):
+        np.savez("points.npz", x=np.random.default_rng(0).normal(size=(200, numbers)))
+        found = running.train("mixture-ali", f"run-{numbers}", data="points.npz", steps=2)
+        assert found.keys() == {f"reconstruction_{name}" for name in ("drawn", "mean", "baseline")}
+        assert Path(f"run-{numbers}/samples-0000002.png").is_file()
 
 
 def test_how_data_is_read_is_kept(tmp_path, monkeypatch):

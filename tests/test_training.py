@@ -251,6 +251,14 @@ def test_reports():
         one.run(30, every=0)
 
 
+def test_a_model_for_other_examples_is_refused():
+    model = RECIPES["digits"].build((1, 8, 8))
+    with pytest.raises(
+        AlikitError, match=r"for examples of \(1, 8, 8\), and the data's are \(3, 4, 4\): build it anew"
+    ):
+        Trainer(model, Dataset("pictures", torch.zeros(40, 3, 4, 4, dtype=torch.uint8)))
+
+
 def test_losses_and_weights_that_are_not_finite_stop_the_run_before_it_is_reported():
     """The losses of the last step came before it, so they do not show what it did to the weights."""
     with pytest.raises(Diverged, match="no longer numbers at step 5: try a smaller learning rate"):

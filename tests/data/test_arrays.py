@@ -90,7 +90,10 @@ def test_ranges_that_are_said_or_can_be_told(x, scale, expected):
         (GREY.astype(np.uint16)[:, :, 2:].clip(0, 200), {}, "go from 0 to 200, "),  # of 8, 10, 12 ... bits
         (GREY / 255**2, {}, "go from 0 to 0.00392157, "),
         ((GREY / 255 - 0.45) / 0.22, {}, "go from -2.04545 to 2.5, "),
-        (GREY / 255 - 0.5, {}, "go from -0.5 to 0.5, "),
+        (GREY / 255 - 0.5, {}, "go from -0.5 to 0.5, .*scale=\\(-0.5, 0.5\\)"),
+        (GREY / 255 - 0.4, {}, "go from -0.4 to 0.6, "),  # less its mean, and not from -1 to 1
+        (GREY, {"scale": 1}, "scale is 1: give two numbers"),
+        (np.ma.masked_equal(GREY, 0), {}, "x is masked in part: leave such examples out"),
         (GREY, {"scale": (0, 100)}, "go from 0 to 255, and scale is 0 to 100"),
         (np.where(GREY[3, 2, 1] == GREY, np.nan, GREY / 255), {}, "x\\[[0-9, ]+\\] is nan, one of [0-9]+: leave such"),
         (np.where(np.arange(40)[:, None] == 7, np.inf, np.zeros((40, 2))), {}, "x\\[7, 0\\] is inf, one of 2"),
@@ -180,11 +183,18 @@ def test_attributes_in_any_numbers(form):
         (np.ones((40, 2)), NAMES, "labels have 2 columns, and there are 3 names: name each column"),
         (np.array([["a", "b"]] * 40), NAMES, "labels are rows of text: give one name for each example"),
         ([None] * 40, (), "labels holds object and no numbers"),
+        ([[0], [0, 1]] * 20, (), "labels have several lengths: give each example one"),
+        ([*["cat"] * 39, ""], (), "a label is empty: leave such examples out"),
+        (LABELS * 10**9, (), "labels go from 0 to 2000000000, so they are no classes"),
     ],
 )
 def test_labels_that_are_neither_classes_nor_attributes_are_refused(labels, classes, message):
     with pytest.raises(AlikitError, match=message):
         Dataset("mine", GREY, labels, classes)
+
+
+def test_an_accented_letter_is_one_however_it_is_written():
+    assert Dataset("mine", GREY, ["\u00e9", "e\u0301"] * 20).classes == ("\u00e9",)
 
 
 def test_factors_have_a_row_for_each_example_and_parts_are_not_asked_again():

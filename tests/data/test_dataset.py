@@ -107,6 +107,21 @@ def test_a_path_alone_says_what_lies_there(paint, tmp_path, monkeypatch):
             load(given)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": "a,b"}, "splits are for folders and tables; digits has the parts it has"),
+        ({"white": 4095}, "white is for your own pictures and arrays; digits has"),
+        ({"size": 8.0}, "size is 8.0: give a whole number"),
+        ({"white": "255"}, "white is '255': give a number"),
+        ({"splits": ["a", "b"]}, r'splits is \[.*give text, as "TRAIN,HELD_OUT"'),
+    ],
+)
+def test_options_that_mean_nothing_are_not_passed_over(options, message):
+    with pytest.raises(AlikitError, match=message):
+        load("digits", **options)
+
+
 # The mixture.
 
 

@@ -142,6 +142,30 @@ def test_what_is_black_and_white_can_be_said():
     refused(values, r"from -2 to 2, .* as scale=\(-2, 2\)$")
 
 
+def test_parts_that_do_not_agree(paint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abcd":
+        paint(f"{'one' if name in 'ab' else 'two'}/{name}/x.png")
+    some, floats = FakeData(20, (3, 8, 8)), torch.rand(20, 1, 8, 8)
+    refused(ConcatDataset([ImageFolder("one"), ImageFolder("two")]), "a ConcatDataset number other classes")
+    refused({"train": some, "train_small": some}, "the mapping has train, train_small: keep one to train")
+    refused([some] * 3, "a list of 3 data sets: give one, or a pair")
+    refused((TensorDataset(floats), TensorDataset(2 * floats - 1)), r"different ranges \(-1 to 1 and 0 to 1\)")
+
+
+def test_names_that_are_numbers_and_names_by_their_numbers(paint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("1", "10", "2"):
+        for i in range(4):
+            paint(f"numbers/{name}/{i}.png")
+    train, held_out = load(Subset(ImageFolder("numbers"), range(4, 12)))
+    assert train.classes == ("1", "10", "2") and {*train.labels.tolist(), *held_out.labels.tolist()} == {1, 2}
+    data = FakeData(20, (3, 8, 8), num_classes=3)
+    for classes, names in (({"c": 2, "a": 0, "b": 1}, ("a", "b", "c")), (None, ("0", "1", "2")), (3, ("0", "1", "2"))):
+        data.classes = classes
+        assert load(data)[0].classes == names
+
+
 def test_objects_that_are_refused():
     own = Own(np.asarray)
     for given in (None, 3, Endless(), (own, own, own), object(), (), np.array(3)):

@@ -201,6 +201,28 @@ def test_a_folder_with_a_table_is_read_by_it_unless_it_has_classes(faces, paint,
     assert f"attributes.csv is not read, as {faces} has class folders: table:{faces} reads it" in caplog.text
 
 
+def test_a_folder_in_a_name_is_that_of_the_picture(paint, tmp_path):
+    """Unless no name has the folders that are here, as those of another machine."""
+    for name in ("cats/1", "dogs/2", "dogs/3"):
+        paint(f"faces/{name}.png")
+    table = tmp_path / "faces" / "labels.csv"
+    table.write_text("image,label\n/home/me/cats/1.png,cat\nC:\\dogs\\2.png,dog\nother/3.png,dog\n")
+    assert len(load(f"table:{table.parent}")[0]) == 2
+    table.write_text("image,label\ncats/1.png,cat\ncats/2.png,cat\ndogs/3.png,dog\n")
+    with pytest.raises(AlikitError, match=r"line 3: cats/2.png is not in that folder: mend the path"):
+        load(f"table:{table.parent}")
+
+
+def test_a_column_called_label_holds_classes_whatever_lies_beside_it(paint, tmp_path, caplog):
+    for i in range(20):
+        paint(f"faces/train/{i}.png"), paint(f"faces/test/{i}.png")
+    lines = [f"{i},{i % 2},{i % 3 % 2}" for i in range(20)]
+    (tmp_path / "faces" / "train.csv").write_text("\n".join(["id,label,fold", *lines]))
+    train, held_out = load(f"table:{tmp_path / 'faces'}")  # of train.csv, the pictures in train/
+    assert (len(train) + len(held_out), train.classes, train.labels.ndim) == (20, ("0", "1"), 1)
+    assert "train.csv that are not used: fold" in caplog.text
+
+
 def test_a_line_may_name_a_picture_that_cannot_be_read(faces):
     (faces / "images" / "4.heic").write_text("")
     (faces / "attributes.csv").write_text(GOOD + "4.heic,train,1,1\n")
