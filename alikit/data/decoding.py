@@ -96,13 +96,16 @@ def _scaled(opened: Image.Image, fit: Fit | None, white: float | None, stored: s
     values, deep = np.asarray(opened), "floating-point" if opened.mode == "F" else "16-bit"
     low, top, wrong = float(values.min()), float(values.max()), ""
     # Of these Pillow scales whole numbers to 65,535, by what the file says. One that says 65,535 may be wrong.
-    of_file = opened.format == "JPEG2000" or (opened.format == "PPM" and not (white and stored.startswith("I;16")))
+    of_file = opened.format == "PPM" and not (white and stored.startswith("I;16"))
+    of_file = of_file or (opened.format == "JPEG2000" and not white)
     if deep == "16-bit" and of_file:
         deep, white = "", 65535
     if not np.isfinite([low, top]).all():
         wrong = "has values that are not finite: mend or remove it"
     elif low < 0:
         wrong = f"has values below 0, down to {low:,.6g}: shift them to start at 0, or remove it"
+    elif white and white > 255 and deep == "floating-point" and 0 < top <= 1:
+        wrong = f"goes up to {top:.3g}, and white is {white:,.10g}: read it without the others, or convert it"
     elif white and top > white:
         wrong = f"goes up to {top:,.10g}, and white is {white:,.10g}: say what is white, as --white N (white=N)"
     scale = white or ASSUMED[deep]

@@ -101,7 +101,8 @@ def _is_pair(given: object) -> bool:
         return False
     first, second = given
     if isinstance(given, list):
-        return _is_read_singly(first) and _is_read_singly(second)
+        arrays_of_parts = [isinstance(part, tuple) and len(part) == 2 and all(map(_is_array, part)) for part in given]
+        return all(arrays_of_parts) or (_is_read_singly(first) and _is_read_singly(second))
     if _is_array(first) and _is_array(second):  # x and labels, or x and x
         return second.ndim > 2 or (second.ndim == first.ndim and len(first) != len(second))
     return all(map(_is_part, given))

@@ -171,3 +171,10 @@ def test_further_pages_are_counted_and_said(root, caplog):
         assert len(x) == 6 and (x[:, 0] > 250).all() and (x[:, 1:] < 5).all()
         assert caplog.messages == [f"4 files in {root} have 8 further pages or frames, which are left out"]
         caplog.clear()
+
+
+def test_floats_to_1_beside_whole_numbers_are_not_black(tmp_path):
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(AlikitError, match=r"b.tif goes up to 0.5, and white is 4,095: read it without the others"):
+        image_folder(tmp_path, white=4095)

@@ -150,6 +150,8 @@ def test_parts_that_do_not_agree(paint, tmp_path, monkeypatch):
     refused(ConcatDataset([ImageFolder("one"), ImageFolder("two")]), "a ConcatDataset number other classes")
     refused({"train": some, "train_small": some}, "the mapping has train, train_small: keep one to train")
     refused([some] * 3, "a list of 3 data sets: give one, or a pair")
+    train, held_out = load([(GREY, LABELS), (GREY[:5], LABELS[:5])])  # as Keras has them
+    assert (len(train), len(held_out)) == (len(GREY), 5)
     refused((TensorDataset(floats), TensorDataset(2 * floats - 1)), r"different ranges \(-1 to 1 and 0 to 1\)")
 
 
