@@ -60,10 +60,10 @@ def test_what_would_fit_is_said_before_there_is_a_folder(recipe):
     finished = alikit(f"train {recipe} --batch 256 --steps 2 --out run")
     assert finished.status == 2
     assert finished.err == (
-        "alikit: not enough memory for batches of 256: use --batch 32 (changes={'batch_size': 32})\n"
+        "alikit: not enough memory for batches of 256: use --batch 16 (changes={'batch_size': 16})\n"
     )
     assert not Path("run").exists()
-    assert alikit(f"train {recipe} --batch 32 --steps 2 --out run").status == 0
+    assert alikit(f"train {recipe} --batch 16 --steps 2 --out run").status == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")

@@ -344,8 +344,8 @@ def _tried(settings: dict, data: Dataset, device: str | None) -> Trainer:
     batch, way = settings["batch_size"], "free some, choose smaller data, or use a smaller --batch (batch_size)"
     for size in [batch >> halved for halved in range(1, batch.bit_length() - 1)] if distributed.world() == 1 else ():
         gc.collect()  # a trainer with averaged weights refers to itself
-        with suppress(Exception):  # an eighth is to spare: a run saves and draws besides
-            _on_trial({**settings, "batch_size": size + size // 8, "from_run": None}, data, device).one_step()
+        with suppress(Exception):  # half as much is to spare: a run saves and draws besides
+            _on_trial({**settings, "batch_size": size + size // 2, "from_run": None}, data, device).one_step()
             way = f"use --batch {size} (changes={{'batch_size': {size}}})"
             break
     raise AlikitError(f"not enough memory for batches of {batch}: {way}")
