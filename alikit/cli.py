@@ -347,6 +347,8 @@ def main() -> int:
     except distributed.Lost:
         return distributed.LOST
     except KeyboardInterrupt as stop:
+        if isinstance(stop.__context__, distributed.Lost):  # while it ended for another one that is gone
+            return distributed.LOST
         status, text = distributed.STOPPED, str(stop) or "alikit: stopped"
     except typer.BadParameter.__base__ as error:  # UsageError, to which typer gives no name
         status, text = 2, f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help"
