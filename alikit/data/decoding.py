@@ -95,9 +95,10 @@ def _scaled(opened: Image.Image, fit: Fit | None, white: float | None, stored: s
     """A grey picture of more than 8 bits."""
     values, deep = np.asarray(opened), "floating-point" if opened.mode == "F" else "16-bit"
     low, top, wrong = float(values.min()), float(values.max()), ""
-    # Of these Pillow scales whole numbers to 65,535, by what the file says. One that says 65,535 may be wrong.
+    # Of these Pillow scales whole numbers to 65,535, by what the file says. One that says 65,535, or does not use the
+    # upper bits, may be wrong.
     of_file = opened.format == "PPM" and not (white and stored.startswith("I;16"))
-    of_file = of_file or (opened.format == "JPEG2000" and not white)
+    of_file = of_file or (opened.format == "JPEG2000" and not white and top > WHITES[-2])
     if deep == "16-bit" and of_file:
         deep, white = "", 65535
     if not np.isfinite([low, top]).all():

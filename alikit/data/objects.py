@@ -174,6 +174,9 @@ def _singly(data: Any, title: str, skip_corrupt: bool) -> Iterator[tuple[int, ob
             lost.append(at)
             continue
         if isinstance(example, Mapping):  # of Hugging Face's `datasets`
+            several = [key for key in example if {*key.lower().split("_")} & Y]
+            if at == 0 and len(several) > 1:
+                log.warning("%s has several labels (%s): %s is taken", title, ", ".join(several), _key(example, Y))
             example = [example.get(_key(example, words)) for words in (X, Y)]
         picture, label = example if isinstance(example, tuple | list) and len(example) == 2 else (example, None)
         if isinstance(picture, tuple) and len(picture) == 1:  # of a TensorDataset of one tensor

@@ -178,3 +178,9 @@ def test_floats_to_1_beside_whole_numbers_are_not_black(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "b.tif")
     with pytest.raises(AlikitError, match=r"b.tif goes up to 0.5, and white is 4,095: read it without the others"):
         image_folder(tmp_path, white=4095)
+
+
+def test_a_jpeg_2000_that_leaves_its_upper_bits_empty_is_not_black(tmp_path):
+    for name, top in (("a", 4095), ("b", 3000)):
+        Image.fromarray(np.full((32, 32), top, np.uint16)).save(tmp_path / f"{name}.jp2", irreversible=False)
+    assert image_folder(tmp_path).x[:, 0, 0, 0].tolist() == [255, 187]

@@ -155,6 +155,15 @@ def test_parts_that_do_not_agree(paint, tmp_path, monkeypatch):
     refused((TensorDataset(floats), TensorDataset(2 * floats - 1)), r"different ranges \(-1 to 1 and 0 to 1\)")
 
 
+def test_of_several_labels_the_one_that_is_taken_is_said(caplog):
+    class Rows(TensorDataset):
+        def __getitem__(self, at):
+            return {"img": self.tensors[0][at], "coarse_label": 0, "fine_label": at % 2}
+
+    assert load(Rows(torch.rand(20, 1, 8, 8)))[0].labels.unique().tolist() == [0]
+    assert "Rows has several labels (coarse_label, fine_label): coarse_label is taken" in caplog.text
+
+
 def test_names_that_are_numbers_and_names_by_their_numbers(paint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("1", "10", "2"):
