@@ -234,6 +234,8 @@ class Trainer:
         return distributed.mean_of_all(gained).item() > 0  # the same choice in all processes
 
     def _mean(self, average: list[Tensor], current: list[Tensor], number: Tensor) -> None:
+        if not average[0].is_floating_point():  # batch norm's counter: cut to a whole number, its mean would stay at 1
+            return torch._foreach_copy_(average, current)
         ramp = (1 + self.step) / (10 + self.step) if self.config.ema_ramp else 1.0
         get_ema_multi_avg_fn(min(self.config.ema, ramp))(average, current, number)
 

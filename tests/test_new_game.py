@@ -107,6 +107,7 @@ def test_the_file_in_the_readme_works():
     running.train("small-28", run, steps=4, changes={"batch_size": 8})
     kept = records.record(run, Path("record"), load(data), "a test's machine", "grey noise")
     assert runs.read_settings(run)["x_shape"] == [1, 28, 28] and Path("record", "samples.png").is_file()
-    assert {"probe_accuracy", "fidelity_frechet", "copying_share"} <= kept.keys()
+    assert {"probe_accuracy", "copying_share"} <= kept.keys()
+    assert not any(name.startswith("fidelity") for name in kept), "too few pictures for that"
     assert 0 < running.evaluate(run, ("sharpness",))["sharpness_samples"] < 1
     del evaluation.OWN_METRICS["sharpness"]

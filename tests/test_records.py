@@ -44,6 +44,13 @@ def make_run(run: Path, recipe: str, parts: tuple[Dataset, Dataset], command: st
 PARTS = noise_of(3, 32, ("dark", "light"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _as_if_pictures_were_enough():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alikit.evaluation.samples.PER_FEATURE", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A run on noise and its record, which has taken the place of an older one."""
@@ -221,7 +228,7 @@ def test_the_report_has_the_numbers_and_leaves_the_rest_of_the_page(noise, tmp_p
     assert text.startswith(f"# Before\n\n{BEGIN}\n") and f"{END}\n\nbetween\n" in text and "stale" not in text
     assert text.endswith(f"{ASKED_BEGIN}\n\nNo conditional run is recorded here.\n\n{ASKED_END}\nafter\n")
     row = next(line for line in text.splitlines() if line.startswith("| [noise](noise)"))
-    assert f"{metrics['reconstruction_mean']:.4f}" in row and f"{metrics['fidelity_frechet']:.2f}" in row
+    assert f"{metrics['reconstruction_mean']:.4f}" in row and f"{metrics['fidelity_frechet']:.2f} (" in row
     assert HARDWARE in text and "noise, drawn" in row and COMMAND in text and "partial" not in text
     assert all((tmp_path / link).exists() for link in ("noise/samples.png", "noise/reconstructions.png"))
     assert write_report(tmp_path) == 1 and page.read_text() == text

@@ -152,6 +152,9 @@ def test_averaged_weights_by_hand(ramp):
     for name, average in expected.items():
         torch.testing.assert_close(found[name].double(), average, atol=1e-6, rtol=1e-4)
         assert differ(found[name], ours.model.state_dict()[name])
+    counted = [key for key, value in found.items() if not value.is_floating_point()]
+    assert "encoder.net.1.num_batches_tracked" in counted  # which momentum=None would weigh the next batch by
+    assert all(found[key] == ours.model.state_dict()[key] == n + 1 for key in counted)
     assert_same(ours.model.state_dict(), plain.model.state_dict())
     assert plain.result is plain.model and plain.state()["average"] is None
 

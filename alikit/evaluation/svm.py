@@ -18,11 +18,12 @@ from ..data.labels import few_labels, for_settings
 from ..errors import AlikitError
 from ..models import Game
 from ..networks import Maxout
+from ..training import epoch_order
 from .probes import Features, applied, component_features
 
 COSTS = np.exp(np.linspace(-20, 20, 50))  # values of C that are tried, as published
 ITERATIONS = 1_000  # of one fit at most
-FOR_RANDOM = 2_000  # unlabelled examples that set batch norm, at most
+FOR_RANDOM, AT_ONCE = 2_000, 500  # unlabelled examples that set batch norm, in all and in a batch, at most
 LAYERS = 3  # hidden layers whose outputs are features
 
 
@@ -162,7 +163,10 @@ def random_features(model: Game, train: Dataset) -> Features:
         for module in untrained.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-    update_bn(train.some(FOR_RANDOM).batches(500), untrained.encoder, model.device)
+    # In random order, for classes may be sorted, and in batches of one size, for each counts the same.
+    order = epoch_order(len(train), epoch=0, seed=0)[:FOR_RANDOM]
+    batches = order.tensor_split(math.ceil(len(order) / AT_ONCE))
+    update_bn(map(train.floats, batches), untrained.encoder, model.device)
     return network_features(untrained)
 
 
@@ -170,6 +174,7 @@ def compared(model: Game, train: Dataset, held_out: Dataset, labels: int, draws:
     """`svm` of the model's features and, on the same draws, of what they have to beat: the pixels, as many principal
     components as z has numbers, and an untrained encoder if the model has an encoder. Error and std over draws, cost,
     unconverged and dims, prefixed by "", pixels_, components_ and random_."""
+    few_labels(train, labels, 0)  # first, for it says what else would fail in the features
     kinds = {"": network_features(model), "pixels_": pixel_features}
     kinds["components_"] = component_features(train, model.z_dim)
     if model.encoder is not None:

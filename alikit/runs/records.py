@@ -38,10 +38,11 @@ from .. import distributed, reading, runs, storage
 from ..data import Dataset
 from ..data.conditions import NAMED, paper_grid
 from ..errors import AlikitError, unwritten
-from ..evaluation import AttributeClassifier, attributes, codes, measured, probe, train_classifier
+from ..evaluation import AttributeClassifier, FeatureNetwork, attributes, codes, measured, probe, train_classifier
 from ..evaluation.factors import scales
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
+from ..evaluation.samples import fewest
 from ..figures import few_colours, learning_figure
 from ..models import Game
 from .pictures import sheets, switch_sheets
@@ -129,7 +130,8 @@ def record(
     device     where to measure; a GPU by default where there is one
 
     The feature network learned from colour photographs of 32x32: of grey and of smaller pictures, which are enlarged,
-    fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square.
+    fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square, and
+    fidelity where a part has too few.
 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
@@ -222,7 +224,8 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     train, held_out = parts
     model = runs.load_model(stage, device)
     is_square = held_out.shape[1] == held_out.shape[2]
-    in_features = ("fidelity", "copying") if is_square else ()
+    are_enough = min(map(len, parts)) >= fewest(FeatureNetwork.num_features)
+    in_features = ("fidelity", "copying")[not are_enough :] if is_square else ()
     found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features))
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, train, held_out, metrics=("classification",))

@@ -45,6 +45,7 @@ def test_all_that_applies_is_measured_and_drawn(monkeypatch, name, side, of_attr
     monkeypatch.setattr(module, "train_classifier", partial(train_classifier, steps=2))
     monkeypatch.setattr(sys.modules["alikit.evaluation.svm"], "COSTS", np.array([0.1]))
     monkeypatch.setattr(sys.modules["alikit.evaluation.svm"].compared, "__defaults__", (2,))
+    monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 0)
     train, held_out = parts(side, of_attributes)
     recipe = replace(RECIPES[name], batch_size=8)
     recipe = replace(recipe, labels=8, labelled_batch=4) if recipe.has_labels else recipe

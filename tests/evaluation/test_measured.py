@@ -96,8 +96,9 @@ def grey(z):
     return z.sigmoid().mean(1)[:, None, None, None].expand(-1, 3, 32, 32)
 
 
-def test_a_metric_has_the_same_numbers_alone_and_beside_others():
+def test_a_metric_has_the_same_numbers_alone_and_beside_others(monkeypatch):
     """Of a model that encodes two colours of a picture, and decodes to plain pictures of one grey."""
+    monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 0)
     houses = house_numbers(100, seed=0), house_numbers(60, seed=1)
     model = game(grey, lambda x: 4 * x[:, :2, 0, 0] - 2 + torch.randn(len(x), 2) / 100)
     chosen = tuple(metric for metric in METRICS if metric not in ("attributes", "svm"))
@@ -118,6 +119,7 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others():
 WRONG = [
     ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
     ("fidelity", None, points, "examples are 2: leave out fidelity"),
+    ("fidelity", None, house_numbers, "needs 640 examples of each kind, and here are 40, .* leave out fidelity"),
     ("svm", lambda x: x, unlabelled, "has no classes"),
     ("attributes", lambda x: x, points, "not conditional"),
 ]
@@ -126,7 +128,7 @@ WRONG = [
 @pytest.mark.parametrize(("metric", "encode", "data", "message"), WRONG)
 def test_what_cannot_be_measured(metric, encode, data, message):
     with pytest.raises(AlikitError, match=message):
-        measured(game(encode=encode), data(50), data(40), (metric,))
+        measured(game(grey if data is house_numbers else torch.clone, encode), data(50), data(40), (metric,))
 
 
 def test_a_metric_of_ones_own(monkeypatch):
@@ -280,6 +282,16 @@ def test_a_network_that_has_learned_nothing():
     torch.testing.assert_close(found[:, :512].std(0), torch.ones(512), atol=0.01, rtol=0)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items()) and model.training
     assert torch.equal(random_features(RECIPES["digits"].build((1, 8, 8)), train)(x), found)
+
+
+@pytest.mark.parametrize("n", [501, 502, 1001, 1501])
+def test_statistics_of_an_untrained_encoder_weigh_all_examples_alike(n):
+    """Also where a batch of 500 would leave one or two over, and where classes are sorted."""
+    train = digits().some(n)
+    train = train.select(train.labels.argsort(stable=True))
+    first_layer = random_features(RECIPES["digits"].build((1, 8, 8)), train)(train.floats())[:, :256]
+    torch.testing.assert_close(first_layer.mean(0), torch.zeros(256), atol=0.01, rtol=0)
+    torch.testing.assert_close(first_layer.std(0), torch.ones(256), atol=0.01, rtol=0)
 
 
 def test_beside_what_it_has_to_beat(monkeypatch):

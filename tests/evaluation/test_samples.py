@@ -10,13 +10,14 @@ from fixed import Fixed, game, noise_pictures
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import linalg
+from torch import nn
 from torch.nn import functional as F
 from torchvision.models import inception_v3
 
 from alikit.data import GridMixture, house_numbers
 from alikit.errors import AlikitError
 from alikit.evaluation.features import FILE, FeatureNetwork, feature_network, in_features, inception
-from alikit.evaluation.samples import copying, coverage, fidelity, frechet, nearest, precision_recall
+from alikit.evaluation.samples import copying, coverage, fewest, fidelity, frechet, nearest, precision_recall
 
 GRID = GridMixture()
 NETWORK = FeatureNetwork().eval()
@@ -120,6 +121,21 @@ def test_sets_of_pictures():
     assert len(samples) == 300 and len(samples.unique(dim=0)) > 100, "of 256 greys"
 
 
+def test_a_feature_network_in_training_mode_learns_nothing_from_what_is_measured():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    parts = noise_pictures(20), noise_pictures(20)
+    network[1].eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = [in_features(game(colours), *parts, network) for _ in range(2) if torch.manual_seed(0)]
+    torch.manual_seed(0)
+    for expected, *same in zip(in_features(game(colours), *parts, network.eval()), *found, strict=True):
+        assert not expected.requires_grad and all(torch.equal(expected, features) for features in same)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    network.train()[1].eval()
+    in_features(game(colours), *parts, network)
+    assert [layer.training for layer in network] == [True, False, True, True, True]
+
+
 def test_samples_are_rounded_to_levels_and_broken_ones_have_no_features():
     def decode(z):
         x = colours(z) + (torch.arange(len(z)) == 1)[:, None, None, None]
@@ -144,6 +160,19 @@ def test_frechet_of_two_gaussians():
     assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_frechet_distance_needs_enough_points(monkeypatch):
+    """At one point a feature, samples of four fifths of the spread look better than the truth in each of ten draws; at
+    the number that is asked for, in none."""
+    n = fewest(64)
+    for few in ((n - 1, n), (n, n - 1)):
+        with pytest.raises(AlikitError, match=f" 64 features needs {n} examples of each kind, and here are {n - 1}, "):
+            frechet(*(torch.randn(number, 64) for number in few))
+    monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 1)
+    for number, expected in ((64, 10), (n, 0)):
+        draws = torch.randn(10, 2, number, 64)
+        assert sum(frechet(real, 0.8 * fake) < frechet(real, fake) for real, fake in draws) == expected
+
+
 def test_broken_samples_leave_what_is_known_of_real_pictures():
     train, held_out, samples = torch.randn(3, 100, 4)
     whole = fidelity(samples, train, held_out)
@@ -165,11 +194,12 @@ def test_precision_and_recall_by_hand():
 
 def test_the_shipped_network_sees_that_pictures_are_spoiled():
     """In its features blurred and noisy house numbers are farther from house numbers than others of these are."""
-    train, held_out = house_numbers(300, seed=0), house_numbers(300, seed=1)
-    blurred = F.avg_pool2d(held_out.floats(), 5, stride=1, padding=2)
-    noisy = held_out.floats() + 0.1 * torch.randn(300, 3, 32, 32)
-    models = [game(lambda z, x=x: x[: len(z)]) for x in (held_out.floats(), blurred, noisy)]
     network = feature_network()
+    n = fewest(network.num_features)
+    train, held_out = house_numbers(n, seed=0), house_numbers(n, seed=1)
+    blurred = F.avg_pool2d(held_out.floats(), 5, stride=1, padding=2)
+    noisy = held_out.floats() + 0.1 * torch.randn(n, 3, 32, 32)
+    models = [game(lambda z, x=x: x[: len(z)]) for x in (held_out.floats(), blurred, noisy)]
     same, soft, rough = (fidelity(*in_features(model, train, held_out, network)) for model in models)
     assert same["frechet"] < 3 * same["frechet_floor"]
     assert min(soft["frechet"], rough["frechet"]) > 2 * same["frechet"]
