@@ -46,7 +46,7 @@ def pytest_make_collect_report(collector):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """After a time-out nbval expects every later cell to fail, even if this one handles the interrupt and so passes. Of a
+    """After a time-out nbval expects every later cell to fail, even if this one handles the interrupt and passes. Of a
     cell without an execution count, which is how nbstripout leaves a notebook, it compares nothing."""
     result = yield
     if isinstance(item, IPyNbCell):
@@ -54,7 +54,5 @@ def pytest_runtest_call(item):
             limit = item.config.option.nbval_cell_timeout
             item.raise_cell_error(f"{item.name} took more than {limit:g} seconds and handled the interrupt")
         if item.options["check"] and item.cell.source.strip() and item.cell.execution_count is None:
-            item.raise_cell_error(
-                f"{item.name} was never run, so there is nothing to compare: run and save the notebook"
-            )
+            item.raise_cell_error(f"{item.name} was never run, so nothing is compared: run and save the notebook")
     return result
