@@ -36,15 +36,15 @@ def test_a_change_of_any_number_or_line_of_an_output_without_a_mark_is_found(pat
         stored = coalesce_streams(deepcopy(cell.cell.outputs))
         for output in [] if marked else stored:
             outputs += 1
-            texts = output.get("data", output)
-            for kind in {*texts} - {"output_type", "name"}:
-                whole = texts[kind]
-                assert cell.compare_outputs(deepcopy(stored), stored)
-                for texts[kind] in changed(whole):
-                    assert not cell.compare_outputs(deepcopy(stored), coalesce_streams(cell.cell.outputs)), (
-                        f"{kind}: nbval takes\n{texts[kind]}\nfor\n{whole}"
-                    )
-                texts[kind] = whole
+            values = output.get("data", output)
+            for kind in {*values} - {"output_type", "name"}:
+                whole = values[kind]
+                assert cell.compare_outputs(deepcopy(stored), coalesce_streams(cell.cell.outputs))
+                for text in changed(whole):
+                    values[kind] = text
+                    found = not cell.compare_outputs(deepcopy(stored), coalesce_streams(cell.cell.outputs))
+                    assert found, f"{kind}: nbval takes\n{text}\nfor\n{whole}"
+                values[kind] = whole
     assert outputs > 5
 
 
