@@ -2,6 +2,8 @@
 
 So that a notebook runs once for its cells and its solutions both, and what is compared below a solution shows that the
 reader who tries it is not led astray. What solutions print is not stored, so it is not compared.
+
+And a cell fails where nbval lets it pass unseen: see `pytest_runtest_call`.
 """
 
 import re
@@ -40,3 +42,17 @@ def pytest_make_collect_report(collector):
     if isinstance(collector, IPyNbFile) and report.passed:
         report.result = list(_with_solutions(collector, report.result))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """After a time-out nbval expects every later cell to fail, even if this one handles the interrupt and passes. Of a
+    cell without an execution count, which is how nbstripout leaves a notebook, it compares nothing."""
+    result = yield
+    if isinstance(item, IPyNbCell):
+        if item.parent.timed_out:
+            limit = item.config.option.nbval_cell_timeout
+            item.raise_cell_error(f"{item.name} took more than {limit:g} seconds and handled the interrupt")
+        if item.options["check"] and item.cell.source.strip() and item.cell.execution_count is None:
+            item.raise_cell_error(f"{item.name} was never run, so nothing is compared: run and save the notebook")
+    return result

@@ -92,13 +92,13 @@ def test_durations_speeds_and_addresses_may_differ_and_other_numbers_may_not():
     assert sanitize("took 12.3 s, 0.85 ms per step") == sanitize("took 47.0 s, 1e-3 s per step")
     assert sanitize("5,120 images/s, 1.2k samples per second") == sanitize("312.5 images/s, 900 samples per second")
     assert sanitize("<object at 0x7f3a5c0e9d30>") == sanitize("<object at 0x7f11223344aa>")
-    text = "25 modes 0.693 3 sigma 25 samples torch.Size([100, 2]) 13.4 +- 5.8 sum 2 #0072b2"
+    text = "25 modes 0.693 3 sigma 25 samples 5 minutes torch.Size([100, 2]) 13.4 +- 5.8 sum 2 #0072b2"
     assert sanitize(text) == text
 
 
 def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
-    """The command `make test` runs: on stored outputs that are right, wrong, and wrong but marked as not compared; and
-    on solutions that run, that do not, and that change what follows them."""
+    """The command `make test` runs: on stored outputs that are right, wrong, wrong but marked as not compared, and
+    stripped; and on solutions that run, that do not, and that change what follows them."""
     outcomes = {
         "print('25 modes')": "PASSED",
         "print('24 modes')": "FAILED",
@@ -107,14 +107,14 @@ def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
         "print(f'{n} modes')": "PASSED",
         "assert n == 26": "FAILED",
         "n -= 1": "PASSED",
+        "print('never run')": "FAILED",
         "print(f'{n} modes', end='\\n')": "FAILED",
     }
     cells, stored = [], [new_output("stream", name="stdout", text="25 modes\n")]
     for source in outcomes:
         folded = f"<details>\n<summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
-        cells.append(
-            new_code_cell(source, execution_count=1, outputs=stored) if "print" in source else new_markdown_cell(folded)
-        )
+        ran = {"execution_count": 1, "outputs": stored} if "never" not in source else {}
+        cells.append(new_code_cell(source, **ran) if "print" in source else new_markdown_cell(folded))
     nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", f"--nbval-sanitize-with={SANITIZE}"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(SANITIZE.parent), os.environ["PYTHONPATH"]))}
