@@ -1,10 +1,7 @@
 """The panels as a reader meets them: JupyterLab in a real browser, moved by keyboard and mouse, on a copy of the
 course, for on its own notebooks it would save over them.
-
-ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody would see it for years.
 """
 
-import importlib.util
 import os
 import shlex
 import shutil
@@ -22,8 +19,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"]
 PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 MOVES = 9  # whose median counts
 IN_TIME = 1000  # ms for an answer, on any machine; 100 is what one wants
@@ -174,20 +169,6 @@ class Switchboard(Panel):
 
     def pressed(self) -> list[str]:
         return [text.removeprefix("✓ ") for text in self.place.locator(".jupyter-button.mod-active").all_inner_texts()]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None or importlib.util.find_spec("playwright") is None:
-        leave = pytest.fail if os.environ.get("ALIKIT_BROWSER") == "required" else pytest.skip
-        leave(f"needs playwright, of the extra `test`, and one of the browsers {', '.join(NAMES)}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
