@@ -39,8 +39,8 @@ FORMULA = re.compile(
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 CONVERTER = LatexToMathML(fancy_error=False)
-# JupyterLab's page without its scripts, which would be fetched; with a font made for mathematics, without which browsers
-# set a sum's limits on the sum; and what is wider than a telephone scrolls, for JupyterLab's styles cut it off.
+# JupyterLab's page without its scripts, which would be fetched. With a font for mathematics, without which browsers set
+# the limits of a sum on the sum; and what is wider than a telephone scrolls instead of being cut off.
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
@@ -114,7 +114,7 @@ def keep_static(nb: nbformat.NotebookNode) -> list[str]:
     """Drops what only a running notebook can show: widgets, which leave a picture beside them; test marks go too. A
     line for each output of which nothing would be seen."""
     problems = []
-    nb.metadata.pop("widgets", None)  # with them, nbconvert leaves out what stands beside a widget
+    nb.metadata.pop("widgets", None)  # with it, nbconvert would show the dead widget in place of what is beside it
     for cell in nb.cells:
         if cell.cell_type == "raw":  # nbconvert would take it for HTML
             cell.update(new_markdown_cell(f"<pre>{html.escape(cell.source)}</pre>"))
