@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# nbconvert 7.17.2: an output that holds a widget and, beside it, a picture shows the picture in HTML only as long as the
-# notebook stores no state of its widgets. Once it does (nbclient, and so `nbconvert --execute`, stores it unasked), the
-# page holds the widget alone, whose scripts come from the network: offline, nothing is seen. One would think that the
-# picture beside a widget is what a page without a kernel falls back to.
+# nbconvert 7.17.2: an output that holds a widget and, beside it, a picture shows the picture in HTML only as long as
+# the notebook stores no state of its widgets. Once it does (nbclient, and so `nbconvert --execute`, stores it unasked),
+# the page holds the widget alone, whose scripts come from the network: offline, nothing is seen. One would think that
+# the picture beside a widget is what a page without a kernel falls back to.
 # What to do: drop nb.metadata["widgets"] before the conversion, or show the picture as an output of its own.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -5,8 +5,8 @@
     python tools/tour.py notebooks/02_toy_mixture.ipynb      that one alone
 
 The notebooks themselves are never written to. Formulas become MathML, which browsers draw without a script; pictures
-become part of the page. Exit status 1 if a cell failed, a formula could not be read or something would have to be
-fetched; the pages are written all the same.
+become part of the page. Exit status 1 if a cell failed, a formula is not right LaTeX, an output could not be shown or
+something would have to be fetched; the pages are written all the same.
 """
 
 import argparse
@@ -126,6 +126,8 @@ def keep_static(nb: nbformat.NotebookNode) -> list[str]:
                 data.setdefault("text/markdown", data.pop("text/latex"))
             if data.pop(WIDGET, None) and not data.keys() & RICH:
                 cell.outputs.remove(output)
+                if not cell.outputs:
+                    problems.append(f"output not shown: {WIDGET}")
             elif data and not data.keys() & RICH and (unknown := data.keys() - {"text/plain"}):
                 problems.append(f"output not shown: {', '.join(sorted(unknown))}")
     return problems

@@ -135,15 +135,13 @@ def test_tour_shows_what_stands_beside_a_widget_and_says_which_output_it_cannot_
     outputs += [new_output("display_data", data={"image/gif": "R0lG", "text/plain": "<Image>"})]
     attached = new_markdown_cell("![](attachment:a.png) ![](attachment:b.png)\n\n<img src='pixel.png'>")
     attached["attachments"] = {"a.png": {"image/png": pixel}}
-    cells = [
-        new_markdown_cell("# Odd\n\nWhy?"),
-        new_code_cell("1", outputs=outputs),
-        new_raw_cell("a <b\n\n$c$"),
-        attached,
-    ]
+    alone = new_code_cell("2", outputs=[new_output("display_data", data=widget)] * 2)
+    cells = [new_markdown_cell("# Odd\n\nWhy?"), new_code_cell("1", outputs=outputs), alone]
+    cells += [new_raw_cell("a <b\n\n$c$"), attached]
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     status, said = run("tour.py", "--stored", "--out", tmp_path / "html", path)
-    complaints = ["output not shown: image/gif", "picture not found beside the notebook: attachment:b.png"]
+    complaints = [f"output not shown: {kind}" for kind in ("image/gif", *(set(widget) - {"text/plain"}))]
+    complaints += ["picture not found beside the notebook: attachment:b.png"]
     assert status == 1 and said.splitlines() == [f"odd.ipynb: {complaint}" for complaint in complaints]
     page = (tmp_path / "html" / "odd.html").read_text(encoding="utf-8")
     assert page.count(f"data:image/png;base64,{pixel}") == 3 and "data:image/jpeg;base64,/9j/4AAQ" in page
