@@ -117,7 +117,7 @@ def keep_static(nb: nbformat.NotebookNode) -> list[str]:
     nb.metadata.pop("widgets", None)  # with it, nbconvert would show the dead widget in place of what is beside it
     for cell in nb.cells:
         if cell.cell_type == "raw":  # nbconvert would take it for HTML
-            cell.update(new_markdown_cell(f"<pre>{html.escape(cell.source)}</pre>"))
+            cell.update(new_markdown_cell(f"~~~~~~~~\n{cell.source}\n~~~~~~~~"))
         if cell.cell_type == "code":
             cell.source = re.sub(r"^#\s*NBVAL_\w+\n?", "", cell.source, flags=re.MULTILINE)
         for output in list(cell.get("outputs", ())):
