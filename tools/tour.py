@@ -87,11 +87,11 @@ def with_formulas(source: str, renderer: IPythonRenderer, problems: list[str]) -
         if found["code"]:
             return found[0]
         formulas.append(found)
-        return f"@@{len(formulas) - 1}@@"
+        return f"@@formula{len(formulas) - 1}@@"
 
     def put_back(found: re.Match) -> str:
         if not found["number"]:  # a tag, or code: as typed
-            return re.sub(r"@@(\d+)@@", lambda found: html.escape(formulas[int(found[1])][0]), found[0])
+            return re.sub(r"@@formula(\d+)@@", lambda found: html.escape(formulas[int(found[1])][0]), found[0])
         formula = formulas[int(found["number"])]
         tex = re.sub(r"^(?:\$\$?|\\\\[\[(])|(?:\$\$?|\\\\[\])])$", "", formula[0])
         try:
@@ -101,7 +101,7 @@ def with_formulas(source: str, renderer: IPythonRenderer, problems: list[str]) -
             return f"<code>{html.escape(tex)}</code>"
 
     page = MarkdownWithMath(renderer).render(FORMULA.sub(take_out, source))
-    return re.sub(r"(?s)<(pre|code)\b.*?</\1>|<[^>]*>|@@(?P<number>\d+)@@", put_back, page)
+    return re.sub(r"(?s)<(pre|code)\b.*?</\1>|<[^>]*>|@@formula(?P<number>\d+)@@", put_back, page)
 
 
 def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
