@@ -5,8 +5,8 @@
     python tools/tour.py notebooks/02_toy_mixture.ipynb      that one alone
 
 The notebooks themselves are never written to. Formulas become MathML, which browsers draw without a script; pictures
-become part of the page. Exit status 1 if a cell failed, a formula could not be read or something would have to be
-fetched; the pages are written all the same.
+become part of the page. Exit status 1 if a cell failed, a formula is not right LaTeX, an output could not be shown or
+something would have to be fetched; the pages are written all the same.
 """
 
 import argparse
@@ -15,81 +15,93 @@ import re
 import sys
 import time
 from pathlib import Path
-from xml.etree import ElementTree
 
 import nbformat
-from jinja2 import DictLoader
-from latex2mathml.converter import convert
+from jinja2 import DictLoader, pass_context
+from jinja2.runtime import Context
+from math_core import LatexError, LatexToMathML
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = "Adversarially Learned Inference"
 CELL_TIMEOUT = 180  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# The converter's MathML where browsers would set it badly: "x ~ p" without room, "log D" run together, a minus sign
-# after "=" with the room of a subtraction, a hat as wide as an operator.
-SETTING = [
-    (r' xmlns="[^"]*"', ""),
-    (r"<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
-    (r"<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>"),
-    (r"<mo>(?!min|max|inf|sup|lim)(\w{2,})</mo>", r"<mi>\1</mi>"),
-    (r"(<mi>\w{2,}</mi>)(?=<m(?:i|n|sub|sup|subsup|over|frac|row)\b)", r'\1<mspace width="0.167em" />'),
-    (
-        r"(<mo[^>]*>(?!&#x0(?:0029|005D|007D|007C|2016|2032);|[])}|!])[^<]*</mo>)<mo>&#x02212;",
-        r'\1<mo form="prefix">&#x02212;',
-    ),
-    (r"<mo>(/|&#x0002F;)</mo>", r'<mo lspace="0" rspace="0">\1</mo>'),
-    (r"<mo>&#x0005E;</mo></mover>", '<mo stretchy="false">&#x002C6;</mo></mover>'),
-]
-# JupyterLab's page without its scripts, which would be fetched.
+RICH = {"text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg"}  # what a page shows
+# What JupyterLab takes for a formula, and code, where a dollar sign begins none.
+FORMULA = re.compile(
+    r"""(?P<code> ^\ *(?P<fence>```+|~~~+).*?^\ *(?P=fence) | (?P<tick>`+)(?!`)(?:(?!\n\s*\n).)+?(?<!`)(?P=tick)(?!`) )
+      | (?P<block> (?<!\\)\$\$(?:(?!\n\s*\n).)+?\$\$ | \\\\\[.+?\\\\\] | \\begin{(?P<name>\w+\*?)}.*?\\end{(?P=name)} )
+      | (?<![\\$])\$(?:(?!\n\s*\n)[^$])+?(?<!\\)\$ | \\\\\(.+?\\\\\) """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+CONVERTER = LatexToMathML(fancy_error=False)
+# JupyterLab's page without its scripts, which would be fetched. With a font for mathematics, without which browsers set
+# the limits of a sum on the sum; and what is wider than a telephone scrolls instead of being cut off.
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
-{% block html_head_css %}<style>body { max-width: 60rem; margin: 0 auto; padding: 1rem; }</style>{% endblock %}"""
+{% block html_head_css %}<style>
+body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
+.highlight, .jp-RenderedHTMLCommon, .jp-OutputArea-child { overflow-x: auto; }
+</style>{% endblock %}"""
 
 
 def mathml(tex: str, display: bool) -> str:
-    """One formula as a `<math>` element. ValueError for unbalanced braces or an unknown command."""
-    braces = re.sub(r"\\[\\{}]", "", tex)
+    """One formula as a `<math>` element. ValueError, saying what is wrong, for one that is not right LaTeX."""
     try:
-        element = convert(tex.strip(), display="block" if display else "inline")
-        ElementTree.fromstring(element)
-        # The converter copies an unknown command into the page instead of complaining, and forgives a missing brace.
-        if "\\" in element or braces.count("{") != braces.count("}"):
-            raise ValueError
-    except Exception as error:  # the converter raises whatever its parser stumbles over
-        raise ValueError(f"formula not understood: {tex.strip()}") from error
-    for pattern, replacement in SETTING:
-        element = re.sub(pattern, replacement, element)
-    if display:
-        element = re.sub(r"<msub>(<mo>(?:min|max|inf|sup|lim)</mo>.*?)</msub>", r"<munder>\1</munder>", element)
-    return element
+        return CONVERTER.convert_with_local_state(tex, displaystyle=display)
+    except LatexError as error:
+        reason = str(error).partition(": ")[2]
+        raise ValueError(f"formula not understood: {' '.join(tex.split())}: {reason}") from error
 
 
-class MathRenderer(IPythonRenderer):
-    """Markdown to HTML with MathML. A formula that cannot be read is shown as typed and listed in `problems`."""
-
-    problems: list[str]
+class Renderer(IPythonRenderer):
+    """Pictures become part of the page; one that is not there keeps its address."""
 
     def _html_embed_images(self, html: str) -> str:
-        return html  # it would close a `<details>` that goes on in Markdown
+        """Without parsing it, which would close a `<details>` that goes on in Markdown."""
+        source = r"""(<img\b[^>]*?\bsrc=["'])([^"']+)"""
+        return re.sub(source, lambda found: found[1] + (self._src_to_base64(found[2]) or found[2]), html)
 
-    def inline_math(self, body: str, display: bool = False) -> str:
+    def _embed_image_or_attachment(self, src: str) -> str:
         try:
-            return mathml(body, display)
+            return super()._embed_image_or_attachment(src)
+        except InvalidNotebook:
+            return src
+
+
+def with_formulas(source: str, renderer: IPythonRenderer, problems: list[str]) -> str:
+    """Markdown to HTML with MathML. A formula that cannot be read is shown as typed and listed in `problems`.
+
+    As in JupyterLab, formulas are taken out first, so that one in a table or in HTML is found and no `|` or `*` in one
+    means anything else.
+    """
+    formulas: list[re.Match] = []
+
+    def take_out(found: re.Match) -> str:
+        if found["code"]:
+            return found[0]
+        formulas.append(found)
+        return f"@@formula{len(formulas) - 1}@@"
+
+    def put_back(found: re.Match) -> str:
+        if not found["number"]:  # a tag, or code: as typed
+            return re.sub(r"@@formula(\d+)@@", lambda found: html.escape(formulas[int(found[1])][0]), found[0])
+        formula = formulas[int(found["number"])]
+        tex = re.sub(r"^(?:\$\$?|\\\\[\[(])|(?:\$\$?|\\\\[\])])$", "", formula[0])
+        try:
+            return mathml(tex, display=bool(formula["block"]))
         except ValueError as error:
-            self.problems.append(str(error))
-            return f"<code>{html.escape(body)}</code>"
+            problems.append(str(error))
+            return f"<code>{html.escape(tex)}</code>"
 
-    def block_math(self, body: str) -> str:
-        return self.inline_math(body, display=True)
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.inline_math(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
+    page = MarkdownWithMath(renderer).render(FORMULA.sub(take_out, source))
+    return re.sub(r"(?s)<(pre|code)\b.*?</\1>|<[^>]*>|@@formula(?P<number>\d+)@@", put_back, page)
 
 
 def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
@@ -98,27 +110,39 @@ def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
     return title.lstrip("# "), re.sub(r"^>\s?", "", question, flags=re.MULTILINE)
 
 
-def keep_static(nb: nbformat.NotebookNode) -> None:
-    """Drops what only a running notebook can show: widgets, which leave a picture beside them; test marks go too."""
-    nb.metadata.pop("widgets", None)
-    for cell in (cell for cell in nb.cells if cell.cell_type == "code"):
-        cell.source = re.sub(r"^#\s*NBVAL_\w+\n?", "", cell.source, flags=re.MULTILINE)
-        for output in list(cell.outputs):
+def keep_static(nb: nbformat.NotebookNode) -> list[str]:
+    """Drops what only a running notebook can show: widgets, which leave a picture beside them; test marks go too. A
+    line for each output of which nothing would be seen."""
+    problems = []
+    nb.metadata.pop("widgets", None)  # with it, nbconvert would show the dead widget in place of what is beside it
+    for cell in nb.cells:
+        if cell.cell_type == "raw":  # nbconvert would take it for HTML
+            cell.update(new_markdown_cell(f"~~~~~~~~\n{cell.source}\n~~~~~~~~"))
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"^#\s*NBVAL_\w+\n?", "", cell.source, flags=re.MULTILINE)
+        for output in list(cell.get("outputs", ())):
             data = output.get("data", {})
-            if data.pop(WIDGET, None) and "image/png" not in data:
+            if "text/latex" in data:
+                data.setdefault("text/markdown", data.pop("text/latex"))
+            if data.pop(WIDGET, None) and not data.keys() & RICH:
                 cell.outputs.remove(output)
+                if not cell.outputs:
+                    problems.append(f"output not shown: {WIDGET}")
+            elif data and not data.keys() & RICH and (unknown := data.keys() - {"text/plain"}):
+                problems.append(f"output not shown: {', '.join(sorted(unknown))}")
+    return problems
 
 
 def write(nb: nbformat.NotebookNode, folder: Path, page: Path, title: str) -> list[str]:
     """Writes a notebook whose pictures lie in `folder` as a page; a line for each thing that could not be shown."""
-    problems: list[str] = []
+    problems = keep_static(nb)
 
-    def markdown2html(source: str) -> str:
-        renderer = MathRenderer(escape=False, embed_images=True, path=str(folder))
-        renderer.problems = problems
-        return MarkdownWithMath(renderer).render(source)
+    @pass_context
+    def markdown2html(context: Context, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = Renderer(escape=False, embed_images=True, path=str(folder), attachments=attachments)
+        return with_formulas(source, renderer, problems)
 
-    keep_static(nb)
     loaders, bare = [DictLoader({"tour.html.j2": TEMPLATE})], {"exclude_input_prompt": True}
     exporter = HTMLExporter(extra_loaders=loaders, template_file="tour.html.j2", exclude_output_prompt=True, **bare)
     exporter.register_filter("markdown2html", markdown2html)
@@ -126,8 +150,12 @@ def write(nb: nbformat.NotebookNode, folder: Path, page: Path, title: str) -> li
     page.write_text(re.sub(r'(<a href="[\w.-]+)\.ipynb', r"\1.html", text), encoding="utf-8")
     for source in re.findall(r"""<img\b[^>]*?\bsrc=["'](?!data:)([^"']*)""", text):
         problems.append(f"picture not found beside the notebook: {html.unescape(source)}")
-    remote = re.findall(r"""<(?:script|link|iframe)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""", text)
-    return problems + [f"the page would need the network for {tag}" for tag in remote]
+    remote = re.findall(r"""<(?!a\b|img\b)\w[^>]*?\b(?:src|href|poster)=["']?(?:https?:)?//[^>]*>""", text)
+    problems += [f"the page would need the network for {tag}" for tag in remote]
+    # JupyterLab looks for formulas in the finished page, so that it also finds what is typed as \$ or made by HTML.
+    prose = html.unescape(re.sub(r"(?s)<(pre|code|math|script|style|title)\b.*?</\1>|<[^>]*>", "", text))
+    typed = re.findall(r"\$(?:(?!\n\s*\n)[^$])+\$|\\[([].*|\\begin\b.*", prose)
+    return problems + [f"formula not shown: {' '.join(one.split())}" for one in typed]
 
 
 def execute(nb: nbformat.NotebookNode, folder: Path) -> list[str]:

@@ -1,11 +1,9 @@
 """The panels as a reader meets them: JupyterLab in a real browser, moved by keyboard and mouse, on a copy of the
 course, for on its own notebooks it would save over them.
-
-ALIKIT_BROWSER=required fails where the tests would be skipped: else nobody would see it for years.
 """
 
-import importlib.util
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -19,11 +17,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+METADATA = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 MOVES = 9  # whose median counts
 IN_TIME = 1000  # ms for an answer, on any machine; 100 is what one wants
@@ -177,20 +175,6 @@ class Switchboard(Panel):
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None or importlib.util.find_spec("playwright") is None:
-        leave = pytest.fail if os.environ.get("ALIKIT_BROWSER") == "required" else pytest.skip
-        leave(f"needs playwright, of the extra `test`, and one of the browsers {', '.join(NAMES)}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
 def course(tmp_path_factory) -> Path:
     """A folder with a copy of notebooks/ and, beside it, results/: the recorded runs, and one that is damaged."""
     course = tmp_path_factory.mktemp("course")
@@ -234,8 +218,8 @@ def address(browser, course, tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def page(browser, address, course) -> Iterator:
     """A notebook of the CELLS, each of them run."""
-    name, metadata = "panels.ipynb", {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = new_notebook(cells=[*map(new_code_cell, CELLS)], metadata=metadata)
+    name = "panels.ipynb"
+    notebook = new_notebook(cells=[*map(new_code_cell, CELLS)], metadata=METADATA)
     nbformat.write(notebook, course / "notebooks" / name)
     page = opened(browser, f"{address}/lab/tree/{name}?reset")  # without the tabs of the last one
     page.get_by_text("Run", exact=True).click()
@@ -256,6 +240,21 @@ def test_make_lab_opens_the_first_notebook_and_greets_with_nothing_else(browser,
     assert [name for name in files if name.endswith(".ipynb")] == notebooks
     assert page.locator("#jp-main-dock-panel .lm-TabBar-tabLabel").all_inner_texts() == notebooks[:1]
     assert page.locator(".jp-Dialog, .Toastify__toast, .jp-Notification-Toast").all_inner_texts() == []
+    page.close()
+
+
+def test_every_formula_of_the_course_is_one_for_jupyterlab(browser, address, course):
+    r"""It sets a command that it does not know in red, without a word: \argmin or \bm, which the tour reads."""
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    markdown = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    markdown = re.sub(r"(?ms)^```.*?^```|`[^`]*`", "", markdown)
+    formulas = sorted(set(re.findall(r"\$\$[^$]+\$\$|\$[^$]+\$", markdown)))
+    notebook = new_notebook(cells=[new_markdown_cell("\n\n".join(formulas))], metadata=METADATA)
+    nbformat.write(notebook, course / "notebooks" / "formulas.ipynb")
+    page = opened(browser, f"{address}/lab/tree/formulas.ipynb?reset")
+    page.wait_for_function(f"document.querySelectorAll('.jp-Notebook mjx-container').length >= {len(formulas)}")
+    wrong = page.locator("mjx-container").filter(has=page.locator("merror, [style*=color], [mathcolor]"))
+    assert len(formulas) > 100 and wrong.all_text_contents() == []
     page.close()
 
 
