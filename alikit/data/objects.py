@@ -226,7 +226,8 @@ def _classes(data: Any) -> list[str]:
         names = sorted(numbers, key=numbers.get)
     names = names if isinstance(names, tuple | list) else []
     names = [name[0] if isinstance(name, tuple | list) else str(name) for name in names]
-    return [name for name in names if name]  # CelebA's last is empty
+    # ImageNet has two cranes; CelebA's last name is empty.
+    return [f"{name} ({at})" if names.count(name) > 1 else name for at, name in enumerate(names) if name]
 
 
 def _key(example: Mapping, words: set[str]) -> str | None:
