@@ -106,9 +106,9 @@ def _listed(root: Path, part: Part, folders: dict[str, list[str]], known: Sequen
         if others:
             way += f", and not {_some(others)}; open other files in Python and give alikit.load((x, y))"
         raise AlikitError(f"no pictures in {folder}: {way}")
-    pieces = [name[len(part.below) :].partition("/") for name in part.names]
+    pieces = (name[len(part.below) :].partition("/") for name in part.names)
     class_of = [name if slash else "" for name, slash, _ in pieces]
-    if all(map(_is_thousand, class_of, (file for *_, file in pieces))):
+    if all(_is_thousand(name[len(part.below) :]) for name in part.names):
         log.warning("folders such as %s in %s count pictures, so they are no classes", class_of[0], folder)
         class_of = [""] * len(class_of)
     spelled = {name: nfc(name) for name in {*class_of} - {""}}
@@ -123,24 +123,26 @@ def _listed(root: Path, part: Part, folders: dict[str, list[str]], known: Sequen
         raise AlikitError(
             f"{folder} has classes that the training part lacks ({', '.join(sorted(strange))}): give both the same"
         )
-    if not known and any(map(says_nothing, classes)):
+    deeper = {name[len(part.below) :].rpartition("/")[0] for name in part.names}  # a/abbey, color/apple
+    is_deep = len(deeper) > len(classes) and not deeper & {*spelled}
+    if classes and not known and (is_deep or any(map(says_nothing, classes))):
         log.warning("%s: its classes are %s; if these are none, name one folder", folder, _some(sorted(classes)))
     order = {name: label for label, name in enumerate(known or sorted(classes))}
     labels = torch.tensor([order.get(spelled.get(name), 0) for name in class_of])
     return Listed(part.names, labels, [*order])
 
 
-def _is_thousand(folder: str, file: str) -> bool:
+def _is_thousand(name: str) -> bool:
     """As FFHQ has them, from 00000/00000.png to 69000/69999.png."""
-    number = file.partition(".")[0]
-    return len(folder) > 3 and folder.isdecimal() and number.isdecimal() and int(number) // 1000 * 1000 == int(folder)
+    found = re.fullmatch(r"(\d{4,9})/(\d{1,9})\.\w+", name)
+    return bool(found) and int(found[2]) // 1000 * 1000 == int(found[1])
 
 
 def _say_what_is_not_read(root: Path, classes: Sequence[str], folders: dict[str, list[str]]) -> None:
     """Labels may lie in files of other kinds, as CelebA's .txt or the .mat of flowers."""
     places = folders if len(classes) < 2 else {"": folders[""]}
     if found := [place + name for place, others in places.items() for name in others if re.fullmatch(TELLING, name)]:
-        way = "labels come from class folders, or from a table called labels.csv"
+        way = "labels come from class folders, or from a table, as table:PATH/NAME.csv"
         log.warning("%s: not read are %s; %s", root, _some(found), way)
 
 

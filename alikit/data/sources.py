@@ -193,9 +193,9 @@ def is_resized(source: str) -> bool:
 def _of_path(path: str, name: str) -> str:
     """The kind of data at a path that a person gave as `name`."""
     place = expanded(path)
-    for name, mark in MARKS.items():  # one of its files or folders
+    for published, mark in MARKS.items():  # its own file or folder
         if Path(path).name == mark.partition("/")[0] and (place.parent / mark).exists():
-            return f"{name}:{Path(path).parent}"
+            return f"{published}:{Path(path).parent}"
     if path and place.is_dir():
         return f"{_kind_of_folder(place)}:{Path(path)}"
     if path and place.exists():

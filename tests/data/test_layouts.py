@@ -105,18 +105,25 @@ def test_a_published_set_is_known_by_its_own_folder_too(tmp_path, monkeypatch, p
 
 
 def test_folders_that_are_no_classes(tmp_path, paint, caplog):
-    """FFHQ counts its pictures; Oxford's pets and Pascal VOC keep pictures beside their outlines."""
+    """FFHQ counts its pictures; Pascal VOC keeps outlines beside them; PlantVillage has each in three kinds."""
     for number in (0, 999, 1000, 2005):
         paint(f"ffhq/thumbnails128x128/{number // 1000 * 1000:05}/{number:05}.png")
     for part in load(tmp_path / "ffhq"):
         assert part.labels is None
     assert "folders such as 00000 in" in caplog.text and "count pictures, so they are no classes" in caplog.text
     paint("ffhq/thumbnails128x128/01000/03000.png")  # not counted
-    assert len(load(tmp_path / "ffhq")[0].classes) == 3
+    paint("clips/cat/0000/0001.png"), paint("clips/dog/0000/0002.png")  # of videos
+    assert len(load(tmp_path / "ffhq")[0].classes) == 3 and load(tmp_path / "clips")[0].classes == ("cat", "dog")
     for name in ("VOC2012/JPEGImages/1.jpg", "VOC2012/SegmentationClass/1.png"):
         paint(name)
-    load(tmp_path / "VOC2012")
-    assert "its classes are JPEGImages, SegmentationClass; if these are none, name one folder" in caplog.text
+    for kind in ("color", "segmented"):
+        paint(f"plants/{kind}/apple/1.jpg"), paint(f"plants/{kind}/tomato/1.jpg")
+    paint("pets/cat/indoors/1.jpg"), paint("pets/dog/indoors/1.jpg")
+    for place, classes in (("VOC2012", "JPEGImages, SegmentationClass"), ("plants", "color, segmented"), ("pets", "")):
+        caplog.clear()
+        load(tmp_path / place)
+        said = f"{tmp_path / place}: its classes are {classes}; if these are none, name one folder"
+        assert caplog.messages == [said] * bool(classes)
 
 
 @pytest.mark.parametrize(
