@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # h5py 3.16.0 and MATLAB's files of version 7.3: pictures, rows x columns x colours x N in MATLAB, have the shape (N,
-# colours, COLUMNS, ROWS). Of square ones that is just the (N, 3, 32, 32) that PyTorch wants, so nothing fails, and every
-# picture lies on its side, mirrored. scipy.io.loadmat, which gives MATLAB's own axes, refuses such files and says "use
+# colours, COLUMNS, ROWS). Of square ones that is just the (N, 3, 32, 32) that PyTorch wants, so nothing fails, and all
+# pictures lie on their side, mirrored. scipy.io.loadmat, which gives MATLAB's own axes, refuses such files and says "use
 # HDF reader ... e.g. h5py", whose arrays have all axes reversed: labels, a column in MATLAB, are a row.
 # What to do: file["X"][()].T is MATLAB's array; for pictures file["X"][()].swapaxes(-1, -2), for labels .ravel().
 set -euo pipefail

@@ -1,5 +1,7 @@
 """Published data as people have it on their disks: read right, or refused with what to do."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from on_disk import COLOUR, GREY, LABELS, check, idx, noise, refused
 from scipy.io import loadmat, savemat
 from torchvision.datasets import ImageNet
 
+import alikit
 from alikit import AlikitError, load
 from alikit.data.sources import canonical
 
@@ -118,8 +121,14 @@ def test_folders_that_are_no_classes(tmp_path, paint, caplog):
         paint(name)
     for kind in ("color", "segmented"):
         paint(f"plants/{kind}/apple/1.jpg"), paint(f"plants/{kind}/tomato/1.jpg")
-    paint("pets/cat/indoors/1.jpg"), paint("pets/dog/indoors/1.jpg")
-    for place, classes in (("VOC2012", "JPEGImages, SegmentationClass"), ("plants", "color, segmented"), ("pets", "")):
+    for name in ("cat/1", "cat/indoors/1", "dog/indoors/1", "dog/outdoors/1"):
+        paint(f"pets/{name}.jpg")
+    for place, classes in (
+        ("VOC2012", "JPEGImages, SegmentationClass"),
+        ("plants", "color, segmented"),
+        ("pets", ""),
+        ("clips", ""),
+    ):
         caplog.clear()
         load(tmp_path / place)
         said = f"{tmp_path / place}: its classes are {classes}; if these are none, name one folder"
@@ -153,3 +162,24 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
     pixels = ",".join(f"pixel{i}" for i in range(784))
     (tmp_path / "train.csv").write_text(f"label,{pixels}\n" + ",".join(["0"] * 785))
     refused(tmp_path / "train.csv", r"if they hold pixels, read it with pandas and give alikit.load\(\(x, y\)\)")
+
+
+def test_the_lines_of_the_page_turn_them_into_arrays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = noise(2, 30, 28, 28), np.arange(30) % 9 + 1
+    savemat("train_32x32.mat", {"X": X, "y": np.where(Y == 0, 10, Y)})
+    part = {"images": x.swapaxes(1, 2).reshape(30, 784), "labels": y[:, None]}
+    savemat("emnist-letters.mat", {"dataset": {"train": part}})
+    header = ",".join(["label", *(f"pixel{i}" for i in range(784))])
+    np.savetxt("train.csv", np.c_[y - 1, x.reshape(30, 784)], "%d", ",", header=header, comments="")
+    Path("list_attr_celeba.txt").write_text("2\nBald Male \n000001.jpg -1  1\n000002.jpg  1 -1\n")
+    seen = []
+    monkeypatch.setattr(alikit, "load", lambda given: seen.append(load(given)))
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    exec(page.partition("<!-- conversions -->")[2].partition("```python\n")[2].partition("```")[0], {})
+    svhn, letters, digits = seen
+    check(svhn, COLOUR, LABELS)
+    check(letters, x, y - 1, tuple("123456789"))
+    check(digits, x, y - 1, tuple("012345678"))
+    lines = ["image_id,Bald,Male", "000001.jpg,-1,1", "000002.jpg,1,-1"]
+    assert Path("list_attr_celeba.csv").read_text().splitlines() == lines
