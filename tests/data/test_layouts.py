@@ -1,5 +1,6 @@
 """Published data as people have it on their disks: read right, or refused with what to do."""
 
+import tarfile
 from pathlib import Path
 
 import h5py
@@ -153,11 +154,22 @@ def test_labels_in_files_that_are_not_read_are_said(tmp_path, paint, caplog, pic
     assert f"{tmp_path / 'd'}: not read are {files}; labels come from class folders, or from a table" in caplog.text
 
 
+def test_attributes_in_columns_of_their_own_are_not_lost_in_silence(caplog):
+    """CelebA as Hugging Face has it."""
+    rows = [{"image": picture, "celeb_id": i, "Bald": False, "Male": True} for i, picture in enumerate(COLOUR)]
+    assert load(rows)[0].labels is None
+    assert caplog.messages == ["arrays has no labels: of celeb_id, Bald, Male rename the one that you mean to label"]
+
+
 def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
     """CIFAR's binary form, the folder of `save_to_disk`, and MNIST as Kaggle has it and as it once was pickled."""
     for name in ("data_batch_1.bin", "data-00000-of-00001.arrow", "mnist.pkl.gz"):
         (tmp_path / name).write_bytes(b"no")
         refused(tmp_path / name, rf"{name} is no file of .*, or open it in Python and give alikit.load\(\(x, y\)\)")
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as out:
+        out.add(tmp_path / "data_batch_1.bin", "cifar-10-batches-py/data_batch_1")
+    refused(tmp_path / "cifar-10-python.tar.gz", "has no pictures: .*, or unpack it and name the folder")
+    (tmp_path / "cifar-10-python.tar.gz").unlink()
     refused(tmp_path, r"not data-00000-of-00001.arrow, data_batch_1.bin, mnist.pkl.gz; open other files in Python")
     pixels = ",".join(f"pixel{i}" for i in range(784))
     (tmp_path / "train.csv").write_text(f"label,{pixels}\n" + ",".join(["0"] * 785))
