@@ -134,10 +134,10 @@ def arrays_of(where: object, arrays: Mapping[str, Callable[[], object]]) -> tupl
     for key in arrays:
         words = [word for word in re.split(r"[^a-z0-9]+", key.lower()) if word not in ("", "set")]
         roles, others = ([word for word in words if (word in X | Y) is known] for known in (True, False))
-        if key.lower() in CLASSES:
+        if key.lower().rpartition("/")[2] in CLASSES:
             names = np.asarray(arrays[key]()).tolist()
             classes = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-        elif len(roles) == 1 and (not others or (len(others) == 1 and split_of(others[0]))):
+        elif len(roles) == 1 and (not others or (len({*others}) == 1 and split_of(others[0]))):
             part, role = found.setdefault(split_of(key), {}), "x" if roles[0] in X else "y"
             if role in part:
                 raise AlikitError(f"{where} has both {part[role]} and {key}: keep one of them")

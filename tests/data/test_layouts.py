@@ -74,6 +74,16 @@ def test_attributes_without_names_are_called_by_their_numbers(tmp_path):
     refused(tmp_path / "3dshapes.h5", "a label is 0.25: .*; give such labels, or x alone")
 
 
+def test_files_whose_names_say_the_part_as_their_arrays_do(tmp_path):
+    """As Coursera's course on neural networks has its signs and cats."""
+    for part, rows in (("train", slice(25)), ("test", slice(25, 30))):
+        with h5py.File(tmp_path / f"{part}_signs.h5", "w") as out:
+            out.update(
+                {f"{part}_set_x": COLOUR[rows], f"{part}_set_y": LABELS[rows], "list_classes": [b"a", b"b", b"c"]}
+            )
+    check(load(tmp_path), COLOUR, LABELS, ("a", "b", "c"), (25, 5))
+
+
 def test_two_classes_of_imagenet_have_the_same_name(tmp_path, paint):
     """n02012849 is a bird, n03126707 a machine. torchvision calls both by the same words."""
     for wnid in ("n02012849", "n03126707"):
