@@ -44,7 +44,8 @@ def tar_parts(path: Path, files: list[Path], decode: Callable) -> tuple[Examples
                 if pictures:
                     places[name] = fields[pictures[0]]
     if not places:
-        raise AlikitError(f"{path} has no pictures: put a .jpg or .png, and a .cls, into it for each example")
+        way = "put a .jpg or .png, and a .cls, into it for each example, or unpack it and name the folder"
+        raise AlikitError(f"{path} has no pictures: {way}")
     if all(label is None for _, labels in found.values() for label in labels):
         log.warning("%s has no labels (.cls): if its folders are classes, unpack it and say folder:PATH", path)
 

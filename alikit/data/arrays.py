@@ -3,6 +3,7 @@
 Pictures become (N, C, H, W) uint8 with C 1 or 3, points (N, D) float32, labels (N,) int64 or (N, A) uint8.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ DARK = 16  # whole numbers up to here may be of 0..1, 0..15, 0..16 or 0..255
 AT_ONCE = 1000  # examples: a copy as floats of all of them might not fit into memory
 MOST_CLASSES = 2**15
 ONE_HOT_FROM = 10  # rows: of a few, each may have exactly one attribute by chance
+
+log = logging.getLogger("alikit")
 
 
 def examples(x: object, channels: str | None = None, scale: tuple[float, float] | None = None) -> Tensor:
@@ -45,10 +48,15 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
     if not x.numel():
         raise AlikitError(f"x is {size or 'empty'}: it needs at least one example")
     if x.ndim == 2:
-        side = math.isqrt(x.shape[1])
-        if not x.is_floating_point() and side > 7 and side**2 == x.shape[1]:
-            way = f"x.reshape(-1, {side}, {side}) for pictures, x.astype('float32') for points"
-            raise AlikitError(f"x is {size}, of whole numbers, so it may be pictures or points: pass {way}")
+        for colours, shape in zip(COLOURS, ("", "3, "), strict=True):
+            side = math.isqrt(x.shape[1] // colours)
+            if side <= 7 or colours * side**2 != x.shape[1]:
+                continue
+            way = f"x.reshape(-1, {shape}{side}, {side})"
+            if not x.is_floating_point():
+                way = f"{way} for pictures, x.astype('float32') for points"
+                raise AlikitError(f"x is {size}, of whole numbers, so it may be pictures or points: pass {way}")
+            log.warning("x is %s, of floats, so these are points: for pictures pass %s", size, way)
         return x.float()
     pictures = _channels_first(x, size, channels)
     black, white = range_of(pictures, scale, DEPTHS[-1] if has_16_bits else DARK)
@@ -195,7 +203,8 @@ def labels(values: object, n: int, classes: Sequence[str] = ()) -> tuple[Tensor 
         return _by_name(values, names)
     if not (values == values.round() if values.is_floating_point() else values.new_ones(1)).all():
         odd = values[values != values.round()][0].item()
-        raise AlikitError(f"a label is {odd:g}: classes are whole numbers or names, attributes 0 or 1")
+        rule = "classes are whole numbers or names, attributes 0 or 1"
+        raise AlikitError(f"a label is {odd:g}: {rule}; give such labels, or x alone")
     return (_classes if values.ndim == 1 else _attributes)(values.long(), names)
 
 

@@ -24,7 +24,9 @@ from .images import LARGEST, log
 from .parts import Examples, Parts, Scale, X, Y, chosen, extra, in_memory, on_disk
 from .splits import split_of
 
-IDX = r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.]u?byte(\.gz)?"
+IDX = (
+    r"(?:(?P<prefix>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<role>images|labels)[-_.]idx\d[-_.](u?byte|int)(\.gz)?"
+)
 KINDS = {  # what a file is by its name
     "idx": re.compile(IDX, re.I),
     "numpy": re.compile(r".+\.np[yz]", re.I),
@@ -102,7 +104,11 @@ def _found(path: Path) -> tuple[str, list[Path]]:
     if path.is_file():
         if kind := kind_of(path.name):
             return kind, [path]
-        raise AlikitError(f"{path} is no file of arrays or pictures known here: make it one of {ENDINGS}")
+        way = f"make it one of {ENDINGS}, or open it in Python and give alikit.load((x, y))"
+        if path.suffix.lower() == ".mat":  # to rename one of version 7.3, which is HDF5, would turn its pictures
+            way = "open it with scipy.io.loadmat, or h5py, and give alikit.load((x, y)), examples first; MATLAB stores "
+            way += "columns before rows, so look whether pictures lie on their side"
+        raise AlikitError(f"{path} is no file of arrays or pictures known here: {way}")
     if not path.is_dir():
         raise AlikitError(f"no file or folder {path}: check the path")
     for below in ("*", "*/*", "*/*/*"):
@@ -128,10 +134,10 @@ def arrays_of(where: object, arrays: Mapping[str, Callable[[], object]]) -> tupl
     for key in arrays:
         words = [word for word in re.split(r"[^a-z0-9]+", key.lower()) if word not in ("", "set")]
         roles, others = ([word for word in words if (word in X | Y) is known] for known in (True, False))
-        if key.lower() in CLASSES:
+        if key.lower().rpartition("/")[2] in CLASSES:
             names = np.asarray(arrays[key]()).tolist()
             classes = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-        elif len(roles) == 1 and (not others or (len(others) == 1 and split_of(others[0]))):
+        elif len(roles) == 1 and (not others or (len({*others}) == 1 and split_of(others[0]))):
             part, role = found.setdefault(split_of(key), {}), "x" if roles[0] in X else "y"
             if role in part:
                 raise AlikitError(f"{where} has both {part[role]} and {key}: keep one of them")
@@ -162,6 +168,10 @@ def _arrays(files: list[Path], opened: ExitStack) -> Mapping[str, Callable[[], n
             keys = []
             content.visit(keys.append)
             items = {key: content[key] for key in keys if isinstance(content[key], h5py.Dataset)}
+            if matlab := [key for key, item in items.items() if "MATLAB_class" in item.attrs]:
+                x = f'h5py.File(...)["{max(matlab, key=lambda key: items[key].ndim)}"][()].swapaxes(-1, -2)'
+                way = f"in Python give alikit.load((x, y)) with x = {x}, and labels with .ravel()"
+                raise AlikitError(f"{file} is MATLAB's, with axes reversed, so pictures would lie on their side: {way}")
             is_text = {key: h5py.check_string_dtype(item.dtype) for key, item in items.items()}
             found = {key: partial((i.asstr() if is_text[key] else i).__getitem__, ()) for key, i in items.items()}
         elif isinstance(content := np.load(stored, allow_pickle=False), np.ndarray):
@@ -221,12 +231,14 @@ def upright(parts: Examples, split: str) -> tuple[Examples, list[str]]:
 
 
 def _read_idx(file: Path, sides: int) -> np.ndarray:
+    """Bytes; or QMNIST's labels, of whose eight columns of 32 bits the first is the class."""
     with reading.boundary(file, "fetch it again"), reading.opened(file) as stored:
         content = gzip.GzipFile(fileobj=stored) if file.suffix.lower() == ".gz" else stored
-        if content.read(4) != bytes([0, 0, 8, sides]):
+        of_qmnist = (head := content.read(4)) == bytes([0, 0, 12, 2])
+        if head != bytes([0, 0, 8, sides]) and not of_qmnist:
             raise ValueError("no bytes of that many sides")
-        shape = np.frombuffer(content.read(4 * sides), ">u4").tolist()
-        if math.prod(shape) > LARGEST:
+        shape = np.frombuffer(content.read(4 * head[3]), ">u4").tolist()
+        if (size := math.prod(shape) * (4 if of_qmnist else 1)) > LARGEST:
             raise ValueError("larger than any such file")
-        values = content.read(math.prod(shape) + 1)
-        return np.frombuffer(bytearray(values), np.uint8).reshape(shape)
+        values = np.frombuffer(bytearray(content.read(size + 1)), ">i4" if of_qmnist else np.uint8).reshape(shape)
+        return values[:, 0] if of_qmnist else values

@@ -1,5 +1,6 @@
 """Folders of pictures: which of their folders are classes, which are splits, and which only lie around those."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,10 @@ import torch
 from ..errors import AlikitError, one_line
 from .dataset import Dataset
 from .images import Listed, divided, existing, log, read_parts, walk
-from .splits import both, nfc, split_of, splits_among
+from .splits import both, nfc, says_nothing, split_of, splits_among
 from .tables import find_tables, table_parts
 
+TELLING = r"(?i).*(label|attr|anno|class|meta).*\.(csv|tsv|txt|json|mat)"  # files that may say what pictures show
 ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...), or name one folder"
 
 
@@ -83,6 +85,8 @@ def folder_parts(
             return table_parts(root, size, skip_corrupt, white, splits)
         log.warning("%s is not read, as %s has class folders: table:%s reads it", tables[0], root / train.below, root)
     listed = _listed(root, train, folders)
+    if not tables:
+        _say_what_is_not_read(root, listed.classes, folders)
     parts = [listed, _listed(root, held_out, folders, listed.classes)] if held_out else divided(listed, train.below)
     return read_parts(f"folder:{root.name}", root, "folder-parts", parts, size, skip_corrupt, white, splits)
 
@@ -93,13 +97,20 @@ def list_folder(root: Path) -> Listed:
     return _listed(root, Part("", names), folders)
 
 
-def _listed(root: Path, part: Part, folders: dict[str, bool], known: Sequence[str] = ()) -> Listed:
+def _listed(root: Path, part: Part, folders: dict[str, list[str]], known: Sequence[str] = ()) -> Listed:
     """The pictures of a part, labelled in the order of the classes `known` from the training part, or of its own."""
     folder = root / part.below
     if not part.names:
-        raise AlikitError(f"no pictures in {folder}: expected class folders holding files such as .jpg or .png")
+        others = [place + name for place, some in folders.items() if place.startswith(part.below) for name in some]
+        way = "expected class folders holding files such as .jpg or .png"
+        if others:
+            way += f", and not {_some(others)}; open other files in Python and give alikit.load((x, y))"
+        raise AlikitError(f"no pictures in {folder}: {way}")
     pieces = (name[len(part.below) :].partition("/") for name in part.names)
     class_of = [name if slash else "" for name, slash, _ in pieces]
+    if all(_is_thousand(name[len(part.below) :]) for name in part.names):
+        log.warning("folders such as %s in %s count pictures, so they are no classes", class_of[0], folder)
+        class_of = [""] * len(class_of)
     spelled = {name: nfc(name) for name in {*class_of} - {""}}
     classes = {*spelled.values()}
     if loose := class_of.count(""):
@@ -112,12 +123,30 @@ def _listed(root: Path, part: Part, folders: dict[str, bool], known: Sequence[st
         raise AlikitError(
             f"{folder} has classes that the training part lacks ({', '.join(sorted(strange))}): give both the same"
         )
+    deeper = {name[len(part.below) :].rpartition("/")[0] for name in part.names}  # a/abbey, color/apple
+    is_deep = len(deeper) > len(classes) and not deeper & {*spelled}
+    if classes and not known and (is_deep or any(map(says_nothing, classes))):
+        log.warning("%s: its classes are %s; if these are none, name one folder", folder, _some(sorted(classes)))
     order = {name: label for label, name in enumerate(known or sorted(classes))}
     labels = torch.tensor([order.get(spelled.get(name), 0) for name in class_of])
     return Listed(part.names, labels, [*order])
 
 
-def _check_empty(folder: Path, below: str, classes: set[str], folders: dict[str, bool]) -> None:
+def _is_thousand(name: str) -> bool:
+    """As FFHQ has them, from 00000/00000.png to 69000/69999.png."""
+    found = re.fullmatch(r"(\d{4,9})/(\d{1,9})\.\w+", name)
+    return bool(found) and int(found[2]) // 1000 * 1000 == int(found[1])
+
+
+def _say_what_is_not_read(root: Path, classes: Sequence[str], folders: dict[str, list[str]]) -> None:
+    """Labels may lie in files of other kinds, as CelebA's .txt or the .mat of flowers."""
+    places = folders if len(classes) < 2 else {"": folders[""]}
+    if found := [place + name for place, others in places.items() for name in others if re.fullmatch(TELLING, name)]:
+        way = "labels come from class folders, or from a table, as table:PATH/NAME.csv"
+        log.warning("%s: not read are %s; %s", root, _some(found), way)
+
+
+def _check_empty(folder: Path, below: str, classes: set[str], folders: dict[str, list[str]]) -> None:
     """A class folder without any file is a mistake; one with files of other kinds, as annotations, is no class."""
     inside = {name.removeprefix(below).partition("/")[0] for name in folders if name.startswith(below)} - classes - {""}
     for name in sorted(inside):
@@ -138,7 +167,7 @@ def _entered(part: Part, kind: str | None = None) -> Part:
     return _entered(only, kind) if deeper and not directly else part
 
 
-def _parts(root: Path, names: list[str], folders: dict[str, bool], splits: str | None) -> tuple[Part, Part | None]:
+def _parts(root: Path, names: list[str], folders: dict[str, list[str]], splits: str | None) -> tuple[Part, Part | None]:
     """The training part and the one to hold out; None for the latter where it is to be a tenth of the former."""
     said: list[str] = []
     found = _layout(root, Part("", names), splits, said)
@@ -152,7 +181,7 @@ def _parts(root: Path, names: list[str], folders: dict[str, bool], splits: str |
     return found
 
 
-def _check_inside(root: Path, part: Part, folders: dict[str, bool]) -> None:
+def _check_inside(root: Path, part: Part, folders: dict[str, list[str]]) -> None:
     """Where classes are to be, splits inside them are not to be mixed: cat/train/, cat/test/."""
     inside: dict[str, list[str]] = {}
     for place in folders:
@@ -238,7 +267,7 @@ def _named(root: Path, part: Part, splits: str) -> tuple[Part, Part]:
     return found[0], found[1]
 
 
-def _of_split(root: Path, part: Part, folders: dict[str, bool], split: str) -> Listed:
+def _of_split(root: Path, part: Part, folders: dict[str, list[str]], split: str) -> Listed:
     """A split by its own name or its kind, with the labels that the training part gives its classes."""
     _, groups = part.inside()
     kinds = splits_among(groups)

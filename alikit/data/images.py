@@ -36,6 +36,7 @@ from .decoding import ASSUMED, TO_CONVERT, Picture, decode, ending_of, is_pictur
 
 READ_AT_ONCE = 4096  # pictures; with a million files, one queue for all would fill the memory
 LARGEST = 2**31  # bytes of a file: SVHN's extra split has 1.3 GB. To count a checksum of more could take hours
+SOME = 9  # files of other kinds in a folder: enough to say what they are
 FOLDER, FORMAT = ".alikit-cache", b"4"
 # What systems and their programs put into folders.
 JUNK = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information", "__pycache__"}
@@ -67,10 +68,10 @@ def existing(root: str | Path) -> Path:
     return root
 
 
-def walk(root: Path) -> tuple[list[str], dict[str, bool]]:
-    """The names of all pictures below a folder, sorted folder by folder; and each folder, with whether other files lie
-    directly in it. Hidden ones and JUNK are passed over. Links are followed, as data sets are often made of them; a
-    folder that several links lead to is entered once."""
+def walk(root: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """The names of all pictures below a folder, sorted folder by folder; and each folder, with the other files that lie
+    directly in it, or SOME of them. Hidden ones and JUNK are passed over. Links are followed, as data sets are often
+    made of them; a folder that several links lead to is entered once."""
 
     def failed(error: OSError) -> None:
         raise AlikitError(f"cannot look into {error.filename} ({error.strerror}): make that possible, or move it")
@@ -87,9 +88,9 @@ def walk(root: Path) -> tuple[list[str], dict[str, bool]]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in JUNK)
         below = (os.path.relpath(place, root).replace(os.sep, "/") + "/").removeprefix("./")
         visible, start = [name for name in files if not name.startswith(".")], os.path.join(place, "")
-        pictures = [below + name for name in visible if is_picture(start + name)]
-        passed[below] = len(pictures) < len(visible)
-        found += pictures
+        pictures = [name for name in visible if is_picture(start + name)]
+        passed[below] = sorted({*visible} - {*pictures})[:SOME]
+        found += [below + name for name in pictures]
     return sorted(found, key=lambda name: os.path.normcase(name).replace(os.sep, "\0")), passed
 
 

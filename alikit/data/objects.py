@@ -177,6 +177,9 @@ def _singly(data: Any, title: str, skip_corrupt: bool) -> Iterator[tuple[int, ob
             several = [key for key in example if {*key.lower().split("_")} & Y]
             if at == 0 and len(several) > 1:
                 log.warning("%s has several labels (%s): %s is taken", title, ", ".join(several), _key(example, Y))
+            elif at == 0 and not several and len(example) > 1:
+                others = ", ".join(key for key in example if key != _key(example, X))
+                log.warning("%s has no labels: of %s rename the one that you mean to label", title, others)
             example = [example.get(_key(example, words)) for words in (X, Y)]
         picture, label = example if isinstance(example, tuple | list) and len(example) == 2 else (example, None)
         if isinstance(picture, tuple) and len(picture) == 1:  # of a TensorDataset of one tensor
@@ -226,7 +229,8 @@ def _classes(data: Any) -> list[str]:
         names = sorted(numbers, key=numbers.get)
     names = names if isinstance(names, tuple | list) else []
     names = [name[0] if isinstance(name, tuple | list) else str(name) for name in names]
-    return [name for name in names if name]  # CelebA's last is empty
+    # ImageNet has two cranes; CelebA's last name is empty.
+    return [f"{name} ({at})" if names.count(name) > 1 else name for at, name in enumerate(names) if name]
 
 
 def _key(example: Mapping, words: set[str]) -> str | None:

@@ -91,7 +91,12 @@ def _labelled(
         if not len(x):
             raise AlikitError(f"{name} has a part without examples: add some, or leave that part out")
         if y is not None and len(y) != len(x):
-            raise AlikitError(f"{name} has {len(x):,} examples and {len(y):,} labels of them: give each one label")
+            way = "give each one label"
+            if np.ndim(x) > 2 and np.shape(x)[-1] == np.size(y):  # as MATLAB has them
+                way = f"x is {' x '.join(map(str, np.shape(x)))}, so give np.moveaxis(x, -1, 0), examples first"
+            elif np.size(y) == len(x):
+                way = "give y.ravel(), as they are one row"
+            raise AlikitError(f"{name} has {len(x):,} examples and {len(y):,} labels of them: {way}")
     known = [y is not None for _, y in parts]
     if known == [True, False]:
         log.warning("the held-out part of %s has no labels, so a tenth of the training part is held out instead", name)
@@ -110,8 +115,8 @@ def _labelled(
         labels, classes = arrays.labels(np.concatenate(values), sum(map(len, values)), tuple(classes))
     except AlikitError as error:
         raise AlikitError(f"{name}: {error}") from None
-    if labels.ndim == 1 and not classes:  # named by their numbers, as the held-out part may lack some
-        classes = tuple(map(str, range(1 + int(labels.max()))))
+    if not classes:  # named by their numbers, as the held-out part may lack some
+        classes = tuple(map(str, range(labels.shape[1] if labels.ndim == 2 else 1 + int(labels.max()))))
     return parts, [*labels.split([*map(len, values)])], classes
 
 

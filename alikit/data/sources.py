@@ -37,6 +37,8 @@ MARKS = {
     "svhn": "train_32x32.mat",
     "celeba": "celeba/list_attr_celeba.txt",
     "tiny-imagenet": "tiny-imagenet-200/wnids.txt",
+    "torchvision:CIFAR100": "cifar-100-python",
+    "torchvision:STL10": "stl10_binary",
 }
 
 
@@ -191,6 +193,9 @@ def is_resized(source: str) -> bool:
 def _of_path(path: str, name: str) -> str:
     """The kind of data at a path that a person gave as `name`."""
     place = expanded(path)
+    for published, mark in MARKS.items():  # its own file or folder
+        if Path(path).name == mark.partition("/")[0] and (place.parent / mark).exists():
+            return f"{published}:{Path(path).parent}"
     if path and place.is_dir():
         return f"{_kind_of_folder(place)}:{Path(path)}"
     if path and place.exists():
@@ -209,9 +214,11 @@ def _of_path(path: str, name: str) -> str:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    for name, mark in MARKS.items():
-        if (folder / mark).exists():
-            return name
+    there = [name for name, mark in MARKS.items() if (folder / mark).exists()]
+    if len(there) > 1:
+        raise AlikitError(f"{folder} has several sets: say {' or '.join(f'{name}:{folder}' for name in there)}")
+    if there:
+        return there[0]
     if (folder / "attributes.csv").is_file():
         return "table"
     found = set()

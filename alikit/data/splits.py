@@ -52,6 +52,11 @@ def split_of(name: str) -> str | None:
     return _read(name)[0]
 
 
+def says_nothing(name: str) -> bool:
+    """Whether a name is of fillers alone, as images or JPEGImages."""
+    return _read(name) == (None, ()) and any(map(str.isalpha, name))
+
+
 def splits_among(names: Iterable[str]) -> dict[str, str]:
     """Those of the names that mean splits, each with its kind: such as say nothing else, or have a counterpart that
     says the same (seg_train and seg_test). `bullet train` among other vehicles does not."""

@@ -235,7 +235,8 @@ class _Table:
         if further := [
             at for at in others if len(others) > 1 and (at in found or (len(labels) == 1 != at not in labels))
         ]:
-            log.warning("columns of %s that are not used: %s", self.file, ", ".join(names[at] for at in further))
+            some = ", ".join([names[at] for at in further[:9]] + ["..."] * (len(further) > 9))
+            log.warning("columns of %s that are not used: %s", self.file, some)
             others = [at for at in others if at not in further]
         columns = [names[at] for at in others]
         if not found or not others:
@@ -243,6 +244,8 @@ class _Table:
             if len(names) == 1 and re.search(r"[;\t]", names[0]):
                 what = "there are no commas between the columns"
             way = "make them image, split if there is one, and classes or attributes, or move the table elsewhere"
+            if not found and len(names) > 64:  # as Kaggle has MNIST
+                way = "if they hold pixels, read it with pandas and give alikit.load((x, y)), x of N x height x width"
             raise self._wrong(line, f"the columns are {', '.join(names[:4])}, and {what}: {way}")
         if len({*columns}) < len(columns) or not all(0 < len(name) <= 200 and name.isprintable() for name in columns):
             raise self._wrong(line, "a column's name must be its own: up to 200 printable letters")

@@ -87,9 +87,28 @@ FORMS = [
     ),
     (
         "MNIST's IDX files, packed or not",
-        "a folder, also `MNIST/raw`; EMNIST's turned upright",
+        "a folder, also `MNIST/raw`; EMNIST's turned upright; QMNIST's",
         "a file without its labels",
         "data/test_files.py:test_mnist_files",
+    ),
+    (
+        "MATLAB's .mat, pixels in a table, CIFAR's binary form, other files",
+        "the lines above turn them into arrays",
+        "named, with what to do; also one of MATLAB that is called .h5, whose pictures would lie on their side",
+        "data/test_layouts.py:test_matlabs_files_are_refused_with_a_way_that_works",
+    ),
+    (
+        "the folder of a published set, as `tiny-imagenet-200/`",
+        "as its name does, here `tiny-imagenet`; also `celeba/`, `cifar-10-batches-py/`, `stl10_binary/` ...",
+        "a folder with several: say which",
+        "data/test_layouts.py:test_a_published_set_is_known_by_its_own_folder_too",
+    ),
+    (
+        "folders that may be no classes",
+        "FFHQ's 00000/, 01000/ ... are none; of images/, annotations/, color/apple/ and of label files beside them it "
+        "says so",
+        "",
+        "data/test_layouts.py:test_folders_that_are_no_classes",
     ),
     (
         "WebDataset, .tar",
