@@ -154,14 +154,15 @@ class Game(nn.Module):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Evaluation mode without gradients, for the block; restores the mode on exit."""
-        training = self.training
+        """Evaluation mode without gradients, for the block; restores each layer's own mode on exit."""
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.train(training)
+            for module, training in modes:
+                module.training = training
 
 
 def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Tensor:
@@ -224,8 +225,7 @@ class AdversarialGame(Game):
         halves = zip(q_pair, p_pair, strict=True)
         # A discriminator of your own may be any module: it gets q's and p's members as one batch.
         members = halves if isinstance(self.discriminator, Discriminator) else map(torch.cat, halves)
-        q_logits, p_logits = self.discriminator(*members).chunk(2)
-        return q_logits, p_logits
+        return self.discriminator(*members).chunk(2)
 
     def real_logit(self, logits: Tensor) -> Tensor:
         """D's logit for "this pair is q's", (N,), from its outputs; the objective takes this one."""

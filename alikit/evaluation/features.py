@@ -99,7 +99,6 @@ def inception() -> nn.Module:
     return nn.Sequential(Resize((299, 299)), Normalize([0.5] * 3, [0.5] * 3), network).requires_grad_(False).eval()
 
 
-@torch.no_grad()
 def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Draws n samples, n training and n held-out pictures by torch's global seed: the features of each, (n, F).
 
@@ -113,7 +112,8 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
     device = next(network.parameters()).device
 
     def features(pictures: Dataset) -> Tensor:
-        return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
+        with Game.inference(network):
+            return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
 
     pictures = [part.select(torch.randperm(len(part))[:n]) for part in (train, held_out)]
     real, y = [features(part) for part in pictures], conditions_of(model, pictures[0])

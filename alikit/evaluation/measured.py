@@ -85,7 +85,8 @@ def measured(
 
 def _own(name: str, model: Game, train: Dataset, held_out: Dataset) -> dict:
     try:
-        found = {**OWN_METRICS[name](model, train, held_out)}
+        with model.inference(), torch.enable_grad():  # it may call the networks itself, and take gradients
+            found = {**OWN_METRICS[name](model, train, held_out)}
         # Tensors and numpy's numbers have an item().
         return {key: value.item() if hasattr(value, "item") else value for key, value in found.items()}
     except Exception as error:
