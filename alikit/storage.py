@@ -28,7 +28,7 @@ def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
     state = {}
     for name, tensor in network.state_dict().items():
         tensor = tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
-        state[name] = tensor.cpu().contiguous()
+        state[name] = tensor.cpu().contiguous().clone()  # a layer may be used twice, and the file has no shared memory
     if sum(tensor.nbytes for tensor in state.values()) <= limit:
         return state
     for place, layer in network.named_modules():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from alikit import AlikitError, reading
+from alikit.runs import save_weights
 from alikit.storage import PICKLE, from_file, pack, read_archive, to_file, unpack
 
 
@@ -44,6 +45,17 @@ def test_anyone_can_read_the_file(tmp_path, limit):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in unpack(stored).items())
     if limit == 100:
         assert stored["0.weight.scale"].shape == (8, 1, 1, 1) and stored["2.weight.scale"].shape == (1, 5, 1, 1)
+
+
+@pytest.mark.parametrize("limit", [10**6, 100], ids=["float16", "int8"])
+def test_a_layer_may_be_used_twice(tmp_path, limit):
+    """The file holds it under both names."""
+    net, again = (nn.Sequential(layer, nn.ReLU(), layer) for layer in (nn.Linear(4, 4), nn.Linear(4, 4)))
+    (tmp_path / "net.safetensors").write_bytes(to_file(net, limit))
+    from_file(again, tmp_path / "net.safetensors")
+    torch.testing.assert_close(again.state_dict(), net.state_dict(), atol=0.01, rtol=0)
+    save_weights(tmp_path, net.state_dict())
+    torch.testing.assert_close(load_file(tmp_path / "weights.safetensors"), dict(net.state_dict()), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
