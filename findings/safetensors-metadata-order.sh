@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# safetensors 0.8.0: save and save_file write the metadata in an order that differs from call to call, in one process too.
-# So the same tensors with the same metadata give files of other bytes each time, and checksums, caches by content and
-# "unchanged" in version control see a change where there is none. Without metadata, or with one entry, they are equal.
-# One would think otherwise because tensors are written in a fixed order, whatever that of the dict, and because Python's
-# dicts keep theirs.
+# safetensors 0.8.0: save and save_file write the metadata in an order that differs from call to call, in one process
+# too. So the same tensors with the same metadata give files of other bytes, and checksums, caches by content and
+# version control see a change where there is none. Without metadata, or with one entry, the files are equal.
+# One would think otherwise because tensors are written in a fixed order, whatever that of the dict, and because a dict
+# keeps its own.
 # What to do: put all metadata into one entry, as JSON with sorted keys, or compare tensors instead of files.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -3,7 +3,6 @@
 import copy
 import math
 import re
-from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -120,25 +119,20 @@ def test_losses_and_gradients_by_hand(game, batch_norm, r1, monkeypatch):
         torch.testing.assert_close(found[player], torch.autograd.grad(expected, own))
 
 
-@pytest.mark.parametrize(
-    "name", ["digits", "digits-vae", "digits-semi-consistent", "digits-feature-matching", "digits-gan"]
-)
+@pytest.mark.parametrize("name", ["digits", "digits-vae", "digits-conditional", "digits-semi-consistent", "digits-gan"])
 def test_pixels_at_the_ends_of_their_range_have_a_slope(name):
     """Nothing clamps on the way to a loss, which would take the gradient of black and white from R1 and the players."""
     recipe, x = alikit.RECIPES[name], (digits().floats(slice(10)) > 0.5).float()
-    model = replace(recipe, fast=False).build((1, 8, 8), classes=10 if recipe.has_labels else None)
-    if hasattr(model, "r1"):
-        model.r1 = 0.1
-    y = torch.tensor([0, 1]) if recipe.has_labels else None
+    model = recipe.build((1, 8, 8), classes=10 if recipe.has_labels else None, attributes=10)
+    model.r1 = 0.1  # of a VAE's it is nothing
+    y = torch.eye(10) if recipe.is_conditional else torch.tensor([0, 1]) if recipe.has_labels else None
     waiting, seen = [loss.grad_fn for loss in model.losses(x.requires_grad_(), y).values()], set()
     while waiting:
         if (node := waiting.pop()) is not None and node not in seen:
             seen.add(node)
             waiting += [before for before, _ in node.next_functions]
     kinds = {node.name() for node in seen}
-    assert len(kinds) > 5 and not [kind for kind in kinds if re.search("(?i)clamp|hardtanh|threshold|relu6", kind)], (
-        kinds
-    )
+    assert len(kinds) > 5 and not re.search("(?i)clamp|hardtanh", " ".join(kinds)), kinds
 
 
 @pytest.mark.parametrize("encoder", ["gaussian", "deterministic", "noise"])
