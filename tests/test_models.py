@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 import torch
-from games import ENCODERS, GAMES, N, X, Z, ali, assert_same, batch, differ, discriminator, gan, gradients, snapshot
+from games import ENCODERS, GAMES, A, N, X, Z, ali, assert_same, batch, differ, discriminator, gan, gradients, snapshot
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, pad
 
@@ -41,6 +41,19 @@ def test_each_player_learns_its_own_parameters_and_all_of_them(game):
     assert losses.keys() == players.keys()
     for gradient in sum(found.values(), ()):
         assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_frozen_layers_do_not_learn_and_all_others_do(game):
+    """One in each network."""
+    model, (x, _) = GAMES[game](), batch(game)
+    for network in model.children():
+        next(network.parameters()).requires_grad_(False)
+    labels = torch.randint(2, (N, A), dtype=torch.uint8) if model.attributes else None
+    before, trainer = snapshot(model), Trainer(model, Dataset("points", x, labels), Config(batch_size=N, lr=0.1))
+    trainer.run(2)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]) != p.requires_grad, name
 
 
 # Losses and gradients by hand, in float64: for each player a forward and a backward pass of its own.

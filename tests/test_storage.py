@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from alikit import AlikitError, reading
 from alikit.runs import save_weights
@@ -49,9 +50,11 @@ def test_anyone_can_read_the_file(tmp_path, limit):
 
 
 @pytest.mark.parametrize("limit", [10**6, 100], ids=["float16", "int8"])
-def test_a_layer_may_be_used_twice(tmp_path, limit):
+@pytest.mark.parametrize("norm", [lambda layer: layer, spectral_norm, weight_norm])
+def test_a_layer_may_be_used_twice_and_have_a_norm(tmp_path, limit, norm):
     """The file holds it under both names."""
-    net, again = (nn.Sequential(layer, nn.ReLU(), layer) for layer in (nn.Linear(4, 4), nn.Linear(4, 4)))
+    layers = norm(nn.Linear(4, 4)), norm(nn.Linear(4, 4))
+    net, again = (nn.Sequential(layer, nn.ReLU(), layer) for layer in layers)
     (tmp_path / "net.safetensors").write_bytes(to_file(net, limit))
     from_file(again, tmp_path / "net.safetensors")
     torch.testing.assert_close(again.state_dict(), net.state_dict(), atol=0.01, rtol=0)
