@@ -10,7 +10,7 @@ from torch import nn
 
 from alikit import evaluation as e
 from alikit.data import Dataset
-from alikit.evaluation.factors import read, scales
+from alikit.evaluation.factors import FactorClassifier, read, scales
 from alikit.evaluation.svm import random_features
 from alikit.latent import LatentSpace
 from alikit.recipes import RECIPES
@@ -59,7 +59,7 @@ def own_metric(model, train, held_out):
         return {"mean": model.discriminator(X, *([model.encoder(X)] if model.encoder else [])).mean()}
 
 
-def numbers_of(model, classifier, network, monkeypatch) -> dict:
+def numbers_of(model, classifier, network, reader, monkeypatch) -> dict:
     """All that can be asked of such a model, as functions."""
     monkeypatch.setitem(e.OWN_METRICS, "own", own_metric)
     y, few, ends = [{}] * 3
@@ -68,6 +68,7 @@ def numbers_of(model, classifier, network, monkeypatch) -> dict:
     asked = {
         "sample": lambda: model.sample(5, **few),
         "decode": lambda: model.decode(torch.randn(5, model.z_dim), sample=True, **few),
+        "factors": lambda: reader(X.repeat(1, 3, 4, 4)),
         "in_features": lambda: e.in_features(model, TRAIN, HELD_OUT, network),
     }
     if model.encoder is not None:
@@ -112,7 +113,7 @@ def test_numbers_are_those_of_evaluation_mode_and_leave_no_trace(game, monkeypat
     torch.manual_seed(1)
     labelled = {"classes": K} if GAMES[game].has_labels else {}
     model = unsettled(GAMES[game].build((1, 8, 8), attributes=K, **labelled))
-    networks = model, looking(K), looking(6)
+    networks = model, looking(K), looking(6), unsettled(FactorClassifier(PICTURES))
     settled = [copy.deepcopy(network).eval() for network in networks]
 
     def trace():
