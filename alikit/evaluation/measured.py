@@ -1,6 +1,7 @@
 """Everything that can be measured of a model, as one flat table: what the command line prints and studies keep.
 
-A metric of your own is a function of model, training data and held-out data that returns numbers by name:
+A metric of your own is a function of model, which is in evaluation mode, training data and held-out data that returns
+numbers by name:
 
     OWN_METRICS["sharpness"] = lambda model, train, held_out: {"mean": model.sample(100).diff(dim=-1).abs().mean()}
 """
