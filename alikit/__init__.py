@@ -9,6 +9,8 @@
 Every model has the methods of `Game`, and every mistake that you can correct is an `AlikitError`.
 """
 
+import warnings
+
 from . import evaluation, losses, runs, stopping  # the last one keeps an interrupt from breaking torch
 from .data import Dataset, GridMixture, digits, faces, faces_with, house_numbers, image_folder, image_table, load
 from .errors import AlikitError
@@ -21,6 +23,9 @@ from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import Config, Progress, Trainer
 
 __version__ = "0.1.0"
+
+# Seven lines on machines with several GPUs, all of whose random states are to be kept.
+warnings.filterwarnings("ignore", r"\w+ reports that you have \d+ available devices, and you have used fork_rng")
 
 __all__ = [
     "ALI", "GAN", "RECIPES", "VAE", "AlikitError", "Config", "Dataset", "FeatureMatchingGAN", "Game", "GridMixture",

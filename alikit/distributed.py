@@ -159,11 +159,15 @@ class _SyncBatchNormCPU(nn.SyncBatchNorm):  # the library's own refuses tensors 
         mean, square = mean_of_all(torch.stack([mean.double(), var.double() + mean.double().square()]))
         var = square - mean.square()
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), self.momentum)
-        scale = self.weight * (var + self.eps).rsqrt()
-        mean, scale, shift = (values.to(wide.dtype).view(form) for values in (mean, scale, self.bias))
+            if self.track_running_stats:
+                self.num_batches_tracked += 1
+                rate = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+                self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), rate)
+        scale, shift = (var + self.eps).rsqrt(), torch.zeros_like(mean)
+        if self.affine:
+            scale, shift = self.weight * scale, self.bias
+        mean, scale, shift = (values.to(wide.dtype).view(form) for values in (mean, scale, shift))
         return torch.addcmul(shift, wide - mean, scale).to(x.dtype)
 
 
@@ -178,10 +182,11 @@ def synchronise(model: nn.Module) -> nn.Module:
     for tensor in model.state_dict().values():
         own = tensor.clone(memory_format=torch.contiguous_format)
         tensor.copy_(_sum_over_all(own if rank() == 0 else own.zero_()))
+    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # not convert_sync_batchnorm, which makes new layers
             layer.class_alone, layer.process_group = type(layer), None
-            layer.__class__ = nn.SyncBatchNorm if layer.weight.is_cuda else _SyncBatchNormCPU
+            layer.__class__ = nn.SyncBatchNorm if on_gpu else _SyncBatchNormCPU
     return model
 
 

@@ -51,7 +51,7 @@ class Game(nn.Module):
         raise NotImplementedError
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters that each player trains."""
+        """The parameters that each player trains: none that is frozen, which has `requires_grad` off."""
         raise NotImplementedError
 
     @property
@@ -154,14 +154,15 @@ class Game(nn.Module):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Evaluation mode without gradients, for the block; restores the mode on exit."""
-        training = self.training
+        """Evaluation mode without gradients, for the block; restores each layer's own mode on exit."""
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.train(training)
+            for module, training in modes:
+                module.training = training
 
 
 def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Tensor:
@@ -211,7 +212,7 @@ class AdversarialGame(Game):
         return None
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        discriminator = list(self.discriminator.parameters())
+        discriminator = [p for p in self.discriminator.parameters() if p.requires_grad]
         own = {id(p) for p in discriminator}
         generator = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
         return {"discriminator": discriminator, "generator": generator}
@@ -224,8 +225,7 @@ class AdversarialGame(Game):
         halves = zip(q_pair, p_pair, strict=True)
         # A discriminator of your own may be any module: it gets q's and p's members as one batch.
         members = halves if isinstance(self.discriminator, Discriminator) else map(torch.cat, halves)
-        q_logits, p_logits = self.discriminator(*members).chunk(2)
-        return q_logits, p_logits
+        return self.discriminator(*members).chunk(2)
 
     def real_logit(self, logits: Tensor) -> Tensor:
         """D's logit for "this pair is q's", (N,), from its outputs; the objective takes this one."""
@@ -312,7 +312,7 @@ class InverseMapping(Game):
         super().__init__(decoder, z_dim, encoder)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"encoder": list(self.encoder.parameters())}
+        return {"encoder": [p for p in self.encoder.parameters() if p.requires_grad]}
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """The squared distance between z and its recovery, summed over Z; only the batch size of x is used."""
@@ -338,7 +338,7 @@ class VAE(Game):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"autoencoder": list(self.parameters())}
+        return {"autoencoder": [p for p in self.parameters() if p.requires_grad]}
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """The negative evidence lower bound, averaged over examples."""

@@ -106,7 +106,7 @@ class Supervised(Game):
         self.classifier, self.classes = classifier, classes
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"classifier": list(self.parameters())}
+        return {"classifier": [p for p in self.parameters() if p.requires_grad]}
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """The cross-entropy of the labelled examples, the last len(y) of x."""

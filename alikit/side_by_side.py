@@ -112,12 +112,13 @@ def run_side_by_side(
     runs that shared it. Runs that are in runs.jsonl already are kept; an arm that is stopped begins again.
     Settings and first weights of a run are those of `run_study`, batches and noise are others.
 
-    Raises AlikitError where the folder cannot be used or holds other runs, and for arms with more than plain Adam.
+    Raises AlikitError where the folder cannot be used or holds other runs, and for arms with more than plain Adam in
+    float32.
     """
     study, file = studies.STUDIES[name], out / "runs.jsonl"
     wanted = studies.wanted_of(study, number, steps)
     for settings in wanted.values():
-        if more := [setting for setting in ("r1", "ema", "precise_bn", "decay") if settings[setting]]:
+        if more := [name for name in ("r1", "ema", "precise_bn", "decay", "bf16") if settings[name]]:
             raise AlikitError(f"{settings['arm']} trains with {', '.join(more)}: leave --side-by-side out")
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)

@@ -28,11 +28,12 @@ def pack(network: nn.Module, limit: int = LIMIT) -> dict[str, Tensor]:
     state = {}
     for name, tensor in network.state_dict().items():
         tensor = tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
-        state[name] = tensor.cpu().contiguous()
+        state[name] = tensor.cpu().contiguous().clone()  # a layer may be used twice, and the file has no shared memory
     if sum(tensor.nbytes for tensor in state.values()) <= limit:
         return state
     for place, layer in network.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        # Of a layer with spectral or weight norm the state has other names, and stays in float16.
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and f"{place}.weight" in state:
             # A transposed convolution keeps its output channels in the second dimension.
             channel = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
             rest = [d for d in range(layer.weight.ndim) if d != channel]

@@ -306,7 +306,7 @@ class Store:
                 return result.all() if result.returns_rows else result.rowcount
         except self._sql.exc.IntegrityError:
             return 0
-        except (self._sql.exc.SQLAlchemyError, ImportError) as error:
+        except (self._sql.exc.SQLAlchemyError, ImportError, ValueError, TypeError) as error:  # two of the URL's parts
             way = "mend it or name another, and finished runs are read back from runs.jsonl"
             raise AlikitError(f"cannot use {self._of[2]} ({str(error).splitlines()[0]}): {way}") from None
 
@@ -324,7 +324,7 @@ class Store:
     def claim(self, key: str) -> bool:
         """Whether nobody else is at this run; then this call is from now on."""
         again = f"UPDATE alikit_runs SET owner = :owner, alive = :now WHERE {self.ROW} AND NOT {self.ALIVE}"
-        first = "INSERT INTO alikit_runs VALUES (:study, :run, NULL, :owner, :now)"
+        first = "INSERT INTO alikit_runs (study, run, owner, alive) VALUES (:study, :run, :owner, :now)"
         return bool(self._execute(again, run=key) or self._execute(first, run=key))
 
     def close(self) -> None:

@@ -125,8 +125,8 @@ class Trainer:
         self.data = data.to(model.device) if data.fits(model.device) else data
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.players = model.players()
-        groups = [{"params": own} for own in self.players.values()]
-        self.optimiser = _Adam(groups, config.lr, config.betas, fused=True)
+        dense = all(p.stride() == torch.empty_like(p).stride() for p in model.parameters())  # which fused Adam supposes
+        self.optimiser = _Adam([{"params": own} for own in self.players.values()], config.lr, config.betas, fused=dense)
         self._average = AveragedModel(model, multi_avg_fn=self._mean, use_buffers=True) if config.ema else None
         self._precise = (-1, model)  # the step at which statistics were counted, and the model with them
         self._epoch, self._order = -1, torch.empty(0)

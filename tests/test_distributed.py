@@ -27,32 +27,37 @@ from alikit.training import Config, Trainer
 
 STEPS = 60
 TRAIN = f"train digits --seed 4 --batch 50 --steps {STEPS} --save-every 0"
-NORMS = {  # the mean of x, its type, and the rounding that is allowed
-    "exact": (0, torch.float64, 1e-10),
-    "far from 0": (100, torch.float32, 1e-3),
-    "bfloat16": (0, torch.bfloat16, 0.02),
+NORMS = {  # the mean of x, its type, the rounding that is allowed, and settings of the layer
+    "exact": (0, torch.float64, 1e-10, {"momentum": 0.05}),
+    "far from 0": (100, torch.float32, 1e-3, {"momentum": 0.05}),
+    "bfloat16": (0, torch.bfloat16, 0.02, {"momentum": 0.05}),
+    "a mean of all batches": (0, torch.float64, 1e-10, {"momentum": None}),
+    "without weights": (0, torch.float64, 1e-10, {"affine": False}),
+    "without statistics": (0, torch.float64, 1e-10, {"track_running_stats": False}),
 }
 
 
 def normalised(name: str) -> tuple[list, dict]:
     """Batch norm of this process's share, the slope of a loss and a penalty on it; and the layer's statistics."""
-    mean, dtype, _ = NORMS[name]
+    mean, dtype, _, settings = NORMS[name]
     torch.manual_seed(0)
-    layer = distributed.synchronise(nn.BatchNorm2d(3, momentum=0.05).to(torch.promote_types(dtype, torch.float32)))
-    nn.init.normal_(layer.weight)
+    layer = distributed.synchronise(nn.BatchNorm2d(3, **settings).to(torch.promote_types(dtype, torch.float32)))
+    if layer.affine:
+        nn.init.normal_(layer.weight)
+    layer(torch.zeros(4, 3, 2, 2, dtype=dtype))  # a batch before, which weighs in the statistics
     x, scale = (distributed.share(part) for part in torch.randn(2, 8, 3, 4, 5, dtype=dtype))
     x = (x + mean).contiguous(memory_format=torch.channels_last).requires_grad_()
     y = layer(x)
     (slope,) = torch.autograd.grad((y.square() * scale).sum(), x, create_graph=True)
     slope.square().sum().backward()
-    return [y.detach(), slope.detach(), x.grad][: 3 if name == "exact" else 2], dict(layer.named_buffers())
+    return [y.detach(), slope.detach(), x.grad][: 3 if dtype == torch.float64 else 2], dict(layer.named_buffers())
 
 
 @pytest.mark.parametrize("name", NORMS)
 def test_batch_norm_of_two_is_that_of_one(both, name):
     (first, statistics), (second, same) = (found[name] for found in both)
     alone, statistics_alone = normalised(name)
-    whole, rounding = list(map(torch.cat, zip(first, second, strict=True))), NORMS[name][-1]
+    whole, rounding = list(map(torch.cat, zip(first, second, strict=True))), NORMS[name][2]
     torch.testing.assert_close(whole, alone, rtol=rounding, atol=rounding)
     torch.testing.assert_close(statistics, same, rtol=0, atol=0)
     torch.testing.assert_close(statistics, statistics_alone, rtol=1e-5, atol=1e-5)

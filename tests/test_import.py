@@ -52,6 +52,12 @@ import alikit
 LATE = {"sklearn", "scipy", "torchvision", "matplotlib.figure"}
 assert not LATE & sys.modules.keys(), "they wait until they are used"
 
+from unittest.mock import patch
+import torch
+kept = {"get_rng_state": lambda device: torch.get_rng_state(), "set_rng_state": lambda state, device: None}
+with patch.multiple("torch.cuda", device_count=lambda: 2, **kept), torch.random.fork_rng():
+    pass  # silent on a machine with two GPUs
+
 from alikit.cli import main
 for arguments in (
     ["recipes"],
@@ -72,5 +78,6 @@ def test_a_bare_machine_in_the_folder_that_holds_the_checkout(tmp_path):
     assert "digits" in bare.stdout and "mixture-solved" in bare.stdout
     assert [line for line in bare.stdout.splitlines() if line.startswith("status")] == ["status 0"] * 2 + ["status 2"]
     assert list((tmp_path / "run").rglob("*.safetensors"))
+    assert "available devices" not in bare.stderr
     assert bare.stderr.endswith("alikit: a store needs sqlalchemy: pip install sqlalchemy\n")
     assert not (tmp_path / "study").exists()

@@ -2,11 +2,12 @@
 
 import copy
 import math
+import re
 from itertools import chain
 
 import pytest
 import torch
-from games import ENCODERS, GAMES, N, X, Z, ali, assert_same, batch, differ, discriminator, gan, gradients, snapshot
+from games import ENCODERS, GAMES, A, N, X, Z, ali, assert_same, batch, differ, discriminator, gan, gradients, snapshot
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, pad
 
@@ -40,6 +41,19 @@ def test_each_player_learns_its_own_parameters_and_all_of_them(game):
     assert losses.keys() == players.keys()
     for gradient in sum(found.values(), ()):
         assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_frozen_layers_do_not_learn_and_all_others_do(game):
+    """One in each network."""
+    model, (x, _) = GAMES[game](), batch(game)
+    for network in model.children():
+        next(network.parameters()).requires_grad_(False)
+    labels = torch.randint(2, (N, A), dtype=torch.uint8) if model.attributes else None
+    before, trainer = snapshot(model), Trainer(model, Dataset("points", x, labels), Config(batch_size=N, lr=0.1))
+    trainer.run(2)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]) != p.requires_grad, name
 
 
 # Losses and gradients by hand, in float64: for each player a forward and a backward pass of its own.
@@ -116,6 +130,22 @@ def test_losses_and_gradients_by_hand(game, batch_norm, r1, monkeypatch):
         expected = by_hand(model, player, x, known)
         torch.testing.assert_close(losses[player], expected)
         torch.testing.assert_close(found[player], torch.autograd.grad(expected, own))
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-vae", "digits-conditional", "digits-semi-consistent", "digits-gan"])
+def test_pixels_at_the_ends_of_their_range_have_a_slope(name):
+    """Nothing clamps on the way to a loss, which would take the gradient of black and white from R1 and the players."""
+    recipe, x = alikit.RECIPES[name], (digits().floats(slice(10)) > 0.5).float()
+    model = recipe.build((1, 8, 8), classes=10 if recipe.has_labels else None, attributes=10)
+    model.r1 = 0.1  # of a VAE's it is nothing
+    y = torch.eye(10) if recipe.is_conditional else torch.tensor([0, 1]) if recipe.has_labels else None
+    waiting, seen = [loss.grad_fn for loss in model.losses(x.requires_grad_(), y).values()], set()
+    while waiting:
+        if (node := waiting.pop()) is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    kinds = {node.name() for node in seen}
+    assert len(kinds) > 5 and not re.search("(?i)clamp|hardtanh", " ".join(kinds)), kinds
 
 
 @pytest.mark.parametrize("encoder", ["gaussian", "deterministic", "noise"])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import sys
 from dataclasses import replace
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from alikit.errors import AlikitError
 from alikit.evaluation import found_modes
 from alikit.models import ALI, InverseMapping
 from alikit.networks import Deterministic, Discriminator, Frozen, mlp
+from alikit.recipes import RECIPES
 from alikit.side_by_side import SideBySide, run_side_by_side
 from alikit.studies import STUDIES, Study, run_study
 from alikit.training import Config, Trainer
@@ -51,20 +53,44 @@ def together(games, kind=SideBySide, settings=SETTINGS, data=DATA):
     return kind(games, data, lr, betas, batch_size=len(data))
 
 
-def test_each_run_is_what_it_is_alone():
-    """In double precision: two ways to the same numbers, whose rounding Adam would enlarge."""
+@pytest.fixture
+def _double():
+    """Two ways to the same numbers, whose rounding Adam would enlarge."""
     torch.set_default_dtype(torch.float64)
-    try:
-        points = DATA.but(x=POINTS.double())
-        side = together([ali(seed) for seed in range(3)], WholeBatches, data=points)
-        side.run(5)
-        for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
-            trainer = Trainer(ali(seed), points, Config(batch_size=len(points), lr=lr, betas=betas))
-            trainer.run(5)  # whole epochs, whose order does not matter to a batch that is the epoch
-            torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
-            assert not torch.equal(found.decoder.net[0].weight, ali(seed).decoder.net[0].weight)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_double")
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("mixture")])
+def test_each_run_is_what_it_is_alone(name, monkeypatch):
+    """With the same noise and masks: weights, and the statistics of batch norm with their counter. With plain Adam."""
+
+    def fixed(shape, *_, **__):
+        return torch.linspace(-2, 2, math.prod(shape)).sin().reshape(shape)
+
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: fixed(shape))
+    monkeypatch.setattr(torch, "randn_like", lambda v: fixed(v.shape))
+    monkeypatch.setattr("torch.distributions.normal._standard_normal", fixed)
+    monkeypatch.setattr(nn.Dropout, "forward", lambda layer, v: v * (fixed(v.shape) > -0.5) / (1 - layer.p))
+    monkeypatch.setattr("alikit.training.epoch_order", lambda n, epoch, seed: torch.arange(n))
+    recipe = replace(RECIPES[name], r1=0.0, ema=0.0, decay=False, precise_bn=False, fast=False)
+
+    def game(seed):
+        torch.manual_seed(seed)
+        return recipe.build((2,))
+
+    points = DATA.but(x=POINTS.double())
+    side = together([game(seed) for seed in range(3)], WholeBatches, data=points)
+    side.run(3)
+    for seed, ((lr, betas), found) in enumerate(zip(SETTINGS, side.games(), strict=True)):
+        trainer = Trainer(game(seed), points, Config(batch_size=len(points), lr=lr, betas=betas))
+        trainer.run(3)
+        torch.testing.assert_close(found.state_dict(), trainer.model.state_dict(), rtol=1e-8, atol=1e-9)
+        assert all(
+            learned.requires_grad != torch.equal(learned, first)
+            for learned, first in zip(found.parameters(), game(seed).parameters(), strict=True)
+        )
 
 
 @pytest.mark.parametrize(("kind", "dropout"), [(SideBySide, 0.0), (WholeBatches, 0.5)])
@@ -140,7 +166,7 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
 
 
 def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch):
-    for setting in ({"r1": 0.1}, {"ema": 0.9}, {"decay": True}, {"precise_bn": True}):
+    for setting in ({"r1": 0.1}, {"ema": 0.9}, {"decay": True}, {"precise_bn": True}, {"bf16": True}):
         monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", setting)}, STEPS))
         with pytest.raises(AlikitError, match=f"trains with {min(setting)}: leave --side-by-side out"):
             run_side_by_side("mixture", tmp_path / "out", 2, STEPS)

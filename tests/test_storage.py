@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from alikit import AlikitError, reading
+from alikit.runs import save_weights
 from alikit.storage import PICKLE, from_file, pack, read_archive, to_file, unpack
 
 
@@ -31,6 +33,7 @@ def test_anyone_can_read_the_file(tmp_path, limit):
     """With safetensors and a multiplication; in 8 bits to half a step of each output channel."""
     net, file = network(), tmp_path / "net.safetensors"
     file.write_bytes(to_file(net, limit))
+    assert {to_file(net, limit) for _ in range(20)} == {file.read_bytes()}  # with metadata it would not be
     stored = load_file(file)
     for name, tensor in net.state_dict().items():
         scale = stored.get(f"{name}.scale", torch.ones(()))
@@ -44,6 +47,19 @@ def test_anyone_can_read_the_file(tmp_path, limit):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in unpack(stored).items())
     if limit == 100:
         assert stored["0.weight.scale"].shape == (8, 1, 1, 1) and stored["2.weight.scale"].shape == (1, 5, 1, 1)
+
+
+@pytest.mark.parametrize("limit", [10**6, 100], ids=["float16", "int8"])
+@pytest.mark.parametrize("norm", [lambda layer: layer, spectral_norm, weight_norm])
+def test_a_layer_may_be_used_twice_and_have_a_norm(tmp_path, limit, norm):
+    """The file holds it under both names."""
+    layers = norm(nn.Linear(4, 4)), norm(nn.Linear(4, 4))
+    net, again = (nn.Sequential(layer, nn.ReLU(), layer) for layer in layers)
+    (tmp_path / "net.safetensors").write_bytes(to_file(net, limit))
+    from_file(again, tmp_path / "net.safetensors")
+    torch.testing.assert_close(again.state_dict(), net.state_dict(), atol=0.01, rtol=0)
+    save_weights(tmp_path, net.state_dict())
+    torch.testing.assert_close(load_file(tmp_path / "weights.safetensors"), dict(net.state_dict()), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(

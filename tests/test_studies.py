@@ -285,6 +285,8 @@ def test_runs_of_another_length_or_of_the_study_as_it_was(finished, tmp_path, mo
         ("nonsense", "cannot use the study store nonsense .*: mend it or name another"),
         # No driver for it is installed here; no password in a message.
         ("mysql://reader:word@nowhere.invalid/studies", r"store mysql://reader:\*\*\*@nowhere.invalid/studies "),
+        ("postgresql://reader:word@nowhere.invalid:http/studies", r"reader:\*\*\*@nowhere.* \(invalid literal"),
+        ("sqlite:///new.db?timeout=soon", "cannot use .*float: 'soon'"),
         ("sqlite:///noise.db", "not a database"),
         ("sqlite:///other.db", "no such column"),
     ],
@@ -295,6 +297,19 @@ def test_a_store_that_cannot_be_used(tmp_path, monkeypatch, store, says):
     with sqlite3.connect("other.db") as books:
         books.execute("CREATE TABLE alikit_runs (a TEXT)")
     refused(tmp_path / "out", says, store=store)
+
+
+def test_a_store_may_lie_in_the_database_of_another_program_and_be_of_a_newer_alikit(tmp_path):
+    """All else there stays as it was; columns that are not known here stay empty."""
+    begun = "study VARCHAR(100), run VARCHAR(100), line TEXT, owner VARCHAR(32), alive DOUBLE PRECISION"
+    with sqlite3.connect(tmp_path / "store.db") as books:
+        books.execute("CREATE TABLE trials (number INTEGER PRIMARY KEY, state TEXT)")
+        books.execute("INSERT INTO trials VALUES (7, 'COMPLETE')")
+        books.execute(f"CREATE TABLE alikit_runs ({begun}, machine TEXT, PRIMARY KEY (study, run))")
+        books.commit()
+        before = [line for line in books.iterdump() if "alikit_runs" not in line]
+        assert opened(tmp_path).claim("calm-000") and not opened(tmp_path).claim("calm-000")
+        assert [line for line in books.iterdump() if "alikit_runs" not in line] == before
 
 
 def changed(**values):

@@ -71,11 +71,11 @@ def train_classifier(train: Dataset, steps: int = STEPS, device: torch.device | 
     return classifier.eval()
 
 
-@torch.no_grad()
 def seen(classifier: nn.Module, x: Tensor) -> Tensor:
     """Which attributes the classifier sees in pictures (N, C, S, S) in [0, 1]: (N, A) bool, on the CPU."""
     device = next(classifier.parameters()).device
-    return torch.cat([classifier(part.to(device)).cpu() > 0 for part in x.split(AT_ONCE)])
+    with Game.inference(classifier):
+        return torch.cat([classifier(part.to(device)).cpu() > 0 for part in x.split(AT_ONCE)])
 
 
 def balanced_accuracy(classifier: nn.Module, real: Dataset) -> Tensor:

@@ -167,9 +167,9 @@ class FactorClassifier(nn.Module):
                 losses.append(F.binary_cross_entropy_with_logits(output, truth[name].float()))
         return torch.stack(losses).sum()
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        found = self.outputs(x)
+        with Game.inference(self):
+            found = self.outputs(x)
         for name, output in found.items():
             if name in self.scale:
                 found[name] = output * self.scale[name] + self.mean[name]

@@ -1,7 +1,5 @@
 """What a picture shows, rather than its pixels: the networks in whose features sets of pictures are compared."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -101,20 +99,6 @@ def inception() -> nn.Module:
     return nn.Sequential(Resize((299, 299)), Normalize([0.5] * 3, [0.5] * 3), network).requires_grad_(False).eval()
 
 
-@contextmanager
-def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, for the block; each layer's own mode is restored on exit. In training mode
-    batch norm would learn from what is measured."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Draws n samples, n training and n held-out pictures by torch's global seed: the features of each, (n, F).
 
@@ -128,15 +112,14 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
     device = next(network.parameters()).device
 
     def features(pictures: Dataset) -> Tensor:
-        return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
+        with Game.inference(network):
+            return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
 
     pictures = [part.select(torch.randperm(len(part))[:n]) for part in (train, held_out)]
-    y = conditions_of(model, pictures[0])
+    real, y = [features(part) for part in pictures], conditions_of(model, pictures[0])
     drawn = [model.sample(len(i), None if y is None else y[i]).cpu() for i in torch.arange(n).split(BATCH)]
     # Rounded to 256 levels, as the pictures are that they are compared with.
     rounded = torch.cat([(255 * x).round().clamp(0, 255).nan_to_num().byte() for x in drawn])
-    with in_evaluation_mode(network):
-        real = [features(part) for part in pictures]
-        samples = features(Dataset("samples", rounded, channels="first", scale=(0, 255)))
+    samples = features(Dataset("samples", rounded, channels="first", scale=(0, 255)))
     samples[torch.cat([~x.flatten(1).isfinite().all(1) for x in drawn])] = torch.nan
     return samples, *real

@@ -1,6 +1,7 @@
 """Everything that can be measured of a model, as one flat table: what the command line prints and studies keep.
 
-A metric of your own is a function of model, training data and held-out data that returns numbers by name:
+A metric of your own is a function of model, which is in evaluation mode, training data and held-out data that returns
+numbers by name:
 
     OWN_METRICS["sharpness"] = lambda model, train, held_out: {"mean": model.sample(100).diff(dim=-1).abs().mean()}
 """
@@ -85,7 +86,8 @@ def measured(
 
 def _own(name: str, model: Game, train: Dataset, held_out: Dataset) -> dict:
     try:
-        found = {**OWN_METRICS[name](model, train, held_out)}
+        with model.inference(), torch.enable_grad():  # it may call the networks itself, and take gradients
+            found = {**OWN_METRICS[name](model, train, held_out)}
         # Tensors and numpy's numbers have an item().
         return {key: value.item() if hasattr(value, "item") else value for key, value in found.items()}
     except Exception as error:

@@ -273,8 +273,8 @@ def save(folder: Path, trainer: Trainer) -> None:
 
 
 def save_weights(folder: Path, state: dict) -> None:
-    """Writes a model's `state_dict()` as its weights."""
-    weights = to_bytes({name: tensor.cpu().contiguous() for name, tensor in state.items()})
+    """Writes a model's `state_dict()` as its weights, those of a layer that is used twice under both names."""
+    weights = to_bytes({name: tensor.cpu().contiguous().clone() for name, tensor in state.items()})
     write_whole(folder / "weights.safetensors", lambda file: file.write_bytes(weights))
 
 
