@@ -113,7 +113,7 @@ def test_numbers_are_those_of_evaluation_mode_and_leave_no_trace(game, monkeypat
     torch.manual_seed(1)
     labelled = {"classes": K} if GAMES[game].has_labels else {}
     model = unsettled(GAMES[game].build((1, 8, 8), attributes=K, **labelled))
-    networks = model, looking(K), looking(6), unsettled(FactorClassifier(PICTURES))
+    networks = model, looking(K), looking(5), unsettled(FactorClassifier(PICTURES))
     settled = [copy.deepcopy(network).eval() for network in networks]
 
     def trace():
