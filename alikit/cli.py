@@ -334,6 +334,7 @@ def main() -> int:
     handler.format = lambda record: one_line(record.getMessage())
     logging.basicConfig(handlers=[handler])
     logging.getLogger("alikit").setLevel(logging.INFO)
+    context = None
     try:
         # Not app(), which takes a KeyboardInterrupt for itself, and with it how to go on.
         command = typer.main.get_command(app)
@@ -351,7 +352,9 @@ def main() -> int:
             return distributed.LOST
         status, text = distributed.STOPPED, str(stop) or "alikit: stopped"
     except typer.BadParameter.__base__ as error:  # UsageError, to which typer gives no name
-        status, text = 2, f"alikit: {error.format_message().rstrip('.')}: see {error.ctx.command_path} --help"
+        # It has no context where an option at the end lacks its value.
+        where = error.ctx.command_path if error.ctx else f"alikit {context.invoked_subcommand if context else ''}"
+        status, text = 2, f"alikit: {error.format_message().rstrip('.')}: see {where.strip()} --help"
     except AlikitError as error:
         status, text = 2, f"alikit: {error}"
     except OSError as error:  # standard output on a full disk, or a name that is too long, say

@@ -219,6 +219,9 @@ LONG = "x" * 300
     [
         ("train digit --out run", "no recipe called 'digit': did you mean digits?"),
         ("train digits --steps 0 --out run", "'--steps'.*alikit train --help"),
+        ("train digits --out", "'--out' requires an argument: see alikit train --help"),
+        ("--recipes", "'--recipes' requires an argument: see alikit --help"),
+        ("train", "Missing argument '(recipe|RECIPE)': see alikit train --help"),
         ("train digits --batch 1 --out run", "batch_size: Input should be greater than or equal to 2"),
         ("train digits --lr nan --out run", "lr: Input should be a finite number"),
         ("train digits --set betas=0.1 --out run", r"betas: .*: choose another value, such as \[0.5, 0.999\]"),

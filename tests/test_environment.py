@@ -26,7 +26,7 @@ PINS = [Requirement(line) for name in ("course", "test") for line in EXTRAS[name
 
 
 def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed_and_no_index_of_its_own():
-    """And the pair of torch and torchvision that is known to be broken is refused."""
+    """And what is known to be broken is refused: a pair of torch and torchvision, and one of typer and click."""
     names = [pin.name for pin in PINS]
     assert len(set(names)) == len(names) and RANGES.keys() <= set(names)
     for pin in PINS:
@@ -34,7 +34,7 @@ def test_every_dependency_has_one_exact_pin_that_is_allowed_and_installed_and_no
         assert only.operator == "==" and "*" not in only.version, f"{pin} is not one exact version"
         assert RANGES.get(pin.name, SpecifierSet()).contains(only.version), pin
         assert Version(version(pin.name)).public == Version(only.version).public  # 2.15.0+cpu is 2.15.0
-    assert not RANGES["torch"].contains("2.13.0")
+    assert not RANGES["torch"].contains("2.13.0") and not RANGES["typer"].contains("0.17.1")
     texts = [(ROOT / file).read_text(encoding="utf-8") for file in ("environment.yml", "Makefile")]
     assert not [text for text in (*texts, f"{PROJECT['dependencies']} {EXTRAS}") if "://" in text]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import alikit, files, same_weights, stopped
 
 from alikit import runs
@@ -86,6 +87,24 @@ def test_resume_goes_further(run):
         assert alikit(f"resume run --steps {steps}").status == 0
     commands = [first, "...", "alikit resume run --steps 22", "alikit resume run --steps 23"]
     assert runs.read_settings(run)["command"] == "; ".join(commands)
+
+
+def test_a_run_that_goes_on_with_another_torch_or_without_bfloat16_says_so_once(run, caplog, monkeypatch):
+    """And its settings name both: its numbers are not those of one of them alone."""
+    settings, state = runs.read_settings(run), torch.load(run / "checkpoint.pt")
+    versions = settings["versions"] | {"torch": "1.0"}
+    runs.write_settings(run, settings | {"bf16": True, "precision": "bfloat16", "versions": versions})
+    torch.save(state | {"bf16": True}, run / "checkpoint.pt")
+    monkeypatch.setattr("alikit.training.has_bf16", lambda device: False)
+    assert alikit("resume run --steps 21").status == 0
+    two = (f"torch (1.0, {torch.__version__})", "precision (bfloat16, float32)")
+    for message, both in zip(caplog.messages, two, strict=True):
+        assert message.startswith(f"run goes on with another {both}: ")
+    caplog.clear()
+    assert alikit("resume run --steps 22").status == 0 and not caplog.messages
+    found = runs.read_settings(run)
+    assert found["precision"] == "bfloat16, float32" and found["steps"] == 22
+    assert found["versions"] == versions | {"torch": f"1.0, {torch.__version__}"}
 
 
 def test_a_run_goes_on_where_standard_error_is_closed(run, monkeypatch):

@@ -152,7 +152,7 @@ def train(
         trainer = _tried(settings, parts[0], device)
         if epochs:
             settings["steps"] = epochs * trainer.epoch_steps
-        settings |= {"precision": "bfloat16" if trainer.bf16 else "float32", "processes": distributed.world()}
+        settings |= {"precision": _precision(trainer), "processes": distributed.world()}
         if distributed.rank() == 0:
             runs.create(out, settings)
         return follow(trainer, parts, out, settings["steps"], save_every)
@@ -194,11 +194,14 @@ def resume(
         distributed.barrier()  # all have read what is there
         if distributed.rank() == 0:
             runs.tidy(folder)
+            more = _moved(folder, settings, trainer)
             if steps > settings["steps"]:
                 commands = "; ".join(filter(None, [settings.get("command"), command]))
                 if len(commands) > MOST_TEXT:
                     commands = f"{commands.partition(';')[0]}; ...; {command}"
-                runs.write_settings(folder, {**settings, "steps": steps, "command": commands})
+                more |= {"steps": steps, "command": commands}
+            if more:
+                runs.write_settings(folder, {**settings, **more})
         return follow(trainer, parts, folder, steps, save_every)
 
 
@@ -284,6 +287,22 @@ def judged(folder: Path, settings: dict, elsewhere: str | Path | None) -> Parts:
             "not the data that this run was trained on: examples it has seen may be among the held-out ones"
         )
     return parts
+
+
+def _precision(trainer: Trainer) -> str:
+    return "bfloat16" if trainer.bf16 else "float32"
+
+
+def _moved(folder: Path, settings: dict, trainer: Trainer) -> dict:
+    """Settings that name what a run goes on with beside what it began with, where that is another; each is said."""
+    versions = settings.get("versions", {})
+    pairs = {"torch": (versions.get("torch"), str(torch.__version__))}
+    pairs |= {"precision": (settings.get("precision"), _precision(trainer))}
+    found = {name: f"{old}, {new}" for name, (old, new) in pairs.items() if old and new not in old.split(", ")}
+    for name, both in found.items():
+        words = "%s goes on with another %s (%s): it may end with other weights than it would have had"
+        logging.getLogger(__name__).warning(words, folder, name, both)
+    return found | ({"versions": {**versions, "torch": found.pop("torch")}} if "torch" in found else {})
 
 
 def _seen(parts: Parts) -> str:
