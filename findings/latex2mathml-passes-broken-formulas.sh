@@ -19,17 +19,30 @@ from math_core import LatexError, LatexToMathML
 print("latex2mathml", version("latex2mathml"), "and math-core", version("math-core"))
 other = LatexToMathML(fancy_error=False)
 braces, arguments = [r"a}", r"b_{c"], [r"\frac{a}", r"\binom{n}", r"\left a \right)", r"\sum_^n"]
-for formula in [*braces, *arguments, r"\begin{nosuch} a \end{nosuch}", r"\alpah"]:
-    element = convert(formula)
-    ElementTree.fromstring(element)
+
+
+def refused(read, formula: str) -> str:
+    """What is wrong with a formula, by one that reads it; empty where it says nothing."""
     try:
-        raise SystemExit(other.convert_with_local_state(formula, displaystyle=True))
-    except LatexError as error:
-        print(f"{formula:32} {len(element)} characters of MathML; math-core: {error}")
+        read(formula)
+    except (LatexError, ElementTree.ParseError) as error:
+        return str(error)
+    return ""
+
+
+def well_formed(formula: str) -> None:
+    ElementTree.fromstring(convert(formula))
+
+
+def converted(formula: str) -> None:
+    other.convert_with_local_state(formula, displaystyle=True)
+
+
+for formula in [*braces, *arguments, r"\begin{nosuch} a \end{nosuch}", r"\alpah"]:
+    said = refused(converted, formula)
+    print(f"{formula:32} converts; math-core: {said}")
+    assert said and not refused(well_formed, formula)
 formula = r"\begin{aligned} a &= b \\ c &= d \end{aligned}"
-try:
-    raise SystemExit(ElementTree.fromstring(convert(formula)))
-except ElementTree.ParseError as error:
-    print(f"{formula}: {error}")
-ElementTree.fromstring(other.convert_with_local_state(formula, displaystyle=True))
+print(f"{formula}: {refused(well_formed, formula)}")
+assert refused(well_formed, formula) and not refused(converted, formula)
 PY

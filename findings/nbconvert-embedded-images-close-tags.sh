@@ -3,6 +3,7 @@
 # is closed at once. Each piece of raw HTML goes through BeautifulSoup by itself, which closes what it leaves open: a
 # <details> with Markdown inside, the usual way to fold a solution away, ends before the Markdown, which then stands
 # unfolded. Without embed_images the tags come out as they were written. No picture needs to be in the cell.
+# What to do: put pictures into the page oneself, by a pattern and not by a parser.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
