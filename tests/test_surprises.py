@@ -36,5 +36,8 @@ def test_a_script_has_its_form(script):
     assert first == "#!/usr/bin/env bash" and re.match(r"# .*\d+\.\d+", about), "the library with its version"
     assert all(line.startswith("# ") for line in others) and "\n# What to do: " in head
     assert "folder=$(mktemp -d)\ntrap 'rm -rf \"$folder\"' EXIT\n" in body and re.search(r"[\w-]+==[\d$]", body)
-    assert re.search(r"(^|; then|else) *(assert |\[\[? )", body, re.MULTILINE) and not re.search(r"(import|from) alikit", body)
+    assert re.search(r"(^|; then|else) *(assert |\[\[? )", body, re.MULTILINE), (
+        "it fails where the behaviour has changed"
+    )
+    assert not re.search(r"(import|from) alikit", body)
     assert f"(../findings/{script.name})" in PAGE, "the page lists it"

@@ -302,7 +302,9 @@ def _moved(folder: Path, settings: dict, trainer: Trainer) -> dict:
     for name, both in found.items():
         words = "%s goes on with another %s (%s): it may end with other weights than it would have had"
         logging.getLogger(__name__).warning(words, folder, name, both)
-    return found | ({"versions": {**versions, "torch": found.pop("torch")}} if "torch" in found else {})
+    if "torch" in found:
+        found["versions"] = {**versions, "torch": found.pop("torch")}
+    return found
 
 
 def _seen(parts: Parts) -> str:
