@@ -174,8 +174,8 @@ def compared(model: Game, train: Dataset, held_out: Dataset, labels: int, draws:
     """`svm` of the model's features and, on the same draws, of what they have to beat: the pixels, as many principal
     components as z has numbers, and an untrained encoder if the model has an encoder. Error and std over draws, cost,
     unconverged and dims, prefixed by "", pixels_, components_ and random_."""
-    few_labels(train, labels, 0)  # first, for it says what else would fail in the features
     kinds = {"": network_features(model), "pixels_": pixel_features}
+    few_labels(train, labels, 0)  # says what is wrong where features of so few would fail
     kinds["components_"] = component_features(train, model.z_dim)
     if model.encoder is not None:
         kinds["random_"] = random_features(model, train)
