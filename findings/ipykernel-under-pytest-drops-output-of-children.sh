@@ -28,7 +28,7 @@ for name in child printed; do
   "$python" -m nbconvert --to notebook --execute --inplace --log-level=ERROR "$name.ipynb" 2>/dev/null >/dev/null
   echo "$name: nbconvert stores $(grep -o '"four.*"' "$name.ipynb")"
   status=0
-  said=$("$python" -m pytest -q -p no:cacheprovider --nbval --nbval-current-env "$name.ipynb") || status=$?
+  said=$("$python" -m pytest -q --color=no -p no:cacheprovider --nbval --nbval-current-env "$name.ipynb") || status=$?
   echo "$name: nbval right after it: status $status, $(grep -o 'Missing output.*' <<<"$said" || echo "${said##*$'\n'}")"
   if [[ $name = child ]]; then [[ $status = 1 && $said == *"Missing output fields"* ]]; else [[ $status = 0 ]]; fi
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# latex2mathml 3.81.1: LaTeX that MathJax and KaTeX refuse is converted without an error: braces that do not match,
+# latex2mathml 3.81.1: broken LaTeX is converted without an error, where math-core refuses it: braces that do not match,
 # arguments that are missing, a delimiter that is none, environments and commands that do not exist. As other mistakes
 # do raise (\left without \right, a double subscript), one would think that a call that returns has understood the
 # formula. On the other hand \begin{aligned} becomes text with a bare "&", which no XML parser reads.

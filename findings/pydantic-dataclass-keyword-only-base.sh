@@ -47,4 +47,5 @@ for kind, (signature, result) in found.items():
     print(f"{kind}: {signature} {result}")
     assert signature == ["name", "size", "rate"]
 assert [result.startswith("rate=0.5 name=picture size=3") for _, result in found.values()] == [True, True, False]
+assert "((0,), 'float_parsing')" in result, "the rate takes the name"
 PY

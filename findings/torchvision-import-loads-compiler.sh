@@ -42,5 +42,5 @@ print("torch", torch.__version__.partition("+")[0], "torchvision", sys.modules["
 print(f"make_grid: {seconds:.1f} processor seconds, with torch._dynamo: {'torch._dynamo' in sys.modules}, by {found}")
 print("lazy_compile:", helper.splitlines()[-1].strip())
 assert "torch._dynamo" in sys.modules and found == ["torchvision/ops/roi_align.py"]
-assert "avoids eagerly importing dynamo" in helper and make_grid
+assert make_grid
 PY

@@ -149,7 +149,7 @@ def test_a_frechet_distance_needs_enough_points(monkeypatch):
     the number that is asked for, in none."""
     n = fewest(64)
     for few in ((n - 1, n), (n, n - 1)):
-        with pytest.raises(AlikitError, match=f" 64 features needs {n} examples of each kind, and here are {n - 1}, "):
+        with pytest.raises(AlikitError, match=f" 64 features needs {n} examples of each kind; here are {n - 1}, "):
             frechet(*(torch.randn(number, 64) for number in few))
     monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 1)
     for number, expected in ((64, 10), (n, 0)):
