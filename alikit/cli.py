@@ -177,7 +177,11 @@ def reconstruct_(
 def evaluate(
     run: RunFolder,
     metrics: option(str, f"Comma-separated, of {', '.join(METRICS)}.", metavar="NAMES") = QUICK_ONES,
-    inception_: option(bool, "Fidelity and copying by Inception, from weights at hand.", "--inception") = False,
+    inception_: option(
+        bool,
+        "Fidelity (of 8,192 held-out pictures or more) and copying by Inception, from weights at hand.",
+        "--inception",
+    ) = False,
     labels: option(int | None, "Labels of each of an SVM's draws.", min=1) = None,
     data: Data = None,
     device: Device = "cpu",

@@ -292,7 +292,8 @@ class Store:
         except ModuleNotFoundError as error:
             raise AlikitError(f"a store needs {error.name}: pip install {error.name}") from None
         self._sql, self._url, self._engine = sqlalchemy, url, None
-        self._of = STUDIES[name], steps, "the study store " + re.sub("(://[^:/@]*:).*@", r"\1***@", url)  # no password
+        shown = re.sub("(?<=://)([^:/@]*:).*(?=@)|(?<=password)(=)[^&]*", r"\1\2***", url)
+        self._of = STUDIES[name], steps, f"the study store {shown}"
         self._known = {"study": f"{name}, {steps} steps", "owner": uuid.uuid4().hex}
         columns = "study VARCHAR(100), run VARCHAR(100), line TEXT, owner VARCHAR(32), alive DOUBLE PRECISION"
         self._execute(f"CREATE TABLE IF NOT EXISTS alikit_runs ({columns}, PRIMARY KEY (study, run))")

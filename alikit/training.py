@@ -150,7 +150,7 @@ class Trainer:
                 names = f"losses of {', '.join(losses)}, and its players are {', '.join(players)}"
                 raise AlikitError(f"{type(model).__name__} has {names}: give both the same names")
             return losses, {
-                player: torch.autograd.grad(losses[player], own, retain_graph=player != [*players][-1])
+                player: torch.autograd.grad(losses[player], own, retain_graph=player != [*players][-1]) if own else ()
                 for player, own in players.items()
             }
 

@@ -44,10 +44,13 @@ def test_each_player_learns_its_own_parameters_and_all_of_them(game):
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_frozen_layers_do_not_learn_and_all_others_do(game):
-    """One in each network."""
+@pytest.mark.parametrize("whole", [False, True])
+def test_frozen_layers_do_not_learn_and_all_others_do(game, whole):
+    """One in each network, or the first network."""
     model, (x, _) = GAMES[game](), batch(game)
-    for network in model.children():
+    if whole:
+        next(model.children()).requires_grad_(False)
+    for network in () if whole else model.children():
         next(network.parameters()).requires_grad_(False)
     labels = torch.randint(2, (N, A), dtype=torch.uint8) if model.attributes else None
     before, trainer = snapshot(model), Trainer(model, Dataset("points", x, labels), Config(batch_size=N, lr=0.1))

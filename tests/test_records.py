@@ -48,6 +48,7 @@ PARTS = noise_of(3, 32, ("dark", "light"))
 def _as_if_pictures_were_enough():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("alikit.evaluation.samples.PER_FEATURE", 0)
+        patch.setattr("alikit.runs.records.PER_FEATURE", 0)
         yield
 
 

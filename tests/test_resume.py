@@ -105,6 +105,8 @@ def test_a_run_that_goes_on_with_another_torch_or_without_bfloat16_says_so_once(
     found = runs.read_settings(run)
     assert found["precision"] == "bfloat16, float32" and found["steps"] == 22
     assert found["versions"] == versions | {"torch": f"1.0, {torch.__version__}"}
+    runs.write_settings(run, found | {"versions": versions | {"torch": f"{torch.__version__}, 1.0"}})
+    assert alikit("resume run --steps 23").status == 0 and len(caplog.messages) == 1, "back again is another, too"
 
 
 def test_a_run_goes_on_where_standard_error_is_closed(run, monkeypatch):

@@ -286,6 +286,7 @@ def test_runs_of_another_length_or_of_the_study_as_it_was(finished, tmp_path, mo
         # No driver for it is installed here; no password in a message.
         ("mysql://reader:word@nowhere.invalid/studies", r"store mysql://reader:\*\*\*@nowhere.invalid/studies "),
         ("postgresql://reader:word@nowhere.invalid:http/studies", r"reader:\*\*\*@nowhere.* \(invalid literal"),
+        ("postgresql://nowhere.invalid:http/studies?password=word&user=a", r"\?password=\*\*\*&user=a "),
         ("sqlite:///new.db?timeout=soon", "cannot use .*float: 'soon'"),
         ("sqlite:///noise.db", "not a database"),
         ("sqlite:///other.db", "no such column"),

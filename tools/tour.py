@@ -5,7 +5,7 @@
     python tools/tour.py notebooks/02_toy_mixture.ipynb      that one alone
 
 The notebooks themselves are never written to. Formulas become MathML, which browsers draw without a script; pictures
-become part of the page. Exit status 1 if a cell failed, a formula is not right LaTeX, an output could not be shown or
+become part of the page. Exit status 1 if a cell failed, a formula was not understood, an output could not be shown or
 something would have to be fetched; the pages are written all the same.
 """
 
@@ -39,6 +39,7 @@ FORMULA = re.compile(
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 CONVERTER = LatexToMathML(fancy_error=False)
+MARK = "@@@"  # around the number of a formula
 # JupyterLab's page without its scripts, which would be fetched. With a font for mathematics, without which browsers set
 # the limits of a sum on the sum; and what is wider than a telephone scrolls instead of being cut off.
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
@@ -48,16 +49,21 @@ TEMPLATE = """{% extends 'lab/index.html.j2' %}
 body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
 .highlight, .jp-RenderedHTMLCommon, .jp-OutputArea-child { overflow-x: auto; }
+.jp-OutputArea-output pre { white-space: pre; word-break: normal; }
 </style>{% endblock %}"""
 
 
 def mathml(tex: str, display: bool) -> str:
     """One formula as a `<math>` element. ValueError, saying what is wrong, for one that is not right LaTeX."""
+    wrong = f"formula not understood: {' '.join(tex.split())}"
     try:
-        return CONVERTER.convert_with_local_state(tex, displaystyle=display)
+        element = CONVERTER.convert_with_local_state(tex, displaystyle=display)
     except LatexError as error:
-        reason = str(error).partition(": ")[2]
-        raise ValueError(f"formula not understood: {' '.join(tex.split())}: {reason}") from error
+        raise ValueError(f"{wrong}: {str(error).partition(': ')[2]}") from error
+    # The converter sets the first as typed, and browsers do not draw the second.
+    if found := re.search(r"\\\\\s*[*\[]", tex) or re.search("<menclose", element):
+        raise ValueError(f"{wrong}: {found[0]} cannot be shown")
+    return element
 
 
 class Renderer(IPythonRenderer):
@@ -87,11 +93,11 @@ def with_formulas(source: str, renderer: IPythonRenderer, problems: list[str]) -
         if found["code"]:
             return found[0]
         formulas.append(found)
-        return f"@@formula{len(formulas) - 1}@@"
+        return f"{MARK}{len(formulas) - 1}{MARK}"
 
     def put_back(found: re.Match) -> str:
         if not found["number"]:  # a tag, or code: as typed
-            return re.sub(r"@@formula(\d+)@@", lambda found: html.escape(formulas[int(found[1])][0]), found[0])
+            return re.sub(rf"{MARK}(\d+){MARK}", lambda found: html.escape(formulas[int(found[1])][0]), found[0])
         formula = formulas[int(found["number"])]
         tex = re.sub(r"^(?:\$\$?|\\\\[\[(])|(?:\$\$?|\\\\[\])])$", "", formula[0])
         try:
@@ -101,12 +107,13 @@ def with_formulas(source: str, renderer: IPythonRenderer, problems: list[str]) -
             return f"<code>{html.escape(tex)}</code>"
 
     page = MarkdownWithMath(renderer).render(FORMULA.sub(take_out, source))
-    return re.sub(r"(?s)<(pre|code)\b.*?</\1>|<[^>]*>|@@formula(?P<number>\d+)@@", put_back, page)
+    return re.sub(rf"(?s)<(pre|code)\b.*?</\1>|<[^>]*>|{MARK}(?P<number>\d+){MARK}", put_back, page)
 
 
 def opening(nb: nbformat.NotebookNode) -> tuple[str, str]:
     """The notebook's title and the first paragraph below it, which holds its question. Both are Markdown."""
-    title, question, *_ = (part.strip() for part in re.split(r"\n\s*\n", nb.cells[0].source + "\n\n"))
+    first = nb.cells[0].source if nb.cells else ""
+    title, question, *_ = (part.strip() for part in re.split(r"\n\s*\n", first + "\n\n"))
     return title.lstrip("# "), re.sub(r"^>\s?", "", question, flags=re.MULTILINE)
 
 
@@ -149,12 +156,13 @@ def write(nb: nbformat.NotebookNode, folder: Path, page: Path, title: str) -> li
     text, _ = exporter.from_notebook_node(nb, {"metadata": {"name": title}})
     page.write_text(re.sub(r'(<a href="[\w.-]+)\.ipynb', r"\1.html", text), encoding="utf-8")
     for source in re.findall(r"""<img\b[^>]*?\bsrc=["'](?!data:)([^"']*)""", text):
-        problems.append(f"picture not found beside the notebook: {html.unescape(source)}")
-    remote = re.findall(r"""<(?!a\b|img\b)\w[^>]*?\b(?:src|href|poster)=["']?(?:https?:)?//[^>]*>""", text)
+        problems.append(f"picture not in the page: {html.unescape(source)}")
+    remote = re.findall(r"""<(?!a\b|img\b)\w[^>]*?\b(?:src|href|poster)=["']?(?!data:|[#"'])[^>]*>""", text)
+    remote += re.findall(r"""(?:@import|\burl\(|\bimport)[\s"'(]*(?:https?:)?//[^\s"')]*""", text)
     problems += [f"the page would need the network for {tag}" for tag in remote]
     # JupyterLab looks for formulas in the finished page, so that it also finds what is typed as \$ or made by HTML.
     prose = html.unescape(re.sub(r"(?s)<(pre|code|math|script|style|title)\b.*?</\1>|<[^>]*>", "", text))
-    typed = re.findall(r"\$(?:(?!\n\s*\n)[^$])+\$|\\[([].*|\\begin\b.*", prose)
+    typed = re.findall(r"\$\$|\$(?:(?!\n\s*\n)[^$])+\$|\\[([].*|\\(?:begin|eqref|ref|newcommand)\b.*", prose)
     return problems + [f"formula not shown: {' '.join(one.split())}" for one in typed]
 
 

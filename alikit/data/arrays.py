@@ -53,10 +53,13 @@ def examples(x: object, channels: str | None = None, scale: tuple[float, float] 
             if side <= 7 or colours * side**2 != x.shape[1]:
                 continue
             way = f"x.reshape(-1, {shape}{side}, {side})"
+            if colours == 3:
+                way = f"{way} or, where colours are last, (-1, {side}, {side}, 3)"
             if not x.is_floating_point():
-                way = f"{way} for pictures, x.astype('float32') for points"
+                way = f"{way} for pictures, floats for points"
                 raise AlikitError(f"x is {size}, of whole numbers, so it may be pictures or points: pass {way}")
-            log.warning("x is %s, of floats, so these are points: for pictures pass %s", size, way)
+            if x.min() >= 0 and x.max() in (1, 255):
+                log.warning("x is %s, of floats, so these are points: for pictures pass %s", size, way)
         return x.float()
     pictures = _channels_first(x, size, channels)
     black, white = range_of(pictures, scale, DEPTHS[-1] if has_16_bits else DARK)

@@ -13,7 +13,9 @@ from .images import Listed, divided, existing, log, read_parts, walk
 from .splits import both, nfc, says_nothing, split_of, splits_among
 from .tables import find_tables, table_parts
 
-TELLING = r"(?i).*(label|attr|anno|class|meta).*\.(csv|tsv|txt|json|mat)"  # files that may say what pictures show
+# Files that may say what pictures show; beside class folders a list of their names says nothing new.
+TELLING = r"(?i).*(label|attr(?!ibution)|anno|class|meta).*\.(csv|tsv|txt|json|mat)"
+TELLING_MORE = r"(?i).*(label|attr(?!ibution)|anno|meta).*\.(csv|tsv|mat)"
 ASK = "say which, as --splits TRAIN,HELD_OUT, or --splits none where all are classes (splits=...), or name one folder"
 
 
@@ -140,8 +142,8 @@ def _is_thousand(name: str) -> bool:
 
 def _say_what_is_not_read(root: Path, classes: Sequence[str], folders: dict[str, list[str]]) -> None:
     """Labels may lie in files of other kinds, as CelebA's .txt or the .mat of flowers."""
-    places = folders if len(classes) < 2 else {"": folders[""]}
-    if found := [place + name for place, others in places.items() for name in others if re.fullmatch(TELLING, name)]:
+    places, telling = (folders, TELLING) if len(classes) < 2 else ({"": folders[""]}, TELLING_MORE)
+    if found := [place + name for place, others in places.items() for name in others if re.fullmatch(telling, name)]:
         way = "labels come from class folders, or from a table, as table:PATH/NAME.csv"
         log.warning("%s: not read are %s; %s", root, _some(found), way)
 

@@ -109,7 +109,7 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
     n = min(PICTURES, len(train), len(held_out))
     if n < FEWEST:
         raise AlikitError(f"cannot compare sets of {n} pictures: choose at least {FEWEST}, and data that has as many")
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), model.device)
 
     def features(pictures: Dataset) -> Tensor:
         with Game.inference(network):

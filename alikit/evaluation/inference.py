@@ -57,7 +57,9 @@ def awake(model: Game, x: Tensor, z: Tensor, y: Tensor | None = None) -> dict[st
     sigma   of q(z|x), averaged likewise, if the encoder has one; spread^2 + sigma^2 = 1 where q(z) is the prior
     """
     means, y_of_z = model.encode(x, sample=False, y=y), None if y is None else y[: len(z)]
-    z_hat = model.encode(model.decode(z, y=y_of_z), sample=False, y=y_of_z)
+    x_tilde = model.decode(z, y=y_of_z)
+    is_finite = x_tilde.isfinite().all()  # a model that has diverged may draw what no encoder takes
+    z_hat = model.encode(x_tilde, sample=False, y=y_of_z) if is_finite else torch.full_like(z, torch.nan)
     found = {"cycle": (z - z_hat).square().mean().item(), "spread": means.var(0, correction=0).mean().sqrt().item()}
     if isinstance(model.encoder, Gaussian):
         with model.inference():

@@ -21,7 +21,7 @@ from .attributes import attributes
 from .features import feature_network, in_features
 from .inference import codes, latent, reconstruction
 from .probes import probe
-from .samples import copying, coverage, fidelity
+from .samples import check_enough, copying, coverage, fidelity
 from .svm import classification, compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
@@ -59,7 +59,12 @@ def measured(
 
     @cache
     def sets() -> tuple[Tensor, Tensor, Tensor]:
-        return in_features(model, train, held_out, (network or feature_network()).to(model.device))
+        looking = (network or feature_network()).to(model.device)
+        if "fidelity" in metrics:  # before all pictures are looked at, which takes Inception an hour
+            with Game.inference(looking):
+                features = looking(held_out.floats(slice(1)).to(model.device)).shape[1]
+            check_enough(len(train), len(held_out), features)
+        return in_features(model, train, held_out, looking)
 
     table = {  # in the order in which numbers are printed: whether it applies, and what it finds
         "reconstruction": (encodes, lambda: vars(reconstruction(model, train, held_out))),

@@ -56,9 +56,12 @@ def fidelity(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, floa
     return found | {"n": len(samples)}
 
 
-def fewest(features: int) -> int:
-    """How many points a Frechet distance needs in so many features."""
-    return PER_FEATURE * features
+def check_enough(n: int, m: int, features: int) -> None:
+    """AlikitError if n or m points are too few for a Frechet distance in so many features."""
+    if min(n, m) < (wanted := PER_FEATURE * features):
+        why = f"with fewer it prefers samples of too little spread, and here are {n:,} and {m:,}"
+        needs = f"a Frechet distance in {features:,} features needs two sets of {wanted:,} examples"
+        raise AlikitError(f"{needs}; {why}: leave out fidelity, or take more data")
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -67,12 +70,9 @@ def frechet(a: Tensor, b: Tensor) -> float:
         |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)),    Heusel et al. 2017
 
     By torchmetrics, in double precision; in Inception's features it is known as FID. Infinite if a value is not finite.
-    AlikitError if N or M is below `fewest(F)`.
+    AlikitError if N or M is below 4 F.
     """
-    if (n := min(len(a), len(b))) < (wanted := fewest(a.shape[1])):
-        needs = f"a Frechet distance in {a.shape[1]} features needs {wanted:,} examples of each kind"
-        why = f"here are {n:,}, and with so few it prefers samples of too little spread"
-        raise AlikitError(f"{needs}; {why}: leave out fidelity, or take data with a larger held-out part")
+    check_enough(len(a), len(b), a.shape[1])
     from torchmetrics.image.fid import FrechetInceptionDistance  # takes seconds to import
 
     if not (a.isfinite().all() and b.isfinite().all()):

@@ -40,9 +40,10 @@ from ..data.conditions import NAMED, paper_grid
 from ..errors import AlikitError, unwritten
 from ..evaluation import AttributeClassifier, FeatureNetwork, attributes, codes, measured, probe, train_classifier
 from ..evaluation.factors import scales
+from ..evaluation.features import FEWEST
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
-from ..evaluation.samples import fewest
+from ..evaluation.samples import PER_FEATURE
 from ..figures import few_colours, learning_figure
 from ..models import Game
 from .pictures import sheets, switch_sheets
@@ -131,7 +132,7 @@ def record(
 
     The feature network learned from colour photographs of 32x32: of grey and of smaller pictures, which are enlarged,
     fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square, and
-    fidelity where a part has too few.
+    they where a part has too few.
 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
@@ -224,8 +225,8 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     train, held_out = parts
     model = runs.load_model(stage, device)
     is_square = held_out.shape[1] == held_out.shape[2]
-    are_enough = min(map(len, parts)) >= fewest(FeatureNetwork.num_features)
-    in_features = ("fidelity", "copying")[not are_enough :] if is_square else ()
+    enough = {"fidelity": PER_FEATURE * FeatureNetwork.num_features, "copying": FEWEST}
+    in_features = [metric for metric, n in enough.items() if is_square and min(map(len, parts)) >= n]
     found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features))
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, train, held_out, metrics=("classification",))

@@ -298,7 +298,7 @@ def _moved(folder: Path, settings: dict, trainer: Trainer) -> dict:
     versions = settings.get("versions", {})
     pairs = {"torch": (versions.get("torch"), str(torch.__version__))}
     pairs |= {"precision": (settings.get("precision"), _precision(trainer))}
-    found = {name: f"{old}, {new}" for name, (old, new) in pairs.items() if old and new not in old.split(", ")}
+    found = {name: f"{old}, {new}" for name, (old, new) in pairs.items() if old and new != old.split(", ")[-1]}
     for name, both in found.items():
         words = "%s goes on with another %s (%s): it may end with other weights than it would have had"
         logging.getLogger(__name__).warning(words, folder, name, both)

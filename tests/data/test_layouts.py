@@ -57,10 +57,13 @@ def test_qmnist_has_more_columns_of_labels(tmp_path):
 def test_rows_that_may_be_pictures_are_not_taken_for_points_in_silence(tmp_path, caplog, side, shape):
     """As CIFAR's pickles, EMNIST's .mat and the published ImageNet of 64 x 64 have them."""
     np.savez(tmp_path / "a.npz", data=noise(0, 30, side), labels=LABELS)
-    refused(tmp_path / "a.npz", rf"30 x {side}, of whole .* pass x\.reshape\(-1, {shape}\) for pictures, ")
+    refused(tmp_path / "a.npz", rf"30 x {side}, of whole .* pass x\.reshape\(-1, {shape}\).* for pictures, ")
     np.savez(tmp_path / "a.npz", data=noise(0, 30, side) / 255, labels=LABELS)
     assert load(tmp_path / "a.npz")[0].shape == (side,)
     assert f"30 x {side}, of floats, so these are points: for pictures pass x.reshape(-1, {shape})" in caplog.text
+    caplog.clear()
+    np.savez(tmp_path / "a.npz", data=noise(0, 30, side) / 100 - 1, labels=LABELS)  # an embedding, say
+    assert load(tmp_path / "a.npz")[0].shape == (side,) and not caplog.messages
 
 
 def test_attributes_without_names_are_called_by_their_numbers(tmp_path):
@@ -162,6 +165,12 @@ def test_labels_in_files_that_are_not_read_are_said(tmp_path, paint, caplog, pic
     (tmp_path / "d" / files).write_text("")
     load(tmp_path / "d")
     assert f"{tmp_path / 'd'}: not read are {files}; labels come from class folders, or from a table" in caplog.text
+    caplog.clear()
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        paint(f"right/{name}")
+    for name in ("classes.txt", "labels.json", "dataset-metadata.json", "attribution.txt", "classes.csv"):
+        (tmp_path / "right" / name).write_text("cat\ndog\n")
+    assert load(tmp_path / "right")[0].classes == ("cat", "dog") and not caplog.messages
 
 
 def test_attributes_in_columns_of_their_own_are_not_lost_in_silence(caplog):

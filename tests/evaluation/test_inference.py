@@ -75,6 +75,8 @@ def test_codes_that_sleep_are_too_wide_or_broken():
     assert wide["energy"] == pytest.approx(expected, rel=0.5) and wide["energy"] > 2 * wide["energy_floor"]
     broken = codes(game(encode=lambda x: torch.where(x > 2, torch.nan, x)), Dataset("points", torch.randn(500, 2)))
     assert broken["kl"] == inf and isnan(broken["energy"]) and broken["energy_floor"] < 0.1
+    drawn = codes(game(lambda z: z / 0), Dataset("points", torch.randn(500, 2)))
+    assert isnan(drawn["cycle"]) and drawn["spread"] > 0.9, "a decoder that is broken"
     # Examples are drawn from all of the data.
     x = torch.cat([torch.zeros(12_000, 1), torch.ones(4_000, 1)])
     assert codes(game(z_dim=1), Dataset("points", x))["mean"].item() == pytest.approx(0.25, abs=0.03)

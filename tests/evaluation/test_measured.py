@@ -119,7 +119,7 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others(monkeypatch):
 WRONG = [
     ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
     ("fidelity", None, points, "examples are 2: leave out fidelity"),
-    ("fidelity", None, house_numbers, "needs 640 examples of each kind; here are 40, .* leave out fidelity"),
+    ("fidelity", None, house_numbers, "needs two sets of 640 examples; .* 50 and 40: leave out fidelity"),
     ("svm", lambda x: x, unlabelled, "has no classes"),
     ("attributes", lambda x: x, points, "not conditional"),
 ]

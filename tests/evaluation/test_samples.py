@@ -16,7 +16,7 @@ from torchvision.models import inception_v3
 from alikit.data import GridMixture, house_numbers
 from alikit.errors import AlikitError
 from alikit.evaluation.features import FILE, FeatureNetwork, feature_network, in_features, inception
-from alikit.evaluation.samples import copying, coverage, fewest, fidelity, frechet, nearest, precision_recall
+from alikit.evaluation.samples import PER_FEATURE, copying, coverage, fidelity, frechet, nearest, precision_recall
 
 GRID = GridMixture()
 NETWORK = FeatureNetwork().eval()
@@ -147,9 +147,11 @@ def test_frechet_of_two_gaussians():
 def test_a_frechet_distance_needs_enough_points(monkeypatch):
     """At one point a feature, samples of four fifths of the spread look better than the truth in each of ten draws; at
     the number that is asked for, in none."""
-    n = fewest(64)
+    n = PER_FEATURE * 64
     for few in ((n - 1, n), (n, n - 1)):
-        with pytest.raises(AlikitError, match=f" 64 features needs {n} examples of each kind; here are {n - 1}, "):
+        with pytest.raises(
+            AlikitError, match=f"64 features needs two sets of {n} examples; .* {few[0]} and {few[1]}: "
+        ):
             frechet(*(torch.randn(number, 64) for number in few))
     monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 1)
     for number, expected in ((64, 10), (n, 0)):
@@ -179,7 +181,7 @@ def test_precision_and_recall_by_hand():
 def test_the_shipped_network_sees_that_pictures_are_spoiled():
     """In its features blurred and noisy house numbers are farther from house numbers than others of these are."""
     network = feature_network()
-    n = fewest(network.num_features)
+    n = PER_FEATURE * network.num_features
     train, held_out = house_numbers(n, seed=0), house_numbers(n, seed=1)
     blurred = F.avg_pool2d(held_out.floats(), 5, stride=1, padding=2)
     noisy = held_out.floats() + 0.1 * torch.randn(n, 3, 32, 32)

@@ -53,6 +53,7 @@ def pytest_runtest_call(item):
         if item.parent.timed_out:
             limit = item.config.option.nbval_cell_timeout
             item.raise_cell_error(f"{item.name} took more than {limit:g} seconds and handled the interrupt")
-        if item.options["check"] and item.cell.source.strip() and item.cell.execution_count is None:
+        has_code = re.search(r"^\s*[^#\s]", item.cell.source, re.MULTILINE)
+        if item.options["check"] and has_code and item.cell.execution_count is None:
             item.raise_cell_error(f"{item.name} was never run, so nothing is compared: run and save the notebook")
     return result

@@ -76,9 +76,16 @@ def test_at_least_three_solutions_folded_away(path):
         if cell.cell_type == "markdown":
             solutions += SOLUTION.findall(cell.source)
             assert cell.source.count("<details") == cell.source.count("</details>"), cell.source
+            assert len(re.findall("<summary>.*Solution", cell.source)) == len(SOLUTION.findall(cell.source)), (
+                cell.source
+            )
     for solution in solutions:
         # Without the blank lines Markdown takes the block for HTML and shows its text as typed.
         assert re.match(r"[ \t]*\n[ \t]*\n", solution) and re.search(r"\n[ \t]*\n[ \t]*$", solution), solution
+        fences = re.findall(r"^[ \t]*```[ \t]*\S", solution, re.MULTILINE)
+        assert len(fences) == len(PYTHON_BLOCK.findall(solution)), (
+            f"only ```python at a line's start is run:\n{solution}"
+        )
     assert sum(bool(PYTHON_BLOCK.search(solution)) for solution in solutions) >= 3
 
 
@@ -108,6 +115,7 @@ def test_nbval_compares_what_is_not_marked_and_runs_solutions(tmp_path):
         "assert n == 26": "FAILED",
         "n -= 1": "PASSED",
         "print('never run')": "FAILED",
+        "# print it here, never run": "PASSED",
         "print(f'{n} modes', end='\\n')": "FAILED",
     }
     cells, stored = [], [new_output("stream", name="stdout", text="25 modes\n")]

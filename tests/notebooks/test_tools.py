@@ -61,9 +61,13 @@ def test_tour_complains_about_what_fails_and_what_it_cannot_show(tmp_path, paint
         "The variable `$x$` and the pair `$$y$$` are code.\n\n![pixel](pixel.png)": None,
         r"So $\nosuchcommand{x}$": 'formula not understood: \\nosuchcommand{x}: Unknown command "\\nosuchcommand"',
         "And $\\frac{1}\n{2$": 'formula not understood: \\frac{1} {2: Expected closing token "}"',
-        "![far](https://example.org/far.png)": "picture not found beside the notebook: https://example.org/far.png",
+        r"$$\begin{aligned} a &= b \\[6pt] c &= d \end{aligned}$$": r"formula not understood: \begin{aligned}",
+        r"A box $\boxed{E}$": r"formula not understood: \boxed{E}: <menclose cannot be shown",
+        "![far](https://example.org/far.png)": "picture not in the page: https://example.org/far.png",
+        '<iframe src="local.html"></iframe>': "the page would need the network for <iframe",
         '<script src="https://example.org/a.js"></script>': "the page would need the network for <script src",
         '<video src="https://example.org/a.mp4"></video>': "the page would need the network for <video src",
+        '<style>@import url("https://example.org/a.css")</style>': "the page would need the network for url(",
     }
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "IntSlider(value=3)"}
     stale = [new_output("stream", name="stdout", text="stale 17"), new_output("display_data", data=widget)]
@@ -142,7 +146,7 @@ def test_tour_shows_what_stands_beside_a_widget_and_says_which_output_it_cannot_
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     status, said = run("tour.py", "--stored", "--out", tmp_path / "html", path)
     complaints = [f"output not shown: {kind}" for kind in ("image/gif", *(set(widget) - {"text/plain"}))]
-    complaints += ["picture not found beside the notebook: attachment:b.png"]
+    complaints += ["picture not in the page: attachment:b.png"]
     assert status == 1 and said.splitlines() == [f"odd.ipynb: {complaint}" for complaint in complaints]
     page = (tmp_path / "html" / "odd.html").read_text(encoding="utf-8")
     assert page.count(f"data:image/png;base64,{pixel}") == 3 and "data:image/jpeg;base64,/9j/4AAQ" in page
