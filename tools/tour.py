@@ -35,7 +35,7 @@ RICH = {"text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg"
 FORMULA = re.compile(
     r"""(?P<code> ^\ *(?P<fence>```+|~~~+).*?^\ *(?P=fence) | (?P<tick>`+)(?!`)(?:(?!\n\s*\n).)+?(?<!`)(?P=tick)(?!`) )
       | (?P<block> (?<!\\)\$\$(?:(?!\n\s*\n).)+?\$\$ | \\\\\[.+?\\\\\] | \\begin{(?P<name>\w+\*?)}.*?\\end{(?P=name)} )
-      | (?<![\\$])\$(?:(?!\n\s*\n)[^$])+?(?<!\\)\$ | \\\\\(.+?\\\\\) """,
+      | (?<![\\$])\$(?:(?!\n\s*\n)(?:\\.|[^$\\]))+\$ | \\\\\(.+?\\\\\) """,
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 CONVERTER = LatexToMathML(fancy_error=False)

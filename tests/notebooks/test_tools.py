@@ -103,6 +103,7 @@ FOUND = [  # what JupyterLab shows as formulas, and how many
     ("<details><summary>Why $a$?</summary>\n<p>For $a < b$</p>\n</details>", 2),
     (r"# On $a$" "\n\n[as $b$](odd.ipynb) *and $c*d$ or* $ e $,\n- $f$\n  $$\n  g\n  $$", 6),
     ("\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}\n\n\\\\(e\\\\) $$\\begin{aligned} a &= b \\end{aligned}$$", 3),
+    (r"From $\$5$ to $x\$y$", 2),
     ("Not `$h$`, ``$`i``, one $, nor\n\n```\n$x$\n```\n\nbut $x\n+ y$. ![$z$](pixel.png)", 1),
 ]
 # No formulas; but JupyterLab takes the first two for one, alas.
