@@ -113,8 +113,9 @@ class Dataset:
         least, label = self.labels.bincount(minlength=k).min(dim=0)
         if n > least * k:
             name = self.classes[label] if self.classes else int(label)
-            way = f"ask for at most {least * k:,}, or name data with more of it" if least else "name data with more of it"
-            raise AlikitError(f"{n:,} labels are wanted; {self.name} has {least} to spare of class {name}: {way}")
+            fewer = f"ask for at most {least * k:,}, or " if least else ""
+            has = f"{self.name} has {least} to spare of class {name}"
+            raise AlikitError(f"{n:,} labels are wanted; {has}: {fewer}name data with more of it")
         order = _shuffled(len(self), seed)
         return self.select(torch.cat([order[self.labels[order] == label][: n // k] for label in range(k)]))
 

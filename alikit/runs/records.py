@@ -131,8 +131,8 @@ def record(
     device     where to measure; a GPU by default where there is one
 
     The feature network learned from colour photographs of 32x32: of grey and of smaller pictures, which are enlarged,
-    fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square, and
-    they where a part has too few.
+    fidelity and copying say less. They and the attribute classifier are left out for pictures that are not square;
+    fidelity and copying also where a part has too few.
 
     AlikitError for a run that is not finished, not on pictures or without an encoder, for other data than it was
     trained on, and where `out` holds something else.
