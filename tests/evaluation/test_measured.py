@@ -116,6 +116,17 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others(monkeypatch):
     assert measured(game(grey, None), *houses, ("reconstruction", "codes", "fidelity")).keys() == FIDELITY
 
 
+def test_a_frechet_distance_is_refused_before_all_pictures_are_looked_at():
+    """Which takes a large network an hour. This one has no weights, by which a device could be told."""
+    looked, network = [], nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    network.register_forward_hook(lambda _, given, __: looked.append(len(given[0])))
+    houses = house_numbers(200, seed=0), house_numbers(191, seed=1)
+    with pytest.raises(AlikitError, match=r"48 features needs two sets of 192 examples; .* 200 and 191: "):
+        measured(game(grey, None), *houses, ("fidelity", "copying"), network)
+    assert looked == [1]
+    assert measured(game(grey, None), *houses, ("copying",), network).keys() == COPYING
+
+
 WRONG = [
     ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
     ("fidelity", None, points, "examples are 2: leave out fidelity"),
