@@ -55,10 +55,13 @@ class Dense:
             stack = nn.Sequential(stack, nn.Unflatten(1, shape), Pixels(shape, mean))
         return stack if y is None else Conditioned(nn.Identity(), y, stack)
 
-    def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
+    def build_discriminator(
+        self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None, unary: bool = False
+    ) -> nn.Module:
         towers = [*(nn.Identity() for _ in range(2 if z_dim else 1)), *filter(None, [y])]
-        widths = [_width(math.prod(shape) + z_dim, y), *self.discriminator, outputs]
-        return Discriminator(towers, mlp(widths, pieces=self.pieces, dropout=self.dropout))
+        inputs = (_width(math.prod(shape) + z_dim, y), *((math.prod(shape), z_dim) if unary else ()))
+        stacks = (mlp([n, *self.discriminator, outputs], pieces=self.pieces, dropout=self.dropout) for n in inputs)
+        return Discriminator(towers, *stacks)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Pictures:
     def _left(self, side: int) -> int:
         """Pixels a side that the encoder's row with an open kernel finds; 0 without one, or if a row leaves a rest."""
         for row in self.encoder:
-            if row.kernel is None or side < row.kernel or (side - row.kernel) % row.stride:
+            if row.kernel is None or side < row.kernel or (side + 2 * row.padding - row.kernel) % row.stride:
                 return side if row.kernel is None else 0
             side = row.side(side)
         return 0
@@ -105,14 +108,17 @@ class Pictures:
         decoder = nn.Sequential(nn.Unflatten(1, (inputs, 1, 1)), stack, Pixels(shape, mean))
         return decoder if y is None else Conditioned(nn.Identity(), y, decoder)
 
-    def build_discriminator(self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None) -> nn.Module:
+    def build_discriminator(
+        self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None, unary: bool = False
+    ) -> nn.Module:
         towers, features = [self._stack(self.of_x, shape[0], shape)], self.of_x[-1].maps
         if z_dim:
             towers.append(nn.Sequential(nn.Unflatten(1, (z_dim, 1, 1)), self._stack(self.of_z, z_dim, shape)))
             features += self.of_z[-1].maps
         towers, features = towers + [y] * (y is not None), _width(features, y)
         joint = self._stack(self.joint, features, shape, outputs)
-        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint))
+        alone = (nn.Linear(rows[-1].maps, 1) for rows in (self.of_x, self.of_z) if unary)
+        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
 
 
 def _pictures(
@@ -168,6 +174,24 @@ PAPER_TINY_IMAGENET = _pictures(64, 0.01, _DOWN, _UP, of_z=2048, joint=4096)
 _DOWN = ((4, 2, 32), (2, 1, 64), (4, 2, 128), (None, 1, 256))
 _UP = ((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32))
 LAPTOP = _pictures(32, 0.1, _DOWN, _UP, of_z=256, joint=512, last=0.0)
+
+
+# Ours, without a checkerboard: 32 16 8 4 1 down, and up by resized convolutions. D has no batch norm and no dropout: a
+# gradient penalty takes their place.
+def _modern(size: int, maps: tuple[int, ...], features: int = 256, finest: int = 24) -> Pictures:
+    """`maps` of the rows that halve a picture, and the other way round of those that double it, down to `finest`."""
+    down = [Conv(4, 2, width, padding=1) for width in maps]
+    left, last = Conv(None, 1, features), Conv(1, 1, None, batch_norm=False, activation="linear")
+    up = [Conv(3, 2, width, resize=True) for width in (*maps[-2::-1], finest)]
+    bare = [replace(row, batch_norm=False) for row in (*down, left)]
+    of_z, pair = (Conv(1, 1, width, batch_norm=False) for width in (256, 512))
+    decoder = (Conv(None, 1, maps[-1], up=True), *up, replace(last, bias=False))
+    return Pictures(size, 0.1, (*down, left, last), decoder, tuple(bare), (of_z,) * 2, (pair, pair, last))
+
+
+MODERN = _modern(32, (48, 96, 192))
+MODERN_64 = _modern(64, (24, 48, 96, 192))
+MODERN_28 = _modern(28, (32, 64))
 
 # Ours, for MNIST in ten minutes: fewer maps, and most of them in D, which is not kept.
 _DOWN, _OF_X = ((4, 2, 16), (2, 1, 32), (4, 2, 32), (None, 1, 64)), ((4, 2, 16), (2, 1, 32), (4, 2, 64), (None, 1, 128))

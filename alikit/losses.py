@@ -9,7 +9,7 @@ last one may be left out, (N, K), and is then 0: a softmax only knows difference
 """
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid, pad, softplus
+from torch.nn.functional import cross_entropy, logsigmoid, pad, relu, softplus
 
 
 def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
@@ -20,22 +20,43 @@ def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
     return logsigmoid(q_logits).mean() + logsigmoid(-p_logits).mean()
 
 
-def discriminator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """-V(D, G): log 4 when D cannot tell the joints apart, 0 when it is always right and sure."""
-    return softplus(-q_logits).mean() + softplus(p_logits).mean()
+# For each adversarial loss, what D minimises of its logits and what the other players minimise. D wants q's logits high
+# and p's low, they want the opposite.
+LOSSES = {
+    "ns": (softplus, softplus),  # non-saturating, the paper's
+    "hinge": (lambda logits: relu(1 + logits), lambda logits: logits),  # Lim and Ye 2017; BigBiGAN's
+    "least-squares": (lambda logits: (1 + logits).square(), lambda logits: (1 + logits).square()),  # Mao et al. 2017
+    "relativistic": (softplus, softplus),  # of q's logit minus p's, in pairs (Jolicoeur-Martineau 2018; R3GAN)
+}
 
 
-def generator_loss(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """-E_q[log(1 - D)] - E_p[log D], non-saturating on both sides: low when D mistakes one joint for the other.
+def discriminator_loss(q_logits: Tensor, p_logits: Tensor, loss: str = "ns") -> Tensor:
+    """With the paper's loss -V(D, G): log 4 when D cannot tell the joints apart, 0 when it is always right and sure."""
+    of_discriminator, _ = LOSSES[loss]
+    if loss == "relativistic":
+        return of_discriminator(p_logits - q_logits).mean()
+    return of_discriminator(-q_logits).mean() + of_discriminator(p_logits).mean()
+
+
+def generator_loss(q_logits: Tensor, p_logits: Tensor, loss: str = "ns") -> Tensor:
+    """With the paper's loss -E_q[log(1 - D)] - E_p[log D], non-saturating on both sides: low when D mistakes one joint
+    for the other.
 
     In a plain GAN the generator has no part in the q term; `gan_generator_loss` leaves it out.
     """
-    return softplus(q_logits).mean() + softplus(-p_logits).mean()
+    _, of_generator = LOSSES[loss]
+    if loss == "relativistic":
+        return of_generator(q_logits - p_logits).mean()
+    return of_generator(q_logits).mean() + of_generator(-p_logits).mean()
 
 
-def gan_generator_loss(p_logits: Tensor) -> Tensor:
-    """-E_p[log D]: the non-saturating loss of a decoder that plays alone (Goodfellow et al. 2014, section 3)."""
-    return softplus(-p_logits).mean()
+def gan_generator_loss(p_logits: Tensor, q_logits: Tensor | None = None, loss: str = "ns") -> Tensor:
+    """With the paper's loss -E_p[log D], of a decoder that plays alone (Goodfellow et al. 2014, section 3). Only the
+    relativistic one looks at `q_logits`."""
+    if loss == "relativistic":
+        return generator_loss(q_logits, p_logits, loss)
+    _, of_generator = LOSSES[loss]
+    return of_generator(-p_logits).mean()
 
 
 def real_logit(class_logits: Tensor, classes: int) -> Tensor:

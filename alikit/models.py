@@ -187,17 +187,21 @@ def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Te
 
 
 class AdversarialGame(Game):
-    """A discriminator against all other networks that learn. `pairs` and `objective` define the game.
+    """A discriminator against all other networks that learn. `pairs` and `objective` define the game, and these say
+    what is added to it; the paper's game is the default:
 
-    r1  weight gamma of the gradient penalty gamma / 2 E_q |grad d|^2 of D's logit d on q's pairs, with respect to x and
-        z_hat, which keeps D flat where the data is (R1, Mescheder et al. 2018); 0, as in the paper, for none
+    loss    the adversarial loss, a name from `losses.LOSSES`
+    r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d on q's pairs and on p's, with
+            respect to x and z, which keep D flat there (Mescheder et al. 2018)
+    penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)
     """
 
-    def __init__(
-        self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None, r1: float = 0.0
-    ):
+    loss, r1, r2, penalty_every = "ns", 0.0, 0.0, 1
+    step = 0  # of the training, which `Trainer` counts
+
+    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None):
         super().__init__(decoder, z_dim, encoder)
-        self.discriminator, self.r1 = discriminator, r1
+        self.discriminator = discriminator
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What D sees of one batch: q's pair and p's; in conditional games y is the last member of both."""
@@ -211,8 +215,13 @@ class AdversarialGame(Game):
         """What the discriminator minimises besides its objective, or None; `q_logits` are its outputs on q's pairs."""
         return None
 
+    def cycle_losses(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """What players minimise besides their objective."""
+        return {}
+
     def players(self) -> dict[str, list[nn.Parameter]]:
-        discriminator = [p for p in self.discriminator.parameters() if p.requires_grad]
+        judges = (self.discriminator, getattr(self, "cycle_discriminator", None) or nn.Identity())
+        discriminator = [p for judge in judges for p in judge.parameters() if p.requires_grad]
         own = {id(p) for p in discriminator}
         generator = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
         return {"discriminator": discriminator, "generator": generator}
@@ -233,25 +242,34 @@ class AdversarialGame(Game):
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         q_pair, p_pair = self.pairs(x, y)
-        if self.r1:
-            # A copy of x, so that its gradient is D's alone, without the part that goes through z_hat.
-            x, *rest = q_pair
-            q_pair = (x if x.grad_fn is not None else x.detach().requires_grad_(), *rest)
+        penalised = (self.r1 or self.r2) and self.step % self.penalty_every == 0
+        if penalised:
+            q_pair, p_pair = self._inputs(q_pair), self._inputs(p_pair)
         q_outputs, p_outputs = self.logits(q_pair, p_pair)
         q_logits, p_logits = self.real_logit(q_outputs), self.real_logit(p_outputs)
         losses = self.objective(q_logits, p_logits)
         if (auxiliary := self.auxiliary_loss(q_pair, q_outputs, y)) is not None:
             losses["discriminator"] = losses["discriminator"] + auxiliary
-        if self.r1:
-            losses["discriminator"] = losses["discriminator"] + self.r1_penalty(q_logits, q_pair)
+        for player, loss in self.cycle_losses(q_pair, p_pair).items():
+            losses[player] = losses[player] + loss
+        if penalised:
+            r1, r2 = self.penalty(self.r1, q_logits, q_pair), self.penalty(self.r2, p_logits, p_pair)
+            losses["discriminator"] = losses["discriminator"] + self.penalty_every * (r1 + r2)
         return losses
 
-    def r1_penalty(self, q_logits: Tensor, q_pair: tuple[Tensor, ...]) -> Tensor:
+    def _inputs(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The pair, all but y with a gradient; x as a copy, whose gradient is D's alone, without the part of z_hat."""
+        members, y = (pair[:-1], pair[-1:]) if self.attributes else (pair, ())
+        return (*(v if v.grad_fn is not None else v.detach().requires_grad_() for v in members), *y)
+
+    def penalty(self, gamma: float, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor | float:
         """gamma / 2 times the mean squared gradient of the logits by the pair's members, all but y."""
-        members = [member for member in q_pair if member.requires_grad]
+        if not gamma:
+            return 0.0
+        members = [member for member in pair if member.requires_grad]
         # A logit's gradient is its own pair's alone, so one backward pass through their sum gives all of them.
-        gradients = torch.autograd.grad(q_logits.sum(), members, create_graph=True)
-        return self.r1 / 2 * sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()
+        gradients = torch.autograd.grad(logits.sum(), members, create_graph=True)
+        return gamma / 2 * sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()
 
 
 class GAN(AdversarialGame):
@@ -260,8 +278,8 @@ class GAN(AdversarialGame):
     Conditional, it compares (x, y) with (Gx(z, y), y) (Mirza and Osindero 2014).
     """
 
-    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
-        super().__init__(decoder, discriminator, z_dim, None, r1)
+    def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int):
+        super().__init__(decoder, discriminator, z_dim, None)
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(x,) of q and (x_tilde,) of p; each with y."""
@@ -269,7 +287,10 @@ class GAN(AdversarialGame):
         return (x, *condition), (self.decoder(self.prior(len(x)), *condition), *condition)
 
     def objective(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
-        return {"discriminator": discriminator_loss(q_logits, p_logits), "generator": gan_generator_loss(p_logits)}
+        return {
+            "discriminator": discriminator_loss(q_logits, p_logits, self.loss),
+            "generator": gan_generator_loss(p_logits, q_logits, self.loss),
+        }
 
 
 class ALI(AdversarialGame):
@@ -279,10 +300,26 @@ class ALI(AdversarialGame):
 
     encoder: `Gaussian` (the paper's), `Deterministic` (BiGAN) or `NoiseInput` (the paper's toy);
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
+
+    cycle_x  weight of E_q |x - x_hat|, the mean over pixels, with x_hat = Gx(z_hat); 0, as in the paper, for none. With
+             a `cycle_discriminator` of (x, x) against (x, x_hat), of its adversarial loss (ALICE, Li et al. 2017)
+    cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
+             itself; see the encoder's `log_density`
+    unary    whether D judges x and z alone as well, see `Discriminator`
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, r1: float = 0.0):
-        super().__init__(decoder, discriminator, z_dim, encoder, r1)
+    cycle_x, cycle_z, adversarial_cycle, unary = 0.0, 0.0, False, False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        discriminator: nn.Module,
+        z_dim: int,
+        cycle_discriminator: nn.Module | None = None,
+    ):
+        super().__init__(decoder, discriminator, z_dim, encoder)
+        self.cycle_discriminator = cycle_discriminator
 
     def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(x, z_hat) of q and (x_tilde, z) of p; each with y."""
@@ -293,9 +330,26 @@ class ALI(AdversarialGame):
 
     def objective(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
         return {
-            "discriminator": discriminator_loss(q_logits, p_logits),
-            "generator": generator_loss(q_logits, p_logits),
+            "discriminator": discriminator_loss(q_logits, p_logits, self.loss),
+            "generator": generator_loss(q_logits, p_logits, self.loss),
         }
+
+    def cycle_losses(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        (x, z_hat, *y), (x_tilde, z, *_) = q_pair, p_pair
+        found: dict[str, Tensor] = {}
+        if self.cycle_x:
+            x_hat = self.decoder(z_hat, *y)
+            if self.cycle_discriminator is None:
+                found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
+            else:
+                twice = torch.cat([torch.cat([x, x], 1), torch.cat([x, x_hat], 1)])
+                same, other = self.cycle_discriminator(twice).chunk(2)
+                found["discriminator"] = discriminator_loss(same, other)
+                found["generator"] = self.cycle_x * gan_generator_loss(other)
+        if self.cycle_z:
+            unlikely = -self.encoder.log_density(z, x_tilde, *y).mean()
+            found["generator"] = found.get("generator", 0.0) + self.cycle_z * unlikely
+        return found
 
 
 def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv_transpose2d
 
 # Running statistics move by this much a step, in every network of the paper's published settings.
 BATCH_NORM_MOMENTUM = 0.05
@@ -62,8 +63,9 @@ def mlp(widths: list[int], *, batch_norm: bool = False, pieces: int = 0, dropout
 
 @dataclass(frozen=True)
 class Conv:
-    """One row of a layer table, without padding; `up` transposes the convolution. What is None is known when the row is
-    built: `maps` of a last row, Z, the channels or the logits; `kernel` where it is what is left of the picture."""
+    """One row of a layer table; `up` transposes the convolution, `resize` puts it behind nearest upsampling. What is
+    None is known when the row is built: `maps` of a last row, Z, the channels or the logits; `kernel` where it is what
+    is left of the picture."""
 
     kernel: int | None
     stride: int
@@ -73,10 +75,37 @@ class Conv:
     activation: str = "leaky"  # "leaky", "maxout" (2 pieces) or "linear"
     dropout: float = 0.0  # on the row's input
     bias: bool = True  # where there is no batch norm, which takes its place
+    padding: int = 0
+    resize: bool = False  # kernel 3, stride 2, padding 1: `ResizeConv2d`
+    residual: bool = False  # the row's output is added to its input, so both have equal shapes
 
     def side(self, side: int) -> int:
         """Pixels a side of the output, for so many of the input."""
-        return (side - 1) * self.stride + self.kernel if self.up else (side - self.kernel) // self.stride + 1
+        if self.resize:
+            return side * self.stride
+        more = 2 * self.padding - self.kernel
+        return (side - 1) * self.stride - more if self.up else (side + more) // self.stride + 1
+
+
+class ResizeConv2d(nn.Conv2d):
+    """Nearest upsampling by 2, then a 3x3 convolution, (N, C, S, S) -> (N, M, 2S, 2S): no checkerboard, because every
+    output pixel gets as many contributions as its neighbours (Odena et al. 2016).
+
+    Upsampled pixels are equal in pairs, so the two are one transposed convolution, whose 4x4 kernel holds the sums of
+    neighbouring weights: the same map for less than half of the products.
+    """
+
+    def __init__(self, channels: int, maps: int, bias: bool = True):
+        super().__init__(channels, maps, 3, padding=1, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        sums = 4 * avg_pool2d(self.weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1)
+        return conv_transpose2d(features, sums, self.bias, stride=2, padding=1)
+
+
+class Residual(nn.Sequential):
+    def forward(self, features: Tensor) -> Tensor:
+        return features + super().forward(features)
 
 
 def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int = 0, left: int = 0) -> nn.Sequential:
@@ -84,12 +113,20 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     for such kernels."""
     layers: list[nn.Module] = []
     for row in rows:
-        kind, maps = nn.ConvTranspose2d if row.up else nn.Conv2d, row.maps or outputs
+        kind, maps, bias = (
+            nn.ConvTranspose2d if row.up else nn.Conv2d,
+            row.maps or outputs,
+            not row.batch_norm and row.bias,
+        )
         wide = maps * (2 if row.activation == "maxout" else 1)
-        layers += [nn.Dropout(row.dropout)] if row.dropout else []
-        layers.append(kind(channels, wide, row.kernel or left, row.stride, bias=row.bias and not row.batch_norm))
-        layers += [nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM)] if row.batch_norm else []
-        layers += {"leaky": [nn.LeakyReLU(slope)], "maxout": [Maxout(2)], "linear": []}[row.activation]
+        own: list[nn.Module] = [nn.Dropout(row.dropout)] if row.dropout else []
+        if row.resize:
+            own.append(ResizeConv2d(channels, wide, bias))
+        else:
+            own.append(kind(channels, wide, row.kernel or left, row.stride, row.padding, bias=bias))
+        own += [nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM)] if row.batch_norm else []
+        own += {"leaky": [nn.LeakyReLU(slope)], "maxout": [Maxout(2)], "linear": []}[row.activation]
+        layers += [Residual(*own)] if row.residual else own
         channels = maps
     return nn.Sequential(*layers)
 
@@ -142,6 +179,10 @@ class Deterministic(nn.Module):
 
     mean = forward
 
+    def log_density(self, z: Tensor, v: Tensor, *y: Tensor) -> Tensor:
+        """-(z - net(v))^2 / 2, (N, D): that of a Gaussian of spread 1 around the value, up to a constant."""
+        return -(z - self(v, *y)).square() / 2
+
 
 class Gaussian(nn.Module):
     """N(mu(v), diag(sigma(v)^2)), drawn as mu + sigma * eps so that gradients reach mu and sigma (paper section 2.2).
@@ -164,6 +205,11 @@ class Gaussian(nn.Module):
 
     def mean(self, v: Tensor, *y: Tensor) -> Tensor:
         return self.moments(v, *y)[0]
+
+    def log_density(self, z: Tensor, v: Tensor, *y: Tensor) -> Tensor:
+        """log q(z|v) of each number of z, (N, D, ...), up to a constant."""
+        mu, log_sigma = self.moments(v, *y)
+        return -((z - mu) / log_sigma.exp()).square() / 2 - log_sigma
 
 
 class NoiseInput(nn.Module):
@@ -221,23 +267,32 @@ class Discriminator(nn.Module):
 
     A GAN's "pair" is (x,) alone, ALI's is (x, z); a conditional game's has y as well, whose tower is an `Embedding`.
     With `nn.Identity` towers the members are concatenated as they are. The last layer of `joint` has one output, or one
-    for each class.
+    for each class. `unary` has a layer for each member's features, (N, F) -> (N, 1), which judges it alone; logits are
+    then (N, 1 + members), s_xz, s_x and s_z (BigBiGAN, Donahue and Simonyan 2019).
     """
 
-    def __init__(self, towers: list[nn.Module], joint: nn.Sequential):
+    def __init__(self, towers: list[nn.Module], joint: nn.Sequential, *unary: nn.Module):
         super().__init__()
-        self.towers, self.joint = nn.ModuleList(towers), joint
+        self.towers, self.joint, self.unary = nn.ModuleList(towers), joint, nn.ModuleList(unary)
 
     def forward(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The members, each (N, ...) -> logits (N,), large where the pair looks like one of q's, or (N, K) of classes.
         A member may also be a tuple of two halves, (N1, ...) and (N2, ...), with the result of their concatenation."""
-        return self.head(self.features(*pair))
+        of_members = self.of_members(*pair)
+        logits = self.head(self.joint[:-1](torch.cat(of_members, dim=1)))
+        if not self.unary:
+            return logits
+        alone = [layer(features) for layer, features in zip(self.unary, of_members, strict=True)]
+        return torch.cat([logits[:, None], *map(at_least_float32, alone)], dim=1)
+
+    def of_members(self, *pair: Tensor | tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Each tower's features of its member, (N, F)."""
+        towers = zip(self.towers, pair, strict=True)
+        return [(joined(tower, v) if isinstance(v, tuple) else tower(v)).flatten(1) for tower, v in towers]
 
     def features(self, *pair: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The input of the last layer, (N, F) or (N, F, 1, 1)."""
-        towers = zip(self.towers, pair, strict=True)
-        found = [joined(tower, v) if isinstance(v, tuple) else tower(v) for tower, v in towers]
-        return self.joint[:-1](torch.cat([features.flatten(1) for features in found], dim=1))
+        return self.joint[:-1](torch.cat(self.of_members(*pair), dim=1))
 
     def head(self, features: Tensor) -> Tensor:
         """The logits, (N,) or (N, K), of `features`."""

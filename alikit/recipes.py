@@ -28,9 +28,8 @@ from .fast import accelerate
 from .models import ALI, GAN, VAE, AdversarialGame, Game, InverseMapping
 from .networks import Deterministic, Embedding, Frozen, Gaussian, NoiseInput, initialise
 from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
-from .training import CHECKED, Config, Trainer
+from .training import CHECKED, OF_GAMES, Config, Trainer
 
-OF_GAMES = ("r1", "consistency", "scale")  # settings that only some games have
 OF_LABELS = ("labels", "labelled_batch", "explicit")
 
 
@@ -40,7 +39,8 @@ class Recipe(Config):
 
     summary    one line for `alikit recipes`
     game       the class of the model. It is called with the networks that its parameters name (`encoder`, `decoder`,
-               `discriminator` or `classifier`), `z_dim`, and each field of the recipe that is a parameter too
+               `discriminator` or `classifier`), `z_dim`, and each field of the recipe that is a parameter too; fields
+               that are attributes of the class, such as r1, are set afterwards
     data       the default source, see `alikit.data.load`
     networks   `Dense`, `Pictures` or a class with the same methods, see architectures.py
     z_dim      Z
@@ -123,6 +123,9 @@ class Recipe(Config):
             parts["decoder"] = Frozen(parts["decoder"])
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
         model = self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
+        for name, value in self.config().items():
+            if hasattr(self.game, name):
+                setattr(model, name, value)
         model.x_shape = tuple(x_shape)
         return model
 
@@ -149,7 +152,10 @@ class Recipe(Config):
         yield "decoder", Deterministic(self.networks.build_decoder(x_shape, self.z_dim, mean, embedding()))
         if self.has_discriminator:
             z_dim = self.z_dim if self.encoder else 0
-            yield "discriminator", self.networks.build_discriminator(x_shape, z_dim, outputs, embedding())
+            unary = {"unary": True} if self.unary else {}
+            yield "discriminator", self.networks.build_discriminator(x_shape, z_dim, outputs, embedding(), **unary)
+        if self.adversarial_cycle:
+            yield "cycle_discriminator", self.networks.build_discriminator((2 * x_shape[0], *x_shape[1:]), 0)
 
     def _check(self, x_shape: tuple[int, ...], classes: int | None, attributes: int | None) -> None:
         size, parameters = self.nearest(min(x_shape[-2:])), inspect.signature(self.game).parameters
@@ -175,11 +181,17 @@ class Recipe(Config):
             raise AlikitError(f"{self.game.__name__} {what}")
         if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
+        if self.unary and (self.has_labels or self.is_conditional):
+            raise AlikitError("unary is for games without labels and conditions: leave it out")
+        if self.adversarial_cycle and not (self.cycle_x and "cycle_discriminator" in parameters):
+            raise AlikitError(
+                "adversarial_cycle needs a cycle_x above 0, and a game with a cycle_discriminator, such as ALI"
+            )
         own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
-        for name in (*OF_GAMES, *OF_LABELS, *own):
-            known = self.has_labels if name in OF_LABELS else name in parameters
+        for name in (*OF_GAMES, "scale", *OF_LABELS, *own):
+            known = self.has_labels if name in OF_LABELS else name in parameters or hasattr(self.game, name)
             if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
-                way = "leave it out, choose another recipe, or give the game a parameter of that name"
+                way = "leave it out, choose another recipe, or give the game an attribute of that name"
                 raise AlikitError(f"{self.game.__name__} has no {name}: {way}")
 
 

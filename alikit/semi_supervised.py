@@ -54,18 +54,11 @@ class KPlusOne(_Classes, ALI):
                  (Laine and Aila 2017, the first output held constant); 0 for none
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        discriminator: nn.Module,
-        z_dim: int,
-        classes: int,
-        r1: float = 0.0,
-        consistency: float = 0.0,
-    ):
-        super().__init__(encoder, decoder, discriminator, z_dim, r1)
-        self.classes, self.consistency = classes, consistency
+    consistency = 0.0
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, classes: int):
+        super().__init__(encoder, decoder, discriminator, z_dim)
+        self.classes = classes
 
     def auxiliary_loss(self, q_pair: tuple[Tensor, ...], q_logits: Tensor, y: Tensor | None) -> Tensor | None:
         of_labels = super().auxiliary_loss(q_pair, q_logits, y)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field, Strict
@@ -29,14 +29,16 @@ from .views import mirrored, shifted
 
 EXAMPLES, AT_ONCE = 10_000, 2**21  # for precise statistics: examples at most, and numbers in a batch, about
 CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+# Attributes of games: see `AdversarialGame`, `ALI` and `KPlusOne`.
+OF_GAMES = ("loss", "r1", "r2", "penalty_every", "cycle_x", "cycle_z", "adversarial_cycle", "unary", "consistency")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
 class Config:
     """What a run trains with. Each field is also a setting of recipes, of `alikit train --set NAME=VALUE` and of run
-    folders. weight_std, r1 and consistency take effect where a recipe builds its model, fast and labels where it makes
-    the trainer, all others in `Trainer`. Values of another type or out of range raise pydantic's ValidationError, a
+    folders. weight_std and OF_GAMES take effect where a recipe builds its model, fast and labels where it makes the
+    trainer, all others in `Trainer`. Values of another type or out of range raise pydantic's ValidationError, a
     ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
@@ -45,7 +47,14 @@ class Config:
     # The players come to rest. lr depends on step / steps, so resuming with more steps raises it again.
     decay: bool = Field(False, description="let lr fall in a straight line to 0 over the second half of the run")
     weight_std: float | None = Field(None, gt=0, le=10, description="spread of the first weights; null for PyTorch's")
-    r1: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty, see AdversarialGame")
+    loss: Literal["ns", "hinge", "least-squares", "relativistic"] = Field("ns", description="the adversarial loss")
+    r1: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty on q's pairs")
+    r2: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty on p's pairs")
+    penalty_every: int = Field(1, ge=1, le=10**6, description="steps from one gradient penalty to the next")
+    cycle_x: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on x, see ALI")
+    cycle_z: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on z, see ALI")
+    adversarial_cycle: bool = Field(False, description="let a second discriminator judge the cycle on x")
+    unary: bool = Field(False, description="let the discriminator judge x and z alone as well")
     ema: float = Field(0.0, ge=0, lt=1, description="weight of the past in averaged weights, the run's result; 0: none")
     # The average forgets the first weights within some dozen steps instead of thousands.
     ema_ramp: bool = Field(False, description="let that weight grow with the steps n as (1 + n) / (10 + n), up to ema")
@@ -157,6 +166,7 @@ class Trainer:
     def one_step(self) -> dict[str, Tensor]:
         """Takes every player's gradient at the same parameters, then moves all of them. Returns the losses."""
         distributed.own_noise(self.seed, self.step)
+        self.model.step = self.step
         losses, gradients = distributed.average(*self.gradients(self.model, *self._batch()))
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):
@@ -332,8 +342,12 @@ def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None)
         raise AlikitError(f"a batch of {config.batch_size} does not fit {len(data)} examples: {way}")
     if labelled and not config.labelled_batch:
         raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
-    if config.r1 and config.r1 != getattr(model, "r1", 0):
-        raise AlikitError(f"r1 is {config.r1} in the config and not in the game: give both the same, or use a recipe")
+    for name in OF_GAMES:  # a game has them of itself
+        value = getattr(config, name)
+        if value not in (getattr(Config, name, None), getattr(model, name, None)):
+            raise AlikitError(
+                f"{name} is {value} in the config and not in the game: give both the same, or use a recipe"
+            )
     # The networks of other games have other inputs, and conditional ones need y besides.
     if config.precise_bn and (not isinstance(model, AdversarialGame) or model.attributes):
         raise AlikitError("precise_bn is for games with a discriminator and without conditions: leave it out")

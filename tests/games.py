@@ -11,6 +11,7 @@ from alikit.models import ALI, GAN, VAE, inverse_mapping, post_hoc_inference
 from alikit.networks import Conditioned, Deterministic, Discriminator, Embedding, Gaussian, NoiseInput, mlp
 from alikit.recipes import Recipe
 from alikit.semi_supervised import FeatureMatchingGAN, KPlusOne
+from alikit.training import OF_GAMES
 
 X, Z, A, E, K, N = 3, 2, 5, 4, 4, 10  # numbers of x, z, y and its embedding; classes; examples
 norm = partial(mlp, batch_norm=True)
@@ -35,7 +36,12 @@ def gan() -> GAN:
 def ali(
     encoder: str = "gaussian", decoder: str = "deterministic", kind: type[ALI] = ALI, outputs: int = 1, **more
 ) -> ALI:
-    return kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
+    """`more` are the game's parameters, or its settings."""
+    settings = {name: more.pop(name) for name in set(more) & set(OF_GAMES)}
+    game = kind(ENCODERS[encoder](), DECODERS[decoder](), discriminator(X, Z, outputs=outputs), Z, **more)
+    for name, value in settings.items():
+        setattr(game, name, value)
+    return game
 
 
 def conditioned(fan_in: int, fan_out: int) -> Conditioned:

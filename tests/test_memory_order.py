@@ -34,7 +34,8 @@ class Pictures(ALI):
         decoder = nn.Sequential(nn.Linear(Z, 24), nn.Unflatten(1, (6, 2, 2)), nn.ConvTranspose2d(6, 1, 3), nn.Sigmoid())
         tower = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh())
         judged = Discriminator([tower, nn.Identity()], mlp([24 + Z, 8, 1]))
-        super().__init__(Deterministic(encoder), Deterministic(decoder), judged, Z, r1=0.5)
+        super().__init__(Deterministic(encoder), Deterministic(decoder), judged, Z)
+        self.r1 = 0.5
 
     def prior(self, n: int) -> Tensor:
         return torch.linspace(-2, 2, n * Z).view(n, Z).to(next(self.parameters()).dtype)

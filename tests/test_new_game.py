@@ -98,7 +98,7 @@ def test_the_file_in_the_readme_works():
     register("no-margin", replace(RECIPES["digits-margin"], game=ALI))
     for name, changes, message in (
         ("digits-margin", {"margin": -1}, "margin"),
-        ("no-margin", {}, r"ALI has no margin: .* or give the game a parameter of that name"),
+        ("no-margin", {}, r"ALI has no margin: .* or give the game an attribute of that name"),
         ("digits", {"margin": 1}, "no training setting margin"),
     ):
         with pytest.raises(ValueError, match=message):

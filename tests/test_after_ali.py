@@ -1,0 +1,284 @@
+"""What came after the paper, against formulas written out by hand: losses, penalties, cycles, unary terms, resizing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from games import N, X, Z, ali, discriminator
+from torch import nn
+from torch.distributions import Normal
+from torch.nn.functional import conv2d, interpolate
+
+from alikit import ALI, RECIPES, AlikitError, Config, Trainer, losses
+from alikit.architectures import MODERN, MODERN_28, MODERN_64
+from alikit.data import Dataset
+from alikit.networks import Conv, Deterministic, Discriminator, Gaussian, ResizeConv2d, conv_stack
+
+Q, P = torch.tensor([3.0, -0.5, 0.0]).double(), torch.tensor([1.0, -2.0, 0.0]).double()
+
+
+def sigmoid(d):
+    return 1 / (1 + torch.exp(-d))
+
+
+@pytest.mark.parametrize(
+    ("loss", "of_discriminator", "of_generator", "slopes"),
+    [
+        (
+            "ns",
+            (-torch.log(sigmoid(Q)) - torch.log(sigmoid(-P))).mean(),
+            (-torch.log(sigmoid(-Q)) - torch.log(sigmoid(P))).mean(),
+            (sigmoid(Q) - 1, sigmoid(P), sigmoid(Q), sigmoid(P) - 1),
+        ),
+        # max(0, 1 - 3), max(0, 1.5), max(0, 1); max(0, 2), max(0, -1), max(0, 1); the others minimise q - p as it is.
+        (
+            "hinge",
+            torch.tensor((0 + 1.5 + 1 + 2 + 0 + 1) / 3),
+            torch.tensor((3 - 0.5 + 0 - 1 + 2 - 0) / 3),
+            (torch.tensor([0.0, -1, -1]), torch.tensor([1.0, 0, 1]), torch.ones(3), -torch.ones(3)),
+        ),
+        (
+            "least-squares",
+            ((1 - Q) ** 2 + (1 + P) ** 2).mean(),
+            ((1 + Q) ** 2 + (1 - P) ** 2).mean(),
+            (2 * Q - 2, 2 * P + 2, 2 * Q + 2, 2 * P - 2),
+        ),
+        (
+            "relativistic",
+            -torch.log(sigmoid(Q - P)).mean(),
+            -torch.log(sigmoid(P - Q)).mean(),
+            (-sigmoid(P - Q), sigmoid(P - Q), sigmoid(Q - P), -sigmoid(Q - P)),
+        ),
+    ],
+)
+def test_adversarial_losses_and_their_slopes(loss, of_discriminator, of_generator, slopes):
+    q, p = Q.clone().requires_grad_(), P.clone().requires_grad_()
+    found = losses.discriminator_loss(q, p, loss), losses.generator_loss(q, p, loss)
+    torch.testing.assert_close(found, (of_discriminator.double(), of_generator.double()))
+    gradients = [gradient for value in found for gradient in torch.autograd.grad(value, (q, p))]
+    torch.testing.assert_close(gradients, [slope.double() / 3 for slope in slopes])
+    alone = losses.gan_generator_loss(p, Q, loss)  # without q's part, or with it as a constant
+    torch.testing.assert_close(*torch.autograd.grad(alone, p), slopes[3].double() / 3)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_games_play_by_their_loss(loss):
+    """And those that a recipe or a config names are the ones that `losses` has."""
+    model, logits = ali(loss=loss), torch.randn(2, N)
+    expected = losses.discriminator_loss(*logits, loss), losses.generator_loss(*logits, loss)
+    torch.testing.assert_close((*model.objective(*logits).values(),), expected)
+    assert replace(RECIPES["digits"], loss=loss).build((1, 8, 8)).loss == loss
+    assert replace(RECIPES["digits-gan"], loss=loss).build((1, 8, 8)).loss == loss
+
+
+class Known(nn.Module):
+    """d = w sum(x^2) + v sum(z), whose gradients are 2 w x and v."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.v = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor(-1.3))
+
+    def forward(self, x, z):
+        return self.w * x.square().sum(1) + self.v * z.sum(1)
+
+
+@pytest.mark.parametrize(("r1", "r2"), [(0.3, 0.0), (0.0, 0.3), (0.2, 0.5)])
+def test_penalties_of_each_side(r1, r2):
+    """gamma / 2 E(4 w^2 |x|^2 + Z v^2), every third step three times; derivatives gamma E(4 w |x|^2) and gamma Z v."""
+    model = ali(r1=r1, r2=r2, penalty_every=3)
+    model.discriminator, x = Known(), torch.randn(N, X)
+    own, found = [*model.discriminator.parameters()], {}
+    for step in (0, 1, 3):
+        model.step = step
+        torch.manual_seed(1)
+        loss = model.losses(x)["discriminator"]
+        found[step] = torch.stack([loss, *torch.autograd.grad(loss, own)])
+    torch.manual_seed(1)
+    (_, _), (x_tilde, _) = model.pairs(x)
+    squares = r1 * x.square().sum(1).mean() + r2 * x_tilde.square().sum(1).mean()
+    w, v = own
+    value = (4 * w**2 * squares + (r1 + r2) * Z * v**2) / 2
+    expected = 3 * torch.stack([value, 4 * w * squares, (r1 + r2) * Z * v])
+    torch.testing.assert_close(found[0] - found[1], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[3], found[0])
+
+
+def test_the_trainer_counts_the_steps_of_a_penalty():
+    class Seen(Known):
+        steps = ()
+
+        def forward(self, x, z):
+            Seen.steps += (model.step,)
+            return super().forward(x, z)
+
+    model = ali(r1=1.0, penalty_every=2)
+    model.discriminator = Seen()
+    settings = Config(batch_size=5, r1=1.0, penalty_every=2)
+    Trainer(model, Dataset("points", torch.randn(20, X)), settings).run(3)
+    assert Seen.steps == (0, 1, 2)
+
+
+def linear_ali(adversarial: bool = False) -> ALI:
+    encoder, decoder = Gaussian(nn.Linear(X, 2 * Z)), Deterministic(nn.Linear(Z, X))
+    judge = Discriminator([nn.Identity()], nn.Sequential(nn.Linear(2 * X, 4), nn.Tanh(), nn.Linear(4, 1)))
+    return ALI(encoder, decoder, discriminator(X, Z), Z, judge if adversarial else None)
+
+
+@pytest.mark.parametrize("cycle", [{"cycle_x": 2.0}, {"cycle_z": 0.5}, {"cycle_x": 2.0, "cycle_z": 0.5}])
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_cycles_by_hand(cycle, adversarial):
+    model, x = linear_ali(adversarial), torch.randn(N, X)
+    torch.manual_seed(1)
+    plain = model.losses(x)
+    for name, weight in cycle.items():
+        setattr(model, name, weight)
+    torch.manual_seed(1)
+    found = model.losses(x)
+    torch.manual_seed(1)
+    (_, z_hat), (x_tilde, z) = model.pairs(x)
+    x_hat, judge = model.decoder(z_hat), model.cycle_discriminator
+    mu, log_sigma = model.encoder.net(x_tilde).tensor_split(2, 1)
+    half = Normal(0.0, 1.0).log_prob(torch.tensor(0.0))  # the constant that `log_density` leaves out
+    of_generator = -cycle.get("cycle_z", 0) * (Normal(mu, log_sigma.exp()).log_prob(z) - half).mean()
+    of_discriminator = torch.tensor(0.0)
+    if "cycle_x" in cycle and adversarial:
+        same, other = (judge(torch.cat([x, v], 1)) for v in (x, x_hat))
+        of_generator = of_generator - 2.0 * torch.log(sigmoid(other)).mean()
+        of_discriminator = -torch.log(sigmoid(same)).mean() - torch.log(sigmoid(-other)).mean()
+    elif "cycle_x" in cycle:
+        of_generator = of_generator + 2.0 * (x - x_hat).abs().mean()
+    for player, expected in (("generator", of_generator), ("discriminator", of_discriminator)):
+        torch.testing.assert_close(found[player] - plain[player], expected, atol=1e-5, rtol=1e-4)
+    own = [*model.encoder.parameters(), *model.decoder.parameters()]
+    more, less = (torch.autograd.grad(value["generator"], own) for value in (found, plain))
+    expected = torch.autograd.grad(of_generator, own, materialize_grads=True)
+    torch.testing.assert_close([a - b for a, b in zip(more, less, strict=True)], [*expected], atol=1e-5, rtol=1e-4)
+    judged = {id(p) for p in judge.parameters()} if adversarial else set()
+    assert judged <= {id(p) for p in model.players()["discriminator"]}
+    assert not judged & {id(p) for p in model.players()["generator"]}
+
+
+def test_the_cycle_on_z_rests_where_the_encoder_is_the_posterior():
+    """x = 2 z + 0.5 eps has p(z|x) = N(2 x / 4.25, 0.25 / 4.25): no slope there, in any parameter, and one elsewhere.
+    With the squared error of a drawn code there would be one: it wants no sigma at all."""
+    encoder = Gaussian(nn.Linear(1, 2))
+    z = torch.randn(200_000, 1)
+    x = 2 * z + 0.5 * torch.randn(200_000, 1)
+    spread = (0.25 / 4.25) ** 0.5
+    with torch.no_grad():
+        encoder.net.weight.copy_(torch.tensor([[2 / 4.25], [0.0]]))
+        encoder.net.bias.copy_(torch.tensor([0.0, spread]).log().nan_to_num(neginf=0.0))
+
+    def slope(at):
+        return torch.cat([g.flatten() for g in torch.autograd.grad(at.mean(), encoder.net.parameters())]).abs().max()
+
+    assert slope(encoder.log_density(z, x)) < 0.05
+    assert slope((z - encoder(x)).square()) > 0.1
+    with torch.no_grad():
+        encoder.net.bias += 0.1
+    assert slope(encoder.log_density(z, x)) > 0.1
+
+
+def test_a_code_without_a_density_is_as_near_as_the_squared_error_says():
+    encoder, x, z = Deterministic(nn.Linear(X, Z)), torch.randn(N, X), torch.randn(N, Z)
+    torch.testing.assert_close(encoder.log_density(z, x), -((z - encoder.net(x)) ** 2) / 2)
+
+
+def test_unary_terms_are_judged_beside_the_pair():
+    """The sum of s_xz, s_x and s_z by the hinge, up to the factor of a mean (Donahue and Simonyan 2019)."""
+    joint, of_x, of_z = nn.Sequential(nn.Linear(X + Z, 4), nn.Tanh(), nn.Linear(4, 1)), nn.Linear(X, 1), nn.Linear(Z, 1)
+    model = ali(loss="hinge")
+    model.discriminator = Discriminator([nn.Identity(), nn.Identity()], joint, of_x, of_z)
+    pairs = model.pairs(torch.randn(N, X))
+    found = model.objective(*model.logits(*pairs))
+    (q_xz, q_x, q_z), (p_xz, p_x, p_z) = ((joint(torch.cat(pair, 1)), of_x(pair[0]), of_z(pair[1])) for pair in pairs)
+
+    def h(t):
+        return (1 - t).clamp(min=0).mean()
+
+    of_discriminator = sum(h(q) + h(-p) for q, p in ((q_xz, p_xz), (q_x, p_x), (q_z, p_z)))
+    of_generator = sum(q.mean() - p.mean() for q, p in ((q_xz, p_xz), (q_x, p_x), (q_z, p_z)))
+    torch.testing.assert_close((*found.values(),), (of_discriminator / 3, of_generator / 3))
+    slopes = [torch.autograd.grad(value, of_z.weight)[0] for value in (found["discriminator"], of_discriminator / 3)]
+    torch.testing.assert_close(*slopes)
+    assert model.discriminator(*pairs[0]).shape == (N, 3)
+
+
+@pytest.mark.parametrize("recipe", ["digits", "celeba-small"])
+def test_recipes_build_what_came_after(recipe):
+    """A step of each, in every architecture; and one line where a game has no use for it."""
+    more = {"loss": "relativistic", "r1": 0.1, "r2": 0.1, "unary": True, "cycle_z": 0.5, "cycle_x": 1.0}
+    chosen = replace(RECIPES[recipe], adversarial_cycle=True, **more)
+    shape = (1, 8, 8) if recipe == "digits" else (3, 32, 32)
+    model = chosen.build(shape)
+    found = model.losses(torch.rand(4, *shape))
+    gradients = {
+        player: torch.autograd.grad(found[player], own, retain_graph=True) for player, own in model.players().items()
+    }
+    assert all(gradient.isfinite().all() for own in gradients.values() for gradient in own)
+    assert model.discriminator(torch.rand(4, *shape), model.prior(4)).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "says"),
+    [
+        ("digits-gan", {"cycle_x": 1.0}, "GAN has no cycle_x"),
+        ("digits-vae", {"loss": "hinge"}, "VAE has no loss"),
+        ("digits-gan", {"unary": True}, "GAN has no unary"),
+        ("digits-semi", {"unary": True}, "unary is for games without labels and conditions"),
+        ("digits-conditional", {"unary": True}, "unary is for games without labels and conditions"),
+        ("digits", {"adversarial_cycle": True}, "adversarial_cycle needs a cycle_x above 0"),
+        ("digits-semi", {"adversarial_cycle": True, "cycle_x": 1.0}, "and a game with a cycle_discriminator"),
+    ],
+)
+def test_games_without_a_use_for_a_setting_say_so(recipe, changes, says):
+    chosen = replace(RECIPES[recipe], **changes)
+    with pytest.raises(AlikitError, match=says):
+        chosen.build((1, 8, 8), classes=10, attributes=10)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_resized_convolution_is_upsampling_and_a_convolution(bias):
+    layer, features = ResizeConv2d(3, 5, bias).double(), torch.randn(2, 3, 4, 6, requires_grad=True).double()
+    expected = conv2d(interpolate(features, scale_factor=2), layer.weight, layer.bias, padding=1)
+    found = layer(features)
+    torch.testing.assert_close(found, expected)
+    inputs = [features, *layer.parameters()]
+    slopes = (torch.autograd.grad(v.square().sum(), inputs) for v in (found, expected))
+    torch.testing.assert_close(*slopes)
+
+
+def test_even_features_give_an_even_picture():
+    """A transposed convolution of an odd kernel leaves a checkerboard, a resized one does not; away from the border."""
+
+    def unevenness(row):
+        with torch.no_grad():
+            picture = conv_stack((row,), 8, 0.1)(torch.ones(1, 8, 8, 8))[..., 3:-3, 3:-3]
+        return picture.std((2, 3)).max().item()
+
+    assert unevenness(Conv(3, 2, 4, resize=True, batch_norm=False, activation="linear")) < 1e-6
+    assert unevenness(Conv(3, 2, 4, up=True, batch_norm=False, activation="linear")) > 0.01
+
+
+def test_padded_and_residual_rows():
+    x = torch.randn(2, 3, 8, 8)
+    padded, again = (
+        Conv(4, 2, 5, padding=1, batch_norm=False),
+        Conv(3, 1, 5, padding=1, residual=True, batch_norm=False),
+    )
+    stack = conv_stack((padded, again), 3, 0.1)
+    expected = stack[1](conv2d(x, stack[0].weight, stack[0].bias, 2, padding=1))
+    torch.testing.assert_close(stack(x), expected + stack[2][1](stack[2][0](expected)))
+    assert (padded.side(8), again.side(4), Conv(3, 2, 5, resize=True).side(4)) == (4, 4, 8)
+
+
+@pytest.mark.parametrize(("networks", "sides"), [(MODERN, (16, 24, 40)), (MODERN_64, (32, 48)), (MODERN_28, (20, 32))])
+def test_modern_networks_take_every_size_that_halves_without_a_rest(networks, sides):
+    for side in (networks.size, *sides):
+        assert networks.takes(side)
+        shape, x, z = (1, side, side), torch.rand(2, 1, side, side), torch.randn(2, 6)
+        decoder = networks.build_decoder(shape, 6, None)
+        assert networks.build_encoder("gaussian", shape, 6)(x).shape == (2, 12)
+        assert decoder(z).shape == x.shape
+        assert networks.build_discriminator(shape, 6)(decoder(z), z).shape == (2,)
+    assert not networks.takes(networks.size + 1) and not networks.takes(networks.size + 2)
