@@ -123,7 +123,7 @@ def test_sheets_hold_the_pixels_that_the_model_draws(noise):
 def test_metrics_are_of_the_weights_as_they_are_stored(made, noise):
     found, stored = json.loads((noise / "metrics.json").read_text()), measured(load_model(noise), *PARTS)
     assert {name: found[name] for name in stored} == stored
-    assert {"fidelity_frechet", "copying_share", "probe_accuracy"} <= found.keys()
+    assert {"fidelity_frechet", "copying_share", "checkerboard_chroma", "probe_accuracy"} <= found.keys()
     trained = measured(load_model(made / "run"), *PARTS)
     assert trained["reconstruction_mean"] == pytest.approx(stored["reconstruction_mean"], rel=0.01)
 
@@ -162,7 +162,7 @@ def test_grey_pictures_of_a_recipe_of_the_reader(tmp_path, monkeypatch, recipe):
     parts = noise_of(1, 28, classes)
     make_run(tmp_path / "run", "mine", parts, **({"labels": 30} if classes else {}))
     found = again(tmp_path, tmp_path / "results" / "grey", parts=parts)
-    assert {"fidelity_frechet", "copying_share"} <= found.keys()
+    assert {"fidelity_frechet", "copying_share", "checkerboard_luma"} <= found.keys()
     assert not any(name.startswith("attributes") for name in found)
     check_sheets(tmp_path / "results" / "grey", parts[1], "L", zoom=2)
     kept = recorded(tmp_path / "results" / "grey").codes

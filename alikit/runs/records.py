@@ -223,7 +223,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     is_square = held_out.shape[1] == held_out.shape[2]
     enough = {"fidelity": PER_FEATURE * FeatureNetwork.num_features, "copying": FEWEST}
     in_features = [metric for metric, n in enough.items() if is_square and min(map(len, parts)) >= n]
-    found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features))
+    found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features, "checkerboard"))
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, train, held_out, metrics=("classification",))
     kept = described(model, train, held_out)
