@@ -283,7 +283,7 @@ def test_a_checkerboard_of_grey_and_odd_and_broken_pictures():
         assert isnan(found["luma"]) and isnan(found["chroma"]) and found["luma_real"] == whole["luma"]
     without_colour = checkerboard(x[:, :1].expand(-1, 3, -1, -1), x)
     assert isnan(without_colour["chroma"]) and without_colour["luma"] == checkerboard(x[:, :1], x)["luma"]
-    for nothing_there in (torch.full((9, 1, 14, 14), 0.3), torch.rand(9, 1, 8, 5)):
+    for nothing_there in (torch.full((9, 1, 28, 28), 77 / 255), torch.rand(9, 1, 8, 5)):
         assert isnan(checkerboard(nothing_there, x)["luma"])
     with pytest.raises(AlikitError, match=r"seen in pictures, and these examples are 2: leave checkerboard out"):
         checkerboard(torch.randn(9, 2), torch.randn(9, 2))
