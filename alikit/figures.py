@@ -88,23 +88,6 @@ def _width(name: str) -> float:
     return 10 + max(widths, default=0.0) * 100 / 72
 
 
-def few_colours(picture: Image.Image) -> Image.Image:
-    """A picture in 256 colours of its own: as PNG less than half the bytes, and the same to the eye.
-
-    It is not dithered, since each pixel of a `grid` is a block of equal ones, which compresses well.
-    """
-    from scipy.spatial import cKDTree  # takes a moment to import; comes with scikit-learn
-
-    picture = picture.convert("RGB")
-    ninth = picture.resize((-(-picture.width // 3), -(-picture.height // 3)), Image.Resampling.NEAREST)
-    palette = ninth.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=300).getpalette()
-    # Pillow itself finds the nearest colour by the upper bits alone, which turns white into grey.
-    _, nearest = cKDTree(np.reshape(palette, (-1, 3))).query(np.asarray(picture))
-    few = Image.fromarray(nearest.astype(np.uint8))
-    few.putpalette(palette)
-    return few
-
-
 def plane(axes, points: Tensor, colour=MODEL, extent: float = 5.5, title: str = "", size: float = 3) -> None:
     """Scatters points (N, 2) on matplotlib axes; `colour` is one colour, or (N, 3) with one for each point."""
     x, y = points.detach().cpu().T

@@ -121,7 +121,7 @@ def test_one_clear_line_for_a_mistake(here, line, message):
 
 
 def test_a_record_opens_without_its_data(here, tmp_path):
-    """With the attribute classifier and the grid; metrics are numbers that JSON knows, pictures have few colours."""
+    """With the attribute classifier and the grid; metrics are numbers that JSON knows, pictures have all colours."""
     shutil.copytree("results/faces", tmp_path / "faces")
     found, (train, held_out) = recorded(tmp_path / "faces"), load("table:faces", 32)
     assert torch.equal(found.codes["grid"], paper_grid(train))
@@ -135,7 +135,7 @@ def test_a_record_opens_without_its_data(here, tmp_path):
     json.loads((tmp_path / "faces/metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     for name, rows, columns in (("grid", 4, 12), ("switches", 4, 15), ("switched", 4, 15)):
         with Image.open(f"results/faces/{name}.png") as picture:
-            assert picture.mode == "P"
+            assert picture.mode == "RGB"
             # Pictures of 32x32, thrice as large, with lines of 2 between, and names.
             assert picture.width == 130 + columns * 98 + 2 and 25 <= picture.height - rows * 100 <= 40
     (tmp_path / "faces/grid.png").unlink()

@@ -7,13 +7,12 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import nn
 
 from alikit import figures
 from alikit.data import GridMixture
 from alikit.data.conditions import COLUMNS
-from alikit.figures import few_colours, grid, inference_figure, learning_figure, mode_colours, strips
+from alikit.figures import grid, inference_figure, learning_figure, mode_colours, strips
 from alikit.models import Game
 from alikit.networks import Deterministic, Gaussian
 
@@ -121,16 +120,3 @@ def test_strips_have_a_row_and_a_name_each_that_is_whole_and_apart(size, zoom):
         assert (ink < 128).any() and (ink[:, [0, 1, -1]] == 255).all() and (ink[[0, 1, -1]] == 255).all()
     between = [left + each * column + offset for column in range(1, 12) for offset in (0, 1, 2)]
     assert (image[:top, between] == 255).all()
-
-
-def test_few_colours_are_the_picture_to_the_eye():
-    torch.manual_seed(0)
-    waves = [torch.sin(torch.outer(torch.rand(40) * 3, torch.linspace(0, 6, 32)) + phase) for phase in (0, 1, 2)]
-    whole = grid(torch.stack(waves, 1)[:, :, None] * torch.linspace(0.4, 1, 32)[:, None] / 2 + 0.5, zoom=2)
-    few = few_colours(whole)
-    seen = np.asarray(few.convert("RGB"))
-    assert few.mode == "P" and np.sqrt(((seen.astype(float) - np.asarray(whole)) ** 2).mean()) < 10  # of 255
-    assert (seen[:2] == 255).all(), "white lines stay white"
-    for plain in (Image.new("RGB", (9, 7), "#0072B2"), Image.new("RGB", (1, 1), "white")):
-        plain.paste((255, 255, 255), (3, 0, 6, 7))
-        assert np.array_equal(np.asarray(few_colours(plain).convert("RGB")), np.asarray(plain))

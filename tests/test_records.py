@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -98,10 +99,31 @@ def test_no_picture_of_the_data_is_kept(noise):
         assert torch.cdist(tiles.reshape(-1, 3 * 32 * 32), x.flatten(1)).min() > 5, sheet
 
 
+def check_sheets(folder: Path, held_out: Dataset, mode: str, zoom: int) -> None:
+    """Reconstructions from the mean code are the first half of their sheet: each pixel rounded to 256 levels, as a
+    block of zoom x zoom."""
+    x_hat = load_model(folder).reconstruct(held_out.some(60).floats()[:30], sample=False)
+    levels = (255 * x_hat).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    with Image.open(folder / "reconstructions.png") as picture:
+        assert picture.mode == mode
+        sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    step = zoom * held_out.shape[2] + 2
+    for i, pixels in enumerate(levels):
+        top, left = 2 + i // 10 * step, 2 + i % 10 * step
+        tile = sheet[top : top + step - 2, left : left + step - 2]
+        assert np.array_equal(tile, pixels.repeat(zoom, 0).repeat(zoom, 1))
+
+
+def test_sheets_hold_the_pixels_that_the_model_draws(noise):
+    check_sheets(noise, PARTS[1], "RGB", zoom=2)
+    with Image.open(noise / "reconstructions.png") as picture:
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 256, "more than a palette holds"
+
+
 def test_metrics_are_of_the_weights_as_they_are_stored(made, noise):
     found, stored = json.loads((noise / "metrics.json").read_text()), measured(load_model(noise), *PARTS)
     assert {name: found[name] for name in stored} == stored
-    assert {"fidelity_frechet", "copying_share", "probe_accuracy"} <= found.keys()
+    assert {"fidelity_frechet", "copying_share", "checkerboard_chroma", "probe_accuracy"} <= found.keys()
     trained = measured(load_model(made / "run"), *PARTS)
     assert trained["reconstruction_mean"] == pytest.approx(stored["reconstruction_mean"], rel=0.01)
 
@@ -140,8 +162,9 @@ def test_grey_pictures_of_a_recipe_of_the_reader(tmp_path, monkeypatch, recipe):
     parts = noise_of(1, 28, classes)
     make_run(tmp_path / "run", "mine", parts, **({"labels": 30} if classes else {}))
     found = again(tmp_path, tmp_path / "results" / "grey", parts=parts)
-    assert {"fidelity_frechet", "copying_share"} <= found.keys()
+    assert {"fidelity_frechet", "copying_share", "checkerboard_luma"} <= found.keys()
     assert not any(name.startswith("attributes") for name in found)
+    check_sheets(tmp_path / "results" / "grey", parts[1], "L", zoom=2)
     kept = recorded(tmp_path / "results" / "grey").codes
     assert ("classification_error" in found) == ("probe_accuracy" in found) == ("labels" in kept) == bool(classes)
     assert write_report(tmp_path / "results") == 1

@@ -34,7 +34,7 @@ import alikit
 from alikit.data import Dataset
 from alikit.evaluation import classification
 from alikit.evaluation.svm import component_features, interval, network_features, pixel_features, random_features, svm
-from alikit.figures import drawn, few_colours
+from alikit.figures import drawn
 from alikit.runs import save_picture, trainer, write_whole
 from alikit.runs.report import filled
 
@@ -192,7 +192,7 @@ def write_page(book: Book) -> None:
     parts = {data: [table(found[data]) if data in found else "Not measured here."] for data in SECTIONS}
     text = filled(page.read_text(), page, parts)
     if "digits" in book.found:
-        save_picture(few_colours(drawn(draw(book.found["digits"]))), folder / "digits.png")
+        save_picture(drawn(draw(book.found["digits"])), folder / "digits.png")
     write_whole(folder / "README.md", lambda file: file.write_text(text))
 
 

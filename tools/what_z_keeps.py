@@ -39,7 +39,7 @@ from alikit.evaluation.factors import (
     uninformed,
 )
 from alikit.evaluation.measured import same_chance
-from alikit.figures import DATA, ENCODER, MODEL, drawn, few_colours, strips
+from alikit.figures import DATA, ENCODER, MODEL, drawn, strips
 from alikit.runs import save_picture, write_whole
 from alikit.runs.report import filled
 
@@ -205,10 +205,10 @@ def main() -> None:
         "factors": measure(models, classifier, train, held_out),
     }
     write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
-    save_picture(few_colours(drawn(draw(report["factors"], list(models)))), OUT / "figure.png")
+    save_picture(drawn(draw(report["factors"], list(models))), OUT / "figure.png")
     x = held_out.floats(slice(12))
     rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
-    save_picture(few_colours(strips(rows)), OUT / "reconstructions.png")
+    save_picture(strips(rows), OUT / "reconstructions.png")
     write_whole(OUT / "README.md", lambda file: file.write_text(page(report)))
 
 

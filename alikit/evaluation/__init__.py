@@ -8,13 +8,13 @@ from .features import FeatureNetwork, feature_network, in_features, inception
 from .inference import Reconstruction, awake, codes, latent, reconstruction
 from .measured import METRICS, OWN_METRICS, QUICK, found_modes, measured
 from .probes import probe
-from .samples import Coverage, copying, coverage, fidelity, frechet, precision_recall
+from .samples import Coverage, checkerboard, copying, coverage, fidelity, frechet, precision_recall
 from .svm import Classification, Draws, classification, network_features, svm
 
 __all__ = [
     "METRICS", "OWN_METRICS", "QUICK", "AttributeClassifier", "Classification", "Coverage", "Draws", "FeatureNetwork",
-    "Reconstruction", "Switching", "attributes", "awake", "balanced_accuracy", "classification", "codes", "copying",
-    "coverage", "feature_network", "fidelity", "found_modes", "frechet", "in_features", "inception", "latent",
-    "measured", "network_features", "precision_recall", "probe", "reconstruction", "seen", "svm", "switching",
+    "Reconstruction", "Switching", "attributes", "awake", "balanced_accuracy", "checkerboard", "classification",
+    "codes", "copying", "coverage", "feature_network", "fidelity", "found_modes", "frechet", "in_features", "inception",
+    "latent", "measured", "network_features", "precision_recall", "probe", "reconstruction", "seen", "svm", "switching",
     "train_classifier",
 ]  # fmt: skip

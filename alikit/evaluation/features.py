@@ -99,6 +99,12 @@ def inception() -> nn.Module:
     return nn.Sequential(Resize((299, 299)), Normalize([0.5] * 3, [0.5] * 3), network).requires_grad_(False).eval()
 
 
+def samples_for(model: Game, data: Dataset) -> list[Tensor]:
+    """As many samples as there are examples, in batches, on the CPU; those of a conditional model have their y."""
+    y = conditions_of(model, data)
+    return [model.sample(len(i), None if y is None else y[i]).cpu() for i in torch.arange(len(data)).split(BATCH)]
+
+
 def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Draws n samples, n training and n held-out pictures by torch's global seed: the features of each, (n, F).
 
@@ -116,8 +122,7 @@ def in_features(model: Game, train: Dataset, held_out: Dataset, network: nn.Modu
             return torch.cat([network(x.to(device)).float().cpu() for x in pictures.batches(BATCH)])
 
     pictures = [part.select(torch.randperm(len(part))[:n]) for part in (train, held_out)]
-    real, y = [features(part) for part in pictures], conditions_of(model, pictures[0])
-    drawn = [model.sample(len(i), None if y is None else y[i]).cpu() for i in torch.arange(n).split(BATCH)]
+    real, drawn = [features(part) for part in pictures], samples_for(model, pictures[0])
     # Rounded to 256 levels, as the pictures are that they are compared with.
     rounded = torch.cat([(255 * x).round().clamp(0, 255).nan_to_num().byte() for x in drawn])
     samples = features(Dataset("samples", rounded, channels="first", scale=(0, 255)))

@@ -18,15 +18,15 @@ from ..data import Dataset, GridMixture
 from ..errors import AlikitError
 from ..models import Game
 from .attributes import attributes
-from .features import feature_network, in_features
+from .features import feature_network, in_features, samples_for
 from .inference import codes, latent, reconstruction
 from .probes import probe
-from .samples import check_enough, copying, coverage, fidelity
+from .samples import SPECTRA, check_enough, checkerboard, copying, coverage, fidelity
 from .svm import classification, compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
-METRICS = (*QUICK, "fidelity", "copying", "probe", "attributes", "svm")
+METRICS = (*QUICK, "fidelity", "copying", "checkerboard", "probe", "attributes", "svm")
 OWN_METRICS: dict[str, Callable[[Game, Dataset, Dataset], dict]] = {}
 LABELS = 1_000  # of an SVM's draw, as in the paper
 
@@ -50,7 +50,7 @@ def measured(
     Points of the paper's grid have `coverage` too and, with an encoder and labels, `latent`, under their own names.
     QUICK metrics are left out where they do not apply; the others take a minute or more and raise AlikitError.
     `fidelity` and `copying`, the memorisation test, use the features of `network`, by default `feature_network`;
-    `svm.compared` has so many `labels`.
+    `svm.compared` has so many `labels`. `checkerboard` is of at most 2,000 samples and held-out pictures.
     """
     known = [*METRICS, *OWN_METRICS]
     if unknown := ", ".join(sorted({*metrics} - {*known})):
@@ -66,11 +66,16 @@ def measured(
             check_enough(len(train), len(held_out), features)
         return in_features(model, train, held_out, looking)
 
+    def alternating() -> dict[str, float]:
+        some = held_out.some(SPECTRA)
+        return checkerboard(torch.cat(samples_for(model, some)), some.floats())
+
     table = {  # in the order in which numbers are printed: whether it applies, and what it finds
         "reconstruction": (encodes, lambda: vars(reconstruction(model, train, held_out))),
         "codes": (encodes and not is_points and len(held_out) > 1, lambda: codes(model, held_out)),
         "fidelity": (True, lambda: fidelity(*sets())),
         "copying": (True, lambda: copying(*sets())),
+        "checkerboard": (True, alternating),
         "classification": (model.classes and has_labels, lambda: vars(classification(model, held_out))),
         "svm": (True, lambda: compared(model, train, held_out, labels)),
         "attributes": (True, lambda: attributes(model, train, held_out)),

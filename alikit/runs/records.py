@@ -44,7 +44,7 @@ from ..evaluation.features import FEWEST
 from ..evaluation.inference import conditions_of
 from ..evaluation.measured import named, same_chance
 from ..evaluation.samples import PER_FEATURE
-from ..figures import few_colours, learning_figure
+from ..figures import learning_figure
 from ..models import Game
 from .pictures import sheets, switch_sheets
 from .watching import enough_memory
@@ -163,13 +163,13 @@ def record(
         found = _measure(trained, stage, parts, device)
         _write(stage / "metrics.json", json.dumps(found, indent=1).encode())
         _write(stage / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
-        _save(learning_figure(log, epoch), stage / "learning.png")
+        runs.save_picture(learning_figure(log, epoch), stage / "learning.png")
         at = {epochs: epochs * epoch for epochs in (1, 10, 100) if epochs * epoch <= step} | {step // epoch: step}
         for epochs, drawn_at in at.items():
             if (file := run / f"samples-{drawn_at:07d}.png").is_file():
                 with Image.open(file) as picture:  # a third of it: enough to compare, and small
                     some = picture.crop((0, 0, picture.width, 2 + (picture.height - 2) // 3))
-                _save(some.convert("RGB"), stage / f"samples-epoch-{epochs:03d}.png")
+                runs.save_picture(some, stage / f"samples-epoch-{epochs:03d}.png")
     return found
 
 
@@ -216,10 +216,6 @@ def _write(file: Path, content: bytes) -> None:
     runs.write_whole(file, lambda place: place.write_bytes(content))
 
 
-def _save(picture: Image.Image, file: Path) -> None:
-    runs.save_picture(few_colours(picture), file)  # a record has many pictures, only to look at
-
-
 def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device: str | None) -> dict:
     """Measures and draws the model that is stored in `stage`, and adds its codes, attribute classifier and pictures."""
     train, held_out = parts
@@ -227,7 +223,7 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     is_square = held_out.shape[1] == held_out.shape[2]
     enough = {"fidelity": PER_FEATURE * FeatureNetwork.num_features, "copying": FEWEST}
     in_features = [metric for metric, n in enough.items() if is_square and min(map(len, parts)) >= n]
-    found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features))
+    found = measured(model, train, held_out, metrics=("reconstruction", "codes", *in_features, "checkerboard"))
     if trained.classes:  # of the run's own weights: the discriminator, which classifies, is not kept
         found |= measured(trained, train, held_out, metrics=("classification",))
     kept = described(model, train, held_out)
@@ -243,6 +239,6 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
             _write(stage / "judge.safetensors", storage.to_file(classifier, limit=0))
         drawn |= switch_sheets(model, held_out, kept.codes.get("grid"))
     for name, sheet in drawn.items():
-        _save(sheet, stage / f"{name}.png")
+        runs.save_picture(sheet, stage / f"{name}.png")
     _write(stage / "codes.safetensors", to_bytes({name: tensor.contiguous() for name, tensor in kept.codes.items()}))
     return found

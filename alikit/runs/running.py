@@ -230,7 +230,8 @@ def evaluate(
     fidelity: _frechet distance of samples (_floor: of held-out pictures); _precision, the share of samples near
     training pictures, and _recall, the reverse (_ceiling: of held-out pictures), all of _n pictures of each kind, four
     for each feature at least. copying: the _share of samples nearer to a training picture than to a held-out one, 0.5
-    if nothing is copied, and its standard deviation by _chance.
+    if nothing is copied, and its standard deviation by _chance. checkerboard: spectral power where neighbouring pixels
+    alternate over that nearby, in samples and in held-out pictures (_real): of brightness (_luma) and colour (_chroma).
 
     probe: _accuracy of a linear classifier of the encoder's means, of as many principal components of _pixels, and of
     the most frequent class (_baseline); _balanced: classes count alike. svm: _error of an L2-SVM that knows the classes

@@ -42,6 +42,7 @@ CODES = names("codes", "kl kl_floor energy energy_floor cycle spread sigma")
 CLASSIFICATION = names("classification", "error low high n")
 FIDELITY = names("fidelity", "frechet frechet_floor precision precision_ceiling recall recall_ceiling n")
 COPYING = names("copying", "share chance")
+CHECKERBOARD = names("checkerboard", "luma chroma luma_real chroma_real n")
 PROBE = names("probe", "accuracy balanced baseline pixels pixels_balanced n unconverged")
 
 
@@ -105,14 +106,15 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others(monkeypatch):
     state = torch.manual_seed(5).get_state()
     whole = measured(model.train(), *houses, chosen)
     assert torch.equal(torch.get_rng_state(), state) and model.training, "measuring changes nothing"
-    assert whole.keys() == RECONSTRUCTION | CODES | FIDELITY | COPYING | PROBE
-    for metric in ("codes", "copying", "probe"):
+    assert whole.keys() == RECONSTRUCTION | CODES | FIDELITY | COPYING | CHECKERBOARD | PROBE
+    for metric in ("codes", "copying", "checkerboard", "probe"):
         assert measured(model, *houses, (metric,)).items() <= whole.items()
     assert json.loads(json.dumps(whole, allow_nan=False)) == whole
     assert whole["fidelity_n"] == 60 and whole["fidelity_frechet"] > 5 * whole["fidelity_frechet_floor"]
     torch.manual_seed(0)
     share = evaluation.copying(*evaluation.in_features(model, *houses, evaluation.feature_network()))["share"]
     assert whole["copying_share"] == round(share, 5)
+    assert whole["checkerboard_luma"] is None and whole["checkerboard_luma_real"] > 0.5, "its samples are flat"
     assert measured(game(grey, None), *houses, ("reconstruction", "codes", "fidelity")).keys() == FIDELITY
 
 
@@ -131,6 +133,7 @@ WRONG = [
     ("beauty", None, points, "no metric called beauty: choose from reconstruction, codes, classification"),
     ("fidelity", None, points, "examples are 2: leave out fidelity"),
     ("fidelity", None, house_numbers, "needs two sets of 640 examples; .* 50 and 40: leave out fidelity"),
+    ("checkerboard", None, points, "examples are 2: leave checkerboard out"),
     ("svm", lambda x: x, unlabelled, "has no classes"),
     ("attributes", lambda x: x, points, "not conditional"),
 ]

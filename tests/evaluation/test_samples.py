@@ -16,7 +16,16 @@ from torchvision.models import inception_v3
 from alikit.data import GridMixture, house_numbers
 from alikit.errors import AlikitError
 from alikit.evaluation.features import FILE, FeatureNetwork, feature_network, in_features, inception
-from alikit.evaluation.samples import PER_FEATURE, copying, coverage, fidelity, frechet, nearest, precision_recall
+from alikit.evaluation.samples import (
+    PER_FEATURE,
+    checkerboard,
+    copying,
+    coverage,
+    fidelity,
+    frechet,
+    nearest,
+    precision_recall,
+)
 
 GRID = GridMixture()
 NETWORK = FeatureNetwork().eval()
@@ -225,3 +234,56 @@ def test_a_share_of_copies():
     assert copying(samples, train, train)["share"] == 0.5, "ties count by halves"
     apart = 10.0 * torch.arange(40)[:, None]
     assert copying(apart + 4, apart, apart + 5) == {"share": 0, "chance": pytest.approx(0.5 / 79**0.5)}
+
+
+# A checkerboard.
+
+
+def smooth_pictures(n: int, height: int = 12, width: int = 16, noise: float = 0.04) -> torch.Tensor:
+    """One slow wave each, in colour, with white noise."""
+    angles = torch.rand(n, 3, 1, 1) * 6 + torch.linspace(0, 6.28, height)[:, None] + torch.linspace(0, 6.28, width)
+    return 0.5 + 0.2 * angles.sin() + noise * torch.randn(n, 3, height, width)
+
+
+@pytest.mark.parametrize(
+    ("amplitudes", "luma", "chroma"),
+    [
+        ((0, 0, 0), 1, 1),
+        ((1, 1, 1), 1 + 3 * 0.01**2 * 192 / 0.04**2, 1),  # noise has a third of the power in a mean of three channels
+        ((1, 0, -1), 1, 1 + 2 * 0.01**2 * 192 / (4 * 0.04**2)),  # and twice in each difference of two
+    ],
+)
+def test_a_chessboard_by_hand(amplitudes, luma, chroma):
+    """Added to smooth pictures in white noise; others of single pixels, in one direction alone, are not meant."""
+    torch.manual_seed(0)
+    board = 1 - 2.0 * ((torch.arange(12)[:, None] + torch.arange(16)) % 2)
+    smooth, stripes = smooth_pictures(8000), 0.01 * (-1.0) ** torch.arange(16)
+    marked = smooth + 0.01 * torch.tensor(amplitudes)[:, None, None] * board
+    found = checkerboard(marked, smooth + stripes)
+    assert found == {
+        "luma": pytest.approx(luma, rel=0.07),  # 4 standard deviations
+        "chroma": pytest.approx(chroma, rel=0.07),
+        "luma_real": pytest.approx(1, abs=0.07),
+        "chroma_real": pytest.approx(1, abs=0.07),
+        "n": 8000,
+    }
+
+
+def test_a_checkerboard_of_grey_and_odd_and_broken_pictures():
+    torch.manual_seed(0)
+    x = smooth_pictures(700)
+    whole, grey = checkerboard(x, x), checkerboard(x.mean(1, keepdim=True), x[:300, :1])
+    assert grey.keys() == {"luma", "luma_real", "n"} and grey["luma"] == pytest.approx(whole["luma"], rel=0.1)
+    odd = smooth_pictures(300, 13, 17)
+    assert checkerboard(odd, odd) == checkerboard(odd[..., :12, :16], odd[..., :12, :16])
+    for value in (torch.nan, torch.inf):
+        broken = x.clone()
+        broken[600, 1, 2, 3] = value
+        found = checkerboard(broken, x)
+        assert isnan(found["luma"]) and isnan(found["chroma"]) and found["luma_real"] == whole["luma"]
+    without_colour = checkerboard(x[:, :1].expand(-1, 3, -1, -1), x)
+    assert isnan(without_colour["chroma"]) and without_colour["luma"] == checkerboard(x[:, :1], x)["luma"]
+    for nothing_there in (torch.full((9, 1, 28, 28), 77 / 255), torch.rand(9, 1, 8, 5)):
+        assert isnan(checkerboard(nothing_there, x)["luma"])
+    with pytest.raises(AlikitError, match=r"seen in pictures, and these examples are 2: leave checkerboard out"):
+        checkerboard(torch.randn(9, 2), torch.randn(9, 2))

@@ -93,8 +93,9 @@ def numbers_of(model, classifier, network, reader, monkeypatch) -> dict:
             "balanced_accuracy": lambda: e.balanced_accuracy(classifier, HELD_OUT),
         }
     else:
+        metrics = *e.QUICK, "fidelity", "copying", "checkerboard", "own"
         asked |= {
-            "measured": lambda: e.measured(model, TRAIN, HELD_OUT, (*e.QUICK, "fidelity", "copying", "own"), network),
+            "measured": lambda: e.measured(model, TRAIN, HELD_OUT, metrics, network),
             "network_features": lambda: e.network_features(model)(X),
         }
     if model.encoder is not None and not model.attributes:
