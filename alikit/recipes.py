@@ -20,7 +20,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 
-from .architectures import HALF, LAPTOP, MNIST, PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET, SMALL, TOY
+from .architectures import (
+    HALF,
+    LAPTOP,
+    MNIST,
+    MODERN,
+    MODERN_64,
+    PAPER_CELEBA,
+    PAPER_CIFAR10,
+    PAPER_SVHN,
+    PAPER_TINY_IMAGENET,
+    SMALL,
+    TOY,
+)
 from .data import Dataset
 from .data.labels import few_labels
 from .errors import AlikitError
@@ -249,6 +261,12 @@ _house = {"data": "house-numbers", "steps": 14_000, **_laptop}
 _mnist = {**_house, "data": "torchvision:MNIST", "networks": MNIST, "z_dim": 16, "lr": 1e-3, "weight_std": None}
 _photographs = {**_laptop, "random_flip": True}
 _conditional = {**_photographs, "steps": 28_000, "embedding": 64}
+# What came after, chosen by trials: no checkerboard; D bare, penalised on both sides, judging x and z alone as well;
+# and the cycle on z.
+_modern = {"networks": MODERN, "z_dim": 64, "lr": 5e-4, "lr_discriminator": 1.5e-3, "betas": (0.0, 0.99)}
+_modern |= {"batch_size": 64, "bf16": True, **_averaged, "r1": 0.005, "r2": 0.005, "penalty_every": 4}
+_modern |= {"unary": True, "cycle_z": 0.5, "steps": 26_000}
+_modern_photographs = {**_modern, "random_flip": True}
 _small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
 # With labels. At the learning rates above, D takes several times as long to learn the classes.
 _house_labelled = {**_house, "steps": 2_000, "labels": 1000, "labelled_batch": 16, "lr": 1e-3}
@@ -313,6 +331,11 @@ OURS = {
     "svhn-small": _row("ALI on SVHN, laptop networks", ALI, _laptop, data="svhn", steps=114_400),
     "celeba-small": _row("ALI on CelebA at 32x32, laptop networks", ALI, _photographs, data="celeba", steps=76_290),
     "celeba-conditional-small": _row("the same, 40 attributes", ALI, _conditional, data="celeba", steps=76_290),
+    "digits-modern": _row("ALI on digits with the cycle on z", ALI, _digits, cycle_z=0.5),
+    "house-numbers-modern": _row("rendered house numbers, by what came after", ALI, _modern, data="house-numbers"),
+    "celeba-modern": _row("CelebA at 32x32, by what came after", ALI, _modern_photographs, data="celeba"),
+    "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=MODERN_64),
+    "cifar10-modern": _row("CIFAR-10, by what came after", ALI, _modern_photographs, data="cifar10"),
     "tiny-imagenet-small": _row("ALI on Tiny ImageNet at 32x32, laptop networks", ALI, _small_tiny),
 }
 RECIPES = dict(OURS)

@@ -42,7 +42,8 @@ class Config:
     ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
-    lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, the same for every player")
+    lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, of every player")
+    lr_discriminator: float | None = Field(None, gt=0, le=10**6, description="D's own learning rate; null for lr")
     betas: Annotated[tuple[Beta, Beta], Strict(False)] = Field((0.5, 0.999), description="Adam's beta1 and beta2")
     # The players come to rest. lr depends on step / steps, so resuming with more steps raises it again.
     decay: bool = Field(False, description="let lr fall in a straight line to 0 over the second half of the run")
@@ -135,7 +136,11 @@ class Trainer:
         self.conditions = data.conditions().to(model.device) if model.attributes else None
         self.players = model.players()
         dense = all(p.stride() == torch.empty_like(p).stride() for p in model.parameters())  # which fused Adam supposes
-        self.optimiser = _Adam([{"params": own} for own in self.players.values()], config.lr, config.betas, fused=dense)
+        self._rates = {player: config.lr for player in self.players}
+        if config.lr_discriminator:  # two time scales (Heusel et al. 2017)
+            self._rates["discriminator"] = config.lr_discriminator
+        groups = [{"params": own, "lr": self._rates[player]} for player, own in self.players.items()]
+        self.optimiser = _Adam(groups, config.lr, config.betas, fused=dense)
         self._average = AveragedModel(model, multi_avg_fn=self._mean, use_buffers=True) if config.ema else None
         self._precise = (-1, model)  # the step at which statistics were counted, and the model with them
         self._epoch, self._order = -1, torch.empty(0)
@@ -206,8 +211,8 @@ class Trainer:
             total = {player: torch.zeros((), device=self.model.device) for player in self.players}
             for _ in range(count):
                 if self.config.decay:
-                    for group in self.optimiser.param_groups:
-                        group["lr"] = self.config.lr * min(1.0, 2 * (1 - self.step / steps))
+                    for group, lr in zip(self.optimiser.param_groups, self._rates.values(), strict=True):
+                        group["lr"] = lr * min(1.0, 2 * (1 - self.step / steps))
                 for player, loss in self.one_step().items():
                     total[player] += loss
                 if stop():
@@ -342,6 +347,8 @@ def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None)
         raise AlikitError(f"a batch of {config.batch_size} does not fit {len(data)} examples: {way}")
     if labelled and not config.labelled_batch:
         raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
+    if config.lr_discriminator and "discriminator" not in model.players():
+        raise AlikitError("this game has no discriminator: leave lr_discriminator out")
     for name in OF_GAMES:  # a game has them of itself
         value = getattr(config, name)
         if value not in (getattr(Config, name, None), getattr(model, name, None)):

@@ -237,7 +237,9 @@ def metrics(folder: Path) -> list[dict]:
             try:
                 line = reading.parsed(text, nan=True)  # as of an encoder that gives NaN
                 are_numbers = all(value is None or type(value) in (int, float) for value in line.values())
-                in_range = all(0 <= line.get(name, 0) <= MOST_STEPS for name in ("step", "seconds"))
+                in_range = all(
+                    0 <= line.get(name, 0) <= MOST_STEPS for name in ("step", "seconds", "processor_seconds")
+                )
                 if type(line["step"]) is not int or not are_numbers or not in_range:
                     raise ValueError("no report")
             except (ValueError, TypeError, LookupError, AttributeError):

@@ -47,7 +47,7 @@ from ..evaluation.samples import PER_FEATURE
 from ..figures import learning_figure
 from ..models import Game
 from .pictures import sheets, switch_sheets
-from .watching import enough_memory
+from .watching import TIMES, enough_memory
 
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
 CODES = 500  # held-out codes that are kept with their labels
@@ -154,7 +154,8 @@ def record(
         settings[name] = settings[name] and FOLDERS.sub("", settings[name])
     settings |= {"command": _without_folders(settings.get("command", "")), "hardware": hardware, "data_name": data_name}
     settings |= {"classes": parts[1].classes, "images_seen": step * batch_size}
-    settings["hours"] = round(max((line.get("seconds", 0) for line in log), default=0) / 3600, 2)
+    for name, time in zip(("hours", "processor_hours"), TIMES, strict=True):
+        settings[name] = round(max((line.get(time, 0) for line in log), default=0) / 3600, 2)
     epoch = len(parts[0]) // batch_size
     with _in_place_of(out) as stage:
         for name, network in (("encoder", trained.encoder), ("decoder", trained.decoder)):

@@ -64,6 +64,7 @@ class Facts(BaseModel):
     data_name: Text = ""
     hardware: Text = ""
     hours: float = Field(0, ge=0, le=10**9)
+    processor_hours: float = Field(0, ge=0, le=10**9)  # of this process; on a shared machine it waits besides
     images_seen: int = Field(0, ge=0, le=10**18)
 
 

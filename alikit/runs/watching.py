@@ -18,6 +18,7 @@ from ..stopping import held
 from ..training import Progress, Trainer
 
 SAVE_EVERY = 60.0  # seconds between checkpoints, about
+TIMES = ("seconds", "processor_seconds")  # of a run so far, in each line of its log
 PICTURES = 60  # in a grid
 WATCHED = 200  # most held-out examples, and codes, that a line of the log is about
 MEASURED = 500  # held-out examples that are measured at the end of training; `evaluate` takes all
@@ -103,7 +104,9 @@ class Watch:
         if step == 0 or not (self.out / "weights.safetensors").exists():
             runs.save(self.out, self.trainer)
         self.saved, self.saved_at = step, time.monotonic()
-        self.begun = time.monotonic() - max((line.get("seconds", 0) for line in runs.metrics(self.out)), default=0)
+        log = runs.metrics(self.out)
+        took, worked = (max((line.get(name, 0) for line in log), default=0) for name in TIMES)
+        self.begun, self.begun_work = time.monotonic() - took, time.process_time() - worked
         if step and self.is_drawn(step) and not (self.out / f"samples-{step:07d}.png").exists():
             with torch.random.fork_rng():
                 self.draw(step)
@@ -116,7 +119,8 @@ class Watch:
 
     def __call__(self, progress: Progress) -> None:
         step, pace = progress.step, round(progress.images_per_second)
-        line = {"step": step, "images_per_second": pace, "seconds": round(time.monotonic() - self.begun)}
+        times = time.monotonic() - self.begun, time.process_time() - self.begun_work
+        line = {"step": step, "images_per_second": pace} | dict(zip(TIMES, map(round, times), strict=True))
         line |= progress.losses
         model, x = self.trainer.result, self.watched
         if len(x.shape) == 3 and model.encoder is not None:
