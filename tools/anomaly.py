@@ -139,17 +139,17 @@ def measure(given: argparse.Namespace) -> None:
         line |= {"settings": settings, "hardware": given.hardware, "versions": versions}
         with (given.out / "runs.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        best = max(found, key=lambda name: found[name]["auroc"])
-        print(
-            f"class {held_out_class}, seed {seed}, {method}: {best} {found[best]['auroc']:.3f}, {seconds} s", flush=True
-        )
+        said = ", ".join(f"{name} {of['auroc']:.3f}" for name, of in found.items())
+        print(f"class {held_out_class}, seed {seed}, {method}: {said}; {seconds} s", flush=True)
 
 
 def summary(values: np.ndarray) -> dict[str, float | None]:
     """The mean of shares and its 95 % interval (Student's t), cut at 0 and 1; a single value has none."""
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.nan
-    found = {"mean": values.mean(), "low": max(0, values.mean() - half), "high": min(1, values.mean() + half)}
-    return {name: round(float(value), 4) if np.isfinite(value) else None for name, value in found.items()}
+    if len(values) == 1:
+        return {"mean": round(float(values[0]), 4), "low": None, "high": None}
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    mean, low, high = np.clip(values.mean() + np.array([0, -half, half]), 0, 1).round(4).tolist()
+    return {"mean": mean, "low": low, "high": high}
 
 
 def report(known: dict[tuple, dict]) -> dict:
@@ -178,10 +178,9 @@ def report(known: dict[tuple, dict]) -> dict:
                 scores[name]["classes"][str(c)] = ends | {"seeds": [cell["auroc"] for cell in of_class]}
         seconds = float(np.mean([of[c, s]["seconds"] for c in classes for s in seeds]))
         found[method] = {"seeds": seeds, "settings": first["settings"], "seconds": round(seconds, 1), "scores": scores}
-    unique = {json.dumps(line[what]) for line in known.values() for what in ("hardware", "versions")}
-    return {"classes": classes, "draws": DRAWS, "measured_with": [json.loads(text) for text in sorted(unique)]} | {
-        "methods": found
-    }
+    unique = sorted({json.dumps(line[what]) for line in known.values() for what in ("hardware", "versions")})
+    with_ = [json.loads(text) for text in unique]
+    return {"classes": classes, "draws": DRAWS, "measured_with": with_, "methods": found}
 
 
 def table(head: list, rows: list[list]) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fixed import Fixed, game
 from games import GAMES
+from scipy.stats import ttest_1samp
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
@@ -26,7 +27,8 @@ POINTS = Dataset("points", torch.tensor([[1.0, 2.0, 0.0], [-3.0, 0.0, 4.0]]))
 
 
 def known(decode=lambda z: torch.cat([2 * z, 0 * z[:, :1]], 1), sigma: float = 0.0, **more) -> ALI:
-    """Gz(x) = (x1, x2) / 4, Gx(z) = (2 z1, 2 z2, 0); D's features are (x1 + z1, x2 + z2), its logit their sum."""
+    """Gz(x) = (x1, x2) / 4, Gx(z) = (2 z1, 2 z2, 0); D's features are (x1 (1 + z1), x2 (1 + z2)), its logit their
+    sum."""
 
     def encode(x):
         mean = x[:, :2] / 4
@@ -34,7 +36,7 @@ def known(decode=lambda z: torch.cat([2 * z, 0 * z[:, :1]], 1), sigma: float = 0
 
     head = nn.Linear(2, 1, bias=False)
     nn.init.ones_(head.weight)
-    joint = nn.Sequential(Fixed(lambda v: v[:, :2] + v[:, 3:]), nn.Dropout(0.5), head)
+    joint = nn.Sequential(Fixed(lambda v: v[:, :2] * (1 + v[:, 3:])), nn.Dropout(0.5), head)
     encoder = (Gaussian if sigma else Deterministic)(Fixed(encode))
     return ALI(encoder, Deterministic(Fixed(decode)), Discriminator([nn.Identity(), nn.Identity()], joint), 2)
 
@@ -47,12 +49,12 @@ def test_scores_by_hand(sigma):
     model.train()
     expected = {
         "reconstruction": [1.5, 5.5],
-        "discriminator": [softplus(-3.75), softplus(3.75)],
-        "features": [1.5, 1.5],
+        "discriminator": [softplus(-4.25), softplus(0.75)],
+        "features": [2.125, 0.375],
         "cycle": [0.375, 0.375],
         "prior": [5 / 32, 9 / 32],
-        "egbad": [0.75 * 1.5 + 0.25 * softplus(-3.75), 0.75 * 5.5 + 0.25 * softplus(3.75)],
-        "egbad_features": [1.5, 0.75 * 5.5 + 0.25 * 1.5],
+        "egbad": [0.75 * 1.5 + 0.25 * softplus(-4.25), 0.75 * 5.5 + 0.25 * softplus(0.75)],
+        "egbad_features": [0.75 * 1.5 + 0.25 * 2.125, 0.75 * 5.5 + 0.25 * 0.375],
     }
     found = anomaly_scores(model, POINTS, alpha=0.75)
     assert {name: score.tolist() for name, score in found.items()} == {
@@ -222,11 +224,17 @@ def test_the_study_goes_on_where_it_stopped_and_its_page_has_its_numbers(study, 
     features = report["methods"]["digits"]["scores"]["features"]
     assert features["auroc"]["over_classes"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert f"| digits | features | {features['auroc']['over_classes']['mean']:.3f} [" in page
+    over_seeds = [np.mean(v) for v in zip(*(features["classes"][c]["seeds"] for c in "38"), strict=True)]
+    interval = ttest_1samp(over_seeds, 0).confidence_interval()
+    ends = {"low": max(0, interval.low), "high": min(1, interval.high)}
+    assert features["auroc"]["over_seeds"] == pytest.approx({"mean": mean} | ends, abs=2e-4)
     # Stopped in the middle of a seed, which then does not count; and finished.
     file = tmp_path / "runs.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     _, report, _ = study("--page")
     assert [report["methods"][method]["seeds"] for method in methods] == [[0, 1], [0, 1], [0]]
+    lost = report["methods"]["principal components"]["scores"]["reconstruction"]
+    assert lost["auroc"]["over_seeds"]["low"] is None and lost["auroc"]["over_classes"]["low"] is not None
     again, _, same = study("--seeds", "2")
     assert [run["scores"] for run in again] == [run["scores"] for run in found] and same.count("2 seeds") == 3
     with pytest.raises(SystemExit, match=r"digits is in .* with other settings"):
