@@ -26,7 +26,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 POINTS = Dataset("points", torch.tensor([[1.0, 2.0, 0.0], [-3.0, 0.0, 4.0]]))
 
 
-def known(decode=lambda z: torch.cat([2 * z, 0 * z[:, :1]], 1), sigma: float = 0.0, **more) -> ALI:
+def known(decode=lambda z: torch.cat([2 * z, 0 * z[:, :1]], 1), sigma: float = 0.0) -> ALI:
     """Gz(x) = (x1, x2) / 4, Gx(z) = (2 z1, 2 z2, 0); D's features are (x1 (1 + z1), x2 (1 + z2)), its logit their
     sum."""
 
@@ -119,6 +119,11 @@ def test_what_cannot_be_scored():
         model = known()
         model.x_shape = (3,)
         anomaly_scores(model, Dataset("other", torch.zeros(5, 2)))
+    model = alikit.RECIPES["digits"].build((1, 8, 8))
+    for parameter in model.decoder.parameters():
+        nn.init.constant_(parameter, math.nan)
+    with pytest.raises(AlikitError, match="not finite: reconstruction, features, cycle, egbad, egbad_features: "):
+        anomaly_scores(model, Dataset("grey", torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))  # pictures of NaN
 
 
 # How well scores separate.
