@@ -99,6 +99,7 @@ def numbers_of(model, classifier, network, reader, monkeypatch) -> dict:
             "network_features": lambda: e.network_features(model)(X),
         }
     if model.encoder is not None and not model.attributes:
+        asked["anomaly_scores"] = lambda: e.anomaly_scores(model, HELD_OUT)
         asked["random_features"] = lambda: random_features(model, TRAIN)(X)
         asked["latent space"] = lambda: LatentSpace(described(model, TRAIN, HELD_OUT)).encode(X[0])
     if model.classes:
