@@ -77,6 +77,7 @@ class Pictures:
     of_x: tuple[Conv, ...]
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
+    he: bool = False  # whether D begins with He's weights, without which a bare D takes long to look at z
 
     def takes(self, side: int) -> bool:
         """Whether there are networks for pictures of so many pixels a side."""
@@ -118,7 +119,12 @@ class Pictures:
         towers, features = towers + [y] * (y is not None), _width(features, y)
         joint = self._stack(self.joint, features, shape, outputs)
         alone = (nn.Linear(rows[-1].maps, 1) for rows in (self.of_x, self.of_z) if unary)
-        return Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
+        network = Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
+        for layer in network.modules() if self.he else ():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(layer, Embedding):
+                nn.init.kaiming_normal_(layer.weight, self.slope)
+                nn.init.zeros_(layer.bias)
+        return network
 
 
 def _pictures(
@@ -186,7 +192,7 @@ def _modern(size: int, maps: tuple[int, ...], features: int = 256, finest: int =
     bare = [replace(row, batch_norm=False) for row in (*down, left)]
     of_z, pair = (Conv(1, 1, width, batch_norm=False) for width in (256, 512))
     decoder = (Conv(None, 1, maps[-1], up=True), *up, replace(last, bias=False))
-    return Pictures(size, 0.1, (*down, left, last), decoder, tuple(bare), (of_z,) * 2, (pair, pair, last))
+    return Pictures(size, 0.1, (*down, left, last), decoder, tuple(bare), (of_z,) * 2, (pair, pair, last), he=True)
 
 
 MODERN = _modern(32, (48, 96, 192))
