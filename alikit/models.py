@@ -252,9 +252,11 @@ class AdversarialGame(Game):
             losses["discriminator"] = losses["discriminator"] + auxiliary
         for player, loss in self.cycle_losses(q_pair, p_pair).items():
             losses[player] = losses[player] + loss
-        if penalised:
-            r1, r2 = self.penalty(self.r1, q_logits, q_pair), self.penalty(self.r2, p_logits, p_pair)
-            losses["discriminator"] = losses["discriminator"] + self.penalty_every * (r1 + r2)
+        sides = ((self.r1, q_logits, q_pair), (self.r2, p_logits, p_pair)) if penalised else ()
+        for gamma, logits, pair in sides:
+            if gamma:
+                penalty = self.penalty_every * gamma / 2 * self.squared_slope(logits, pair)
+                losses["discriminator"] = losses["discriminator"] + penalty
         return losses
 
     def _inputs(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -262,14 +264,12 @@ class AdversarialGame(Game):
         members, y = (pair[:-1], pair[-1:]) if self.attributes else (pair, ())
         return (*(v if v.grad_fn is not None else v.detach().requires_grad_() for v in members), *y)
 
-    def penalty(self, gamma: float, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor | float:
-        """gamma / 2 times the mean squared gradient of the logits by the pair's members, all but y."""
-        if not gamma:
-            return 0.0
+    def squared_slope(self, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor:
+        """The mean squared gradient of the logits by the pair's members, all but y."""
         members = [member for member in pair if member.requires_grad]
         # A logit's gradient is its own pair's alone, so one backward pass through their sum gives all of them.
         gradients = torch.autograd.grad(logits.sum(), members, create_graph=True)
-        return gamma / 2 * sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()
+        return sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()
 
 
 class GAN(AdversarialGame):
@@ -311,12 +311,7 @@ class ALI(AdversarialGame):
     cycle_x, cycle_z, adversarial_cycle, unary = 0.0, 0.0, False, False
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        discriminator: nn.Module,
-        z_dim: int,
-        cycle_discriminator: nn.Module | None = None,
+        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, cycle_discriminator=None
     ):
         super().__init__(decoder, discriminator, z_dim, encoder)
         self.cycle_discriminator = cycle_discriminator

@@ -136,7 +136,7 @@ class Recipe(Config):
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
         model = self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
         for name, value in self.config().items():
-            if hasattr(self.game, name):
+            if getattr(self.game, name, None) is not None:
                 setattr(model, name, value)
         model.x_shape = tuple(x_shape)
         return model
@@ -201,7 +201,11 @@ class Recipe(Config):
             )
         own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
         for name in (*OF_GAMES, "scale", *OF_LABELS, *own):
-            known = self.has_labels if name in OF_LABELS else name in parameters or hasattr(self.game, name)
+            known = (
+                self.has_labels
+                if name in OF_LABELS
+                else name in parameters or getattr(self.game, name, None) is not None
+            )
             if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
                 way = "leave it out, choose another recipe, or give the game an attribute of that name"
                 raise AlikitError(f"{self.game.__name__} has no {name}: {way}")

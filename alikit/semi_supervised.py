@@ -72,8 +72,10 @@ class KPlusOne(_Classes, ALI):
 class FeatureMatchingGAN(_Classes, GAN):
     """A GAN with K + 1 classes whose generator matches the mean of D's features on x_tilde to that on x.
 
-    The features are the input of D's last layer (Salimans et al. 2016, sections 3.1 and 5).
+    The features are the input of D's last layer (Salimans et al. 2016, sections 3.1 and 5). It has no penalties.
     """
+
+    r1 = r2 = penalty_every = None
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, classes: int):
         super().__init__(decoder, discriminator, z_dim)

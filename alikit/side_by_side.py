@@ -118,7 +118,7 @@ def run_side_by_side(
     study, file = studies.STUDIES[name], out / "runs.jsonl"
     wanted = studies.wanted_of(study, number, steps)
     for settings in wanted.values():
-        if more := [name for name in ("r1", "ema", "precise_bn", "decay", "bf16") if settings[name]]:
+        if more := [name for name in ("r1", "r2", "ema", "precise_bn", "decay", "bf16") if settings[name]]:
             raise AlikitError(f"{settings['arm']} trains with {', '.join(more)}: leave --side-by-side out")
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)

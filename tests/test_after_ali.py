@@ -224,6 +224,8 @@ def test_recipes_build_what_came_after(recipe):
     [
         ("digits-gan", {"cycle_x": 1.0}, "GAN has no cycle_x"),
         ("digits-vae", {"loss": "hinge"}, "VAE has no loss"),
+        ("digits-feature-matching", {"r1": 0.1}, "FeatureMatchingGAN has no r1"),
+        ("digits-feature-matching", {"r2": 0.1}, "FeatureMatchingGAN has no r2"),
         ("digits-gan", {"unary": True}, "GAN has no unary"),
         ("digits-semi", {"unary": True}, "unary is for games without labels and conditions"),
         ("digits-conditional", {"unary": True}, "unary is for games without labels and conditions"),
