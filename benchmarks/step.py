@@ -23,11 +23,12 @@ from alikit.losses import discriminator_loss, gan_generator_loss, generator_loss
 from alikit.models import GAN, AdversarialGame, Game
 from alikit.networks import Maxout
 from alikit.recipes import Recipe, named
-from alikit.training import Trainer
+from alikit.training import Config, Trainer
 
 from . import common
 
 ROUNDS, FEWEST = 20, 5
+LATER = ("loss", "r2", "penalty_every", "cycle_x", "cycle_z", "unary", "lr_discriminator")  # what came after
 EPOCH = 20  # steps until the loader shuffles again
 
 
@@ -135,6 +136,10 @@ def compare(
     Raises AlikitError for a recipe that the textbook's step cannot train, and for a device that is not there.
     """
     row, device = named(recipe), device or common.device()
+    if more := [name for name in LATER if getattr(row, name) != getattr(Config(), name)]:
+        raise AlikitError(
+            f"{recipe} has {', '.join(more)}, which the textbook's step does not know: choose another recipe"
+        )
     if row.has_labels or row.is_conditional:
         what = "needs labels" if row.has_labels else "is conditioned on y"
         raise AlikitError(f"{recipe} {what}, which the textbook's step does not have: choose a recipe without")

@@ -199,6 +199,7 @@ def test_what_the_command_refuses_before_it_measures(tmp_path, monkeypatch):
         "batch --device cpu": "bench batch takes no --device: leave it out",
         "zebra": "no benchmark called 'zebra': choose one of step, ",
         "step digit": "no recipe called 'digit': did you mean digits?",
+        "step digits-modern": "digits-modern has cycle_z, which the textbook's step does not know",
         "step digits-semi": "digits-semi needs labels, which the textbook's step does not have",
         "step digits --device tpu": "no device called 'tpu' here: say --device ",
         f"report --out {tmp_path / 'none'}": "none: measure something first",
