@@ -336,11 +336,13 @@ OURS = {
     "svhn-small": _row("ALI on SVHN, laptop networks", ALI, _laptop, data="svhn", steps=114_400),
     "celeba-small": _row("ALI on CelebA at 32x32, laptop networks", ALI, _photographs, data="celeba", steps=76_290),
     "celeba-conditional-small": _row("the same, 40 attributes", ALI, _conditional, data="celeba", steps=76_290),
-    "digits-modern": _row("ALI on digits with the cycle on z", ALI, _digits, cycle_z=0.5),
-    "house-numbers-modern": _row("rendered house numbers, by what came after", ALI, _modern, data="house-numbers"),
-    "celeba-modern": _row("CelebA at 32x32, by what came after", ALI, _modern_photographs, data="celeba"),
+    "digits-modern": _row("ALI on digits with a cycle on z", ALI, _digits, cycle_z=0.5),
+    "house-numbers-modern": _row(
+        "ALI on rendered house numbers, the modern recipe", ALI, _modern, data="house-numbers"
+    ),
+    "celeba-modern": _row("ALI on CelebA at 32x32, the modern recipe", ALI, _modern_photographs, data="celeba"),
     "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=MODERN_64),
-    "cifar10-modern": _row("CIFAR-10, by what came after", ALI, _modern_photographs, data="cifar10"),
+    "cifar10-modern": _row("ALI on CIFAR-10, the modern recipe", ALI, _modern_photographs, data="cifar10"),
     "cifar10-conditional-modern": _row("the same, conditioned on the class", ALI, _modern_conditional, data="cifar10"),
     "tiny-imagenet-small": _row("ALI on Tiny ImageNet at 32x32, laptop networks", ALI, _small_tiny),
 }
