@@ -2,7 +2,8 @@
 
 `Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
 (C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same methods, `takes` only for
-other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5).
+other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5). With `unary`,
+which recipes name only where it is on, D judges x and z alone as well.
 """
 
 import math
@@ -123,7 +124,8 @@ class Pictures:
         for layer in network.modules() if self.he else ():
             if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(layer, Embedding):
                 nn.init.kaiming_normal_(layer.weight, self.slope)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         return network
 
 

@@ -191,13 +191,13 @@ class AdversarialGame(Game):
     what is added to it; the paper's game is the default:
 
     loss    the adversarial loss, a name from `losses.LOSSES`
-    r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d on q's pairs and on p's, with
-            respect to x and z, which keep D flat there (Mescheder et al. 2018)
+    r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d, or the sum of its logits, on
+            q's pairs and on p's, with respect to x and z, which keep D flat there (Mescheder et al. 2018)
     penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)
     """
 
     loss, r1, r2, penalty_every = "ns", 0.0, 0.0, 1
-    step = 0  # of the training, which `Trainer` counts
+    steps_done = 0  # which `Trainer` counts
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None):
         super().__init__(decoder, z_dim, encoder)
@@ -242,7 +242,7 @@ class AdversarialGame(Game):
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         q_pair, p_pair = self.pairs(x, y)
-        penalised = (self.r1 or self.r2) and self.step % self.penalty_every == 0
+        penalised = (self.r1 or self.r2) and self.steps_done % self.penalty_every == 0
         if penalised:
             q_pair, p_pair = self._inputs(q_pair), self._inputs(p_pair)
         q_outputs, p_outputs = self.logits(q_pair, p_pair)
@@ -302,16 +302,16 @@ class ALI(AdversarialGame):
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
 
     cycle_x  weight of E_q |x - x_hat|, the mean over pixels, with x_hat = Gx(z_hat); 0, as in the paper, for none. With
-             a `cycle_discriminator` of (x, x) against (x, x_hat), of its adversarial loss (ALICE, Li et al. 2017)
+             a `cycle_discriminator` of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li
+             et al. 2017)
     cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
              itself; see the encoder's `log_density`
-    unary    whether D judges x and z alone as well, see `Discriminator`
     """
 
-    cycle_x, cycle_z, adversarial_cycle, unary = 0.0, 0.0, False, False
+    cycle_x, cycle_z = 0.0, 0.0
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, cycle_discriminator=None
+        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, *, cycle_discriminator=None
     ):
         super().__init__(decoder, discriminator, z_dim, encoder)
         self.cycle_discriminator = cycle_discriminator
@@ -339,8 +339,8 @@ class ALI(AdversarialGame):
             else:
                 twice = torch.cat([torch.cat([x, x], 1), torch.cat([x, x_hat], 1)])
                 same, other = self.cycle_discriminator(twice).chunk(2)
-                found["discriminator"] = discriminator_loss(same, other)
-                found["generator"] = self.cycle_x * gan_generator_loss(other)
+                found["discriminator"] = discriminator_loss(same, other, self.loss)
+                found["generator"] = self.cycle_x * gan_generator_loss(other, same, self.loss)
         if self.cycle_z:
             unlikely = -self.encoder.log_density(z, x_tilde, *y).mean()
             found["generator"] = found.get("generator", 0.0) + self.cycle_z * unlikely

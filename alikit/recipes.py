@@ -135,9 +135,8 @@ class Recipe(Config):
             parts["decoder"] = Frozen(parts["decoder"])
         settings = {name: getattr(self, name) for name in parameters if hasattr(self, name) and name not in parts}
         model = self.game(**parts, **settings, **({"classes": classes} if self.has_labels else {}))
-        for name, value in self.config().items():
-            if getattr(self.game, name, None) is not None:
-                setattr(model, name, value)
+        for name in self._attributes():
+            setattr(model, name, getattr(self, name))
         model.x_shape = tuple(x_shape)
         return model
 
@@ -146,6 +145,12 @@ class Recipe(Config):
         accelerate(model, self.fast)
         labelled = few_labels(data, self.labels, seed) if self.has_labels else None
         return Trainer(model, data, self, labelled=labelled, seed=seed)
+
+    def _attributes(self) -> list[str]:
+        """The settings that the game has as attributes of its class: those of `OF_GAMES`, and fields of one's own."""
+        own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
+        names = {*OF_GAMES, *own} - inspect.signature(self.game).parameters.keys()
+        return sorted(name for name in names if isinstance(getattr(self.game, name, None), int | float | str))
 
     def _networks(self, x_shape: tuple[int, ...], mean: Tensor | None, classes: int | None, attributes: int | None):
         """The networks by name, in the order in which their weights are drawn."""
@@ -193,22 +198,28 @@ class Recipe(Config):
             raise AlikitError(f"{self.game.__name__} {what}")
         if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
-        if self.unary and (self.has_labels or self.is_conditional):
-            raise AlikitError("unary is for games without labels and conditions: leave it out")
+        if self.unary and (not self.has_discriminator or not self.encoder or self.has_labels or self.is_conditional):
+            raise AlikitError("unary is for games of pairs (x, z) without labels and conditions: leave it out")
+        if self.cycle_z and self.encoder == "noise":
+            raise AlikitError(
+                "an encoder with noise beside x has no density for cycle_z: choose another, or leave it out"
+            )
         if self.adversarial_cycle and not (self.cycle_x and "cycle_discriminator" in parameters):
             raise AlikitError(
                 "adversarial_cycle needs a cycle_x above 0, and a game with a cycle_discriminator, such as ALI"
             )
         own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
         for name in (*OF_GAMES, "scale", *OF_LABELS, *own):
-            known = (
-                self.has_labels
-                if name in OF_LABELS
-                else name in parameters or getattr(self.game, name, None) is not None
-            )
+            known = self.has_labels if name in OF_LABELS else name in parameters or name in self._attributes()
             if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
                 way = "leave it out, choose another recipe, or give the game an attribute of that name"
                 raise AlikitError(f"{self.game.__name__} has no {name}: {way}")
+        for name in self._attributes():
+            mine, value = getattr(self.game, name), getattr(self, name)
+            if value == type(self).__pydantic_fields__[name].default != mine:
+                raise AlikitError(
+                    f"{self.game.__name__} has {name} {mine} and its recipe {value}: name it in the recipe"
+                )
 
 
 def named(name: str) -> Recipe:

@@ -23,6 +23,8 @@ from .fast import accelerate
 from .models import Game
 from .recipes import RECIPES
 
+# Settings that only `Trainer` follows, or that vmap does not.
+NEEDS_TRAINER = ("r1", "r2", "lr_discriminator", "ema", "precise_bn", "decay", "bf16", "random_flip", "random_shift")
 WARM_UP = 3  # steps on CUDA before the capture: what libraries set up at first use must not end in the graph
 
 
@@ -118,7 +120,7 @@ def run_side_by_side(
     study, file = studies.STUDIES[name], out / "runs.jsonl"
     wanted = studies.wanted_of(study, number, steps)
     for settings in wanted.values():
-        if more := [name for name in ("r1", "r2", "ema", "precise_bn", "decay", "bf16") if settings[name]]:
+        if more := [name for name in NEEDS_TRAINER if settings[name]]:
             raise AlikitError(f"{settings['arm']} trains with {', '.join(more)}: leave --side-by-side out")
     with runs.alone(out):
         finished = studies.read_lines(file, study, steps)

@@ -30,16 +30,16 @@ from .views import mirrored, shifted
 EXAMPLES, AT_ONCE = 10_000, 2**21  # for precise statistics: examples at most, and numbers in a batch, about
 CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 # Attributes of games: see `AdversarialGame`, `ALI` and `KPlusOne`.
-OF_GAMES = ("loss", "r1", "r2", "penalty_every", "cycle_x", "cycle_z", "adversarial_cycle", "unary", "consistency")
+OF_GAMES = ("loss", "r1", "r2", "penalty_every", "cycle_x", "cycle_z", "consistency")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
 class Config:
     """What a run trains with. Each field is also a setting of recipes, of `alikit train --set NAME=VALUE` and of run
-    folders. weight_std and OF_GAMES take effect where a recipe builds its model, fast and labels where it makes the
-    trainer, all others in `Trainer`. Values of another type or out of range raise pydantic's ValidationError, a
-    ValueError."""
+    folders. weight_std, unary, adversarial_cycle and OF_GAMES take effect where a recipe builds its model, fast and
+    labels where it makes the trainer, all others in `Trainer`. Values of another type or out of range raise pydantic's
+    ValidationError, a ValueError."""
 
     batch_size: int = Field(100, ge=2, le=10**9, description="examples a step, over all processes together")
     lr: float = Field(1e-4, gt=0, le=10**6, description="Adam's learning rate, of every player")
@@ -171,7 +171,7 @@ class Trainer:
     def one_step(self) -> dict[str, Tensor]:
         """Takes every player's gradient at the same parameters, then moves all of them. Returns the losses."""
         distributed.own_noise(self.seed, self.step)
-        self.model.step = self.step
+        self.model.steps_done = self.step
         losses, gradients = distributed.average(*self.gradients(self.model, *self._batch()))
         for player, own in self.players.items():
             for parameter, gradient in zip(own, gradients[player], strict=True):

@@ -8,7 +8,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-packages="pyod==3.6.7 torch==2.15.0 numpy==2.4.6 pandas==3.1.1"  # ALAD needs the last, which pyod does not bring
+packages="pyod==3.6.7 torch==2.15.0 numpy==2.4.6 pandas==3.1.1 tqdm==4.70.1"  # the last two, which pyod does not bring
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check $packages
 "$folder/venv/bin/python" - <<'PY'
 import numpy as np

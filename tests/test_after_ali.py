@@ -89,7 +89,7 @@ def test_penalties_of_each_side(r1, r2):
     model.discriminator, x = Known(), torch.randn(N, X)
     own, found = [*model.discriminator.parameters()], {}
     for step in (0, 1, 3):
-        model.step = step
+        model.steps_done = step
         torch.manual_seed(1)
         loss = model.losses(x)["discriminator"]
         found[step] = torch.stack([loss, *torch.autograd.grad(loss, own)])
@@ -108,7 +108,7 @@ def test_the_trainer_counts_the_steps_of_a_penalty():
         steps = ()
 
         def forward(self, x, z):
-            Seen.steps += (model.step,)
+            Seen.steps += (model.steps_done,)
             return super().forward(x, z)
 
     model = ali(r1=1.0, penalty_every=2)
@@ -121,7 +121,7 @@ def test_the_trainer_counts_the_steps_of_a_penalty():
 def linear_ali(adversarial: bool = False) -> ALI:
     encoder, decoder = Gaussian(nn.Linear(X, 2 * Z)), Deterministic(nn.Linear(Z, X))
     judge = Discriminator([nn.Identity()], nn.Sequential(nn.Linear(2 * X, 4), nn.Tanh(), nn.Linear(4, 1)))
-    return ALI(encoder, decoder, discriminator(X, Z), Z, judge if adversarial else None)
+    return ALI(encoder, decoder, discriminator(X, Z), Z, cycle_discriminator=judge if adversarial else None)
 
 
 @pytest.mark.parametrize("cycle", [{"cycle_x": 2.0}, {"cycle_z": 0.5}, {"cycle_x": 2.0, "cycle_z": 0.5}])
@@ -226,9 +226,10 @@ def test_recipes_build_what_came_after(recipe):
         ("digits-vae", {"loss": "hinge"}, "VAE has no loss"),
         ("digits-feature-matching", {"r1": 0.1}, "FeatureMatchingGAN has no r1"),
         ("digits-feature-matching", {"r2": 0.1}, "FeatureMatchingGAN has no r2"),
-        ("digits-gan", {"unary": True}, "GAN has no unary"),
-        ("digits-semi", {"unary": True}, "unary is for games without labels and conditions"),
-        ("digits-conditional", {"unary": True}, "unary is for games without labels and conditions"),
+        ("digits-gan", {"unary": True}, "unary is for games of pairs .x, z. without"),
+        ("mixture-ali-noise", {"cycle_z": 0.5}, "an encoder with noise beside x has no density for cycle_z"),
+        ("digits-semi", {"unary": True}, "unary is for games of pairs .x, z. without labels and conditions"),
+        ("digits-conditional", {"unary": True}, "unary is for games of pairs .x, z. without labels and conditions"),
         ("digits", {"adversarial_cycle": True}, "adversarial_cycle needs a cycle_x above 0"),
         ("digits-semi", {"adversarial_cycle": True, "cycle_x": 1.0}, "and a game with a cycle_discriminator"),
     ],
@@ -236,7 +237,45 @@ def test_recipes_build_what_came_after(recipe):
 def test_games_without_a_use_for_a_setting_say_so(recipe, changes, says):
     chosen = replace(RECIPES[recipe], **changes)
     with pytest.raises(AlikitError, match=says):
-        chosen.build((1, 8, 8), classes=10, attributes=10)
+        chosen.build((2,) if chosen.data == "mixture" else (1, 8, 8), classes=10, attributes=10)
+
+
+def test_a_game_that_says_a_setting_of_its_own_and_its_recipe_agree():
+    class Mine(ALI):
+        cycle_z = 0.7
+
+    with pytest.raises(AlikitError, match=r"Mine has cycle_z 0\.7 and its recipe 0\.0: name it in the recipe"):
+        replace(RECIPES["digits"], game=Mine).build((1, 8, 8))
+    assert replace(RECIPES["digits"], game=Mine, cycle_z=0.5).build((1, 8, 8)).cycle_z == 0.5
+
+
+def test_a_parameter_of_a_game_is_its_own_and_a_method_is_not_replaced():
+    class Mine(ALI):
+        def __init__(self, encoder, decoder, discriminator, z_dim, r1=0.0):
+            super().__init__(encoder, decoder, discriminator, z_dim)
+            self.r1 = 2 * r1
+
+        def labels(self):
+            return "mine"
+
+    model = replace(RECIPES["digits"], game=Mine, r1=0.5).build((1, 8, 8))
+    assert model.r1 == 1.0 and model.labels() == "mine"
+
+
+def test_the_cycles_discriminator_has_the_games_loss():
+    model, x = linear_ali(adversarial=True), torch.randn(N, X)
+    model.cycle_x, found = 1.0, {}
+    for model.loss in losses.LOSSES:
+        torch.manual_seed(1)
+        pairs = model.pairs(x)
+        found[model.loss] = model.cycle_losses(*pairs)["discriminator"].item()
+    assert len(set(found.values())) == len(losses.LOSSES), found
+
+
+def test_he_weights_beside_batch_norm():
+    with_norm = replace(MODERN, of_x=tuple(replace(row, batch_norm=True) for row in MODERN.of_x))
+    layer = with_norm.build_discriminator((3, 32, 32), 8).towers[0][0]
+    assert layer.bias is None and layer.weight.std().item() == pytest.approx((2 / 1.01 / 48) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("bias", [True, False])

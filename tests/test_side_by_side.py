@@ -166,7 +166,15 @@ def test_a_run_that_diverges_counts_and_does_not_touch_the_others(tmp_path, monk
 
 
 def test_arms_with_more_than_plain_adam_are_refused(tmp_path, monkeypatch):
-    for setting in ({"r1": 0.1}, {"r2": 0.1}, {"ema": 0.9}, {"decay": True}, {"precise_bn": True}, {"bf16": True}):
+    for setting in (
+        {"r1": 0.1},
+        {"r2": 0.1},
+        {"lr_discriminator": 0.1},
+        {"ema": 0.9},
+        {"decay": True},
+        {"precise_bn": True},
+        {"bf16": True},
+    ):
         monkeypatch.setitem(STUDIES, "mixture", Study("", {"ali": ("mixture-ali-paper", setting)}, STEPS))
         with pytest.raises(AlikitError, match=f"trains with {min(setting)}: leave --side-by-side out"):
             run_side_by_side("mixture", tmp_path / "out", 2, STEPS)

@@ -32,7 +32,8 @@ def anomaly_scores(model: Game, held_out: Dataset, alpha: float = ALPHA) -> dict
     egbad           alpha * reconstruction + (1 - alpha) * discriminator
     egbad_features  alpha * reconstruction + (1 - alpha) * features
 
-    A relativistic D has d only up to a constant, which moves `egbad`, but not the order by `discriminator`.
+    With unary terms d is that of the pair. A relativistic D has d only up to a constant, which moves `egbad`, but not
+    the order by `discriminator`; of the hinge and of least squares, D(.) = sigmoid(d) is not a probability.
     EGBAD: Zenati et al. 2018, arXiv 1802.06222; ALAD: Zenati et al. 2018, arXiv 1812.02288; GANomaly: Akcay et al.
     2018, arXiv 1805.06725. AlikitError for a model that is not a game of pairs (x, z) without a condition or has no
     discriminator, for an alpha outside of [0, 1], no examples, and scores that are not finite.

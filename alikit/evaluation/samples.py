@@ -121,6 +121,8 @@ def checkerboard(samples: Tensor, held_out: Tensor) -> dict[str, float]:
         raise AlikitError(f"a checkerboard is seen in pictures, and these examples are {shape}: leave checkerboard out")
     found = {}
     for end, x in (("", samples), ("_real", held_out)):
+        if not x.is_floating_point():
+            raise AlikitError(f"a checkerboard is seen in pictures from 0 to 1, not {x.dtype}: see data.floats()")
         levels = (255 * x.where(x.isfinite(), torch.nan)).round().clamp(0, 255)
         found[f"luma{end}"] = _at_the_highest_frequency(levels.mean(1, keepdim=True))
         if x.shape[1] > 1:

@@ -17,6 +17,8 @@ from ..training import Config
 FORMAT = 3
 # What format 1 called some settings. `plain` was the opposite of `fast`.
 RENAMED = {"averaging": "ema", "ramp": "ema_ramp", "flips": "random_flip", "shifts": "random_shift"}
+# What a setting is in a run that does not name it, because there was no such setting yet.
+OFF = {field.name: getattr(Config(), field.name) for field in fields(Config)}
 MOST_NUMBERS = 2**14  # of an example: a picture of 64x64 has 12,288
 MOST_STEPS = 10**12
 MOST_TEXT = 10_000  # letters
@@ -64,15 +66,14 @@ class Facts(BaseModel):
     data_name: Text = ""
     hardware: Text = ""
     hours: float = Field(0, ge=0, le=10**9)
-    processor_hours: float = Field(0, ge=0, le=10**9)  # of this process; on a shared machine it waits besides
+    processor_hours: float = Field(0, ge=0, le=10**9)  # of all its threads together; 0 where not all of it was counted
     images_seen: int = Field(0, ge=0, le=10**18)
 
 
 def upgraded(settings: dict) -> dict:
     """Settings of any earlier format by today's names. A setting that they do not name did not exist yet: it is off."""
-    off = {field.name: getattr(Config(), field.name) for field in fields(Config)}
     named = {RENAMED.get(name, name): value for name, value in settings.items() if name != "plain"}
-    return {**off, "fast": not settings.get("plain", False), **named, "format": FORMAT}
+    return {**OFF, "fast": not settings.get("plain", False), **named, "format": FORMAT}
 
 
 def checked(file: Path, found: object) -> dict:
@@ -83,8 +84,8 @@ def checked(file: Path, found: object) -> dict:
     number = known.get("format") if known.keys() >= needed and isinstance(known["recipe"], str) else None
     if number == 1:
         known, number = upgraded(known), FORMAT
-    elif number == 2:  # whose digest has three numbers, without that of labels
-        known, number = {**known, "format": FORMAT}, FORMAT
+    elif number in (2, FORMAT):  # in format 2 the digest has three numbers, without that of labels
+        known, number = {**OFF, **known, "format": FORMAT}, FORMAT
     check_format(file, number, FORMAT, wrote(known))
     if known["recipe"] not in RECIPES:
         name = known["recipe"][:40]

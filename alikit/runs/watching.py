@@ -107,6 +107,7 @@ class Watch:
         log = runs.metrics(self.out)
         took, worked = (max((line.get(name, 0) for line in log), default=0) for name in TIMES)
         self.begun, self.begun_work = time.monotonic() - took, time.process_time() - worked
+        self.times = TIMES if not took or worked else TIMES[:1]  # a run of an earlier version has no processor time
         if step and self.is_drawn(step) and not (self.out / f"samples-{step:07d}.png").exists():
             with torch.random.fork_rng():
                 self.draw(step)
@@ -120,7 +121,7 @@ class Watch:
     def __call__(self, progress: Progress) -> None:
         step, pace = progress.step, round(progress.images_per_second)
         times = time.monotonic() - self.begun, time.process_time() - self.begun_work
-        line = {"step": step, "images_per_second": pace} | dict(zip(TIMES, map(round, times), strict=True))
+        line = {"step": step, "images_per_second": pace} | dict(zip(self.times, map(round, times), strict=False))
         line |= progress.losses
         model, x = self.trainer.result, self.watched
         if len(x.shape) == 3 and model.encoder is not None:
