@@ -2,8 +2,8 @@
 
 `Dense` and `Pictures` build the encoder, the decoder and the discriminator of a game, for examples of `shape`, (D,) or
 (C, H, W). A class of your own may take their place in a recipe: it needs `size` and the same methods, `takes` only for
-other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5). With `unary`,
-which recipes name only where it is on, D judges x and z alone as well.
+other sizes. With `y`, a linear embedding of the condition, a network is conditioned on it (paper section 5). With
+`unary`, which recipes name only where it is on, D judges x and z alone as well.
 """
 
 import math
