@@ -64,8 +64,22 @@ def test_the_page_of_records_is_what_the_report_writes(tmp_path):
         if folder.is_dir():
             (tmp_path / folder.name).symlink_to(folder)
     (tmp_path / "README.md").write_text((RESULTS / "README.md").read_text())
-    assert write_report(tmp_path) == 8
+    assert write_report(tmp_path) == 10
     assert (tmp_path / "README.md").read_text() == (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "before"), [("celeba-modern", "celeba-small"), ("house-numbers-modern", "house-numbers")]
+)
+def test_the_modern_recipe_inverts_and_draws_better_than_the_papers_game(name, before):
+    """As notebook 07 says; and that its codes are not the prior's, and less easily read on house numbers."""
+    found, old = (json.loads((RESULTS / folder / "metrics.json").read_text()) for folder in (name, before))
+    assert found["codes_cycle"] < 0.5 < 1 < old["codes_cycle"]
+    for number in ("reconstruction_mean", "fidelity_frechet", "checkerboard_luma", "checkerboard_chroma"):
+        assert found[number] < old[number]
+    assert max(found["checkerboard_luma"], found["checkerboard_chroma"]) < 1.3
+    assert found["codes_kl"] > 10 * found["codes_kl_floor"]
+    assert name != "house-numbers-modern" or found["probe_accuracy"] < old["probe_accuracy"]
 
 
 @pytest.mark.parametrize("name", ["conditional-faces", "conditional-celeba-small", "conditional-celeba"])
