@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from alikit import load, load_model, runs
 from alikit.evaluation import OWN_METRICS
 from alikit.recipes import RECIPES
+from alikit.runs.watching import TIMES
 from alikit.studies import STUDIES
 
 OF_POINTS = {"modes", "within_3std", "strict_modes", "kl_uniform"}
@@ -41,7 +42,7 @@ def test_a_run_folder(digits):
     assert settings["versions"]["torch"] == torch.__version__
     *reports, last = runs.metrics(digits)
     assert [report["step"] for report in reports] == sorted([*range(2, 21, 2), 15]), "15 is an epoch"
-    said = {"step", "images_per_second", "seconds", "discriminator", "generator", "cycle", "spread", "sigma"}
+    said = {"step", "images_per_second", *TIMES, "discriminator", "generator", "cycle", "spread", "sigma"}
     assert all(report.keys() == said for report in reports)
     assert {"step", "reconstruction_drawn", "reconstruction_mean", "reconstruction_baseline"} <= last.keys()
     model = load_model(digits)

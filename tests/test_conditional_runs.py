@@ -15,6 +15,7 @@ from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import pictures, records
 from alikit.runs.report import PARTS, write_report
+from alikit.runs.watching import TIMES
 
 RUN = "runs/faces-conditional-seed0"
 
@@ -53,7 +54,7 @@ def here(made, monkeypatch) -> Path:
 def test_a_run_knows_its_conditions_and_goes_on(here, tmp_path):
     assert runs.read_settings(RUN)["number_of_attributes"] == load_model(RUN).attributes == 14
     assert load_model("classes").attributes == 10 and load_model("plain").attributes == 0
-    said = {"step", "images_per_second", "seconds", "discriminator", "generator", "cycle", "spread", "sigma"}
+    said = {"step", "images_per_second", *TIMES, "discriminator", "generator", "cycle", "spread", "sigma"}
     assert set(runs.metrics(here / RUN)[0]) == said
     shutil.copytree(RUN, tmp_path / "again")
     shutil.copytree("faces", tmp_path / "faces")

@@ -63,9 +63,16 @@ def test_batch_norm_of_two_is_that_of_one(both, name):
     torch.testing.assert_close(statistics, statistics_alone, rtol=1e-5, atol=1e-5)
 
 
+def after_ali(e, g, of_x, of_pairs):
+    """With penalties, also every other step alone, and both cycles."""
+    game = ALI(e, g, of_pairs(1, pieces=2), 2)
+    game.r1, game.r2, game.penalty_every, game.cycle_x, game.cycle_z = 0.5, 0.2, 2, 1.0, 0.5
+    return game
+
+
 GAMES = {  # encoder, decoder, and discriminators of x alone and of pairs, by the number of outputs
     "one backward pass": lambda e, g, of_x, of_pairs: ALI(e, g, of_pairs(1, pieces=2), 2),
-    "with a penalty": lambda e, g, of_x, of_pairs: ALI(e, g, of_pairs(1, pieces=2), 2, 0.5),
+    "penalties and cycles": after_ali,
     "two backward passes": lambda e, g, of_x, of_pairs: ALI(e, g, of_pairs(1, batch_norm=True), 2),
     "frozen decoder": lambda e, g, of_x, of_pairs: ALI(e, Frozen(g), of_pairs(1, pieces=2), 2),
     "GAN": lambda e, g, of_x, of_pairs: GAN(g, of_x(1), 2),

