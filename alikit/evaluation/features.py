@@ -10,6 +10,7 @@ from .. import reading, storage
 from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
+from ..networks import Residual
 from .inference import conditions_of
 
 FILE = Path(__file__).with_name("feature_network.safetensors")
@@ -35,11 +36,6 @@ def in_colour(x: Tensor, side: int) -> Tensor:
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-class _Residual(nn.Sequential):
-    def forward(self, features: Tensor) -> Tensor:
-        return features + super().forward(features)
-
-
 class FeatureNetwork(nn.Module):
     """Pictures (N, C, S, S) in [0, 1], C 1 or 3 -> features (N, 160), none negative.
 
@@ -55,11 +51,11 @@ class FeatureNetwork(nn.Module):
         self.trunk = nn.Sequential(
             unit(3, 24),
             unit(24, 48, kernel=4, stride=2),  # 16x16
-            _Residual(unit(48, 48), unit(48, 48)),
+            Residual(unit(48, 48), unit(48, 48)),
             unit(48, 96, stride=2),  # 8x8
-            _Residual(unit(96, 96), unit(96, 96)),
+            Residual(unit(96, 96), unit(96, 96)),
             unit(96, self.num_features, stride=2),  # 4x4
-            _Residual(unit(self.num_features, self.num_features)),
+            Residual(unit(self.num_features, self.num_features)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
