@@ -192,11 +192,12 @@ class AdversarialGame(Game):
 
     loss    the adversarial loss, a name from `losses.LOSSES`
     r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d, or the sum of its logits, on
-            q's pairs and on p's, with respect to x and z, which keep D flat there (Mescheder et al. 2018)
+            q's pairs and on p's, which keep D flat there (Mescheder et al. 2018)
+    penalty_on     with respect to what: "xz", or "x" or "z" alone
     penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)
     """
 
-    loss, r1, r2, penalty_every = "ns", 0.0, 0.0, 1
+    loss, r1, r2, penalty_on, penalty_every = "ns", 0.0, 0.0, "xz", 1
     steps_done = 0  # which `Trainer` counts
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None):
@@ -265,8 +266,9 @@ class AdversarialGame(Game):
         return (*(v if v.grad_fn is not None else v.detach().requires_grad_() for v in members), *y)
 
     def squared_slope(self, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor:
-        """The mean squared gradient of the logits by the pair's members, all but y."""
+        """The mean squared gradient of the logits by the pair's members, all but y, or by those of `penalty_on`."""
         members = [member for member in pair if member.requires_grad]
+        members = {"x": members[:1], "z": members[1:]}.get(self.penalty_on, members)
         # A logit's gradient is its own pair's alone, so one backward pass through their sum gives all of them.
         gradients = torch.autograd.grad(logits.sum(), members, create_graph=True)
         return sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()

@@ -200,6 +200,8 @@ class Recipe(Config):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
         if self.unary and (not self.has_discriminator or not self.encoder or self.has_labels or self.is_conditional):
             raise AlikitError("unary is for games of pairs (x, z) without labels and conditions: leave it out")
+        if self.penalty_on != "xz" and not self.encoder:
+            raise AlikitError("a penalty on x or on z alone is for games of pairs (x, z): leave penalty_on out")
         if self.cycle_z and self.encoder == "noise":
             raise AlikitError(
                 "an encoder with noise beside x has no density for cycle_z: choose another, or leave it out"

@@ -75,7 +75,7 @@ class FeatureMatchingGAN(_Classes, GAN):
     The features are the input of D's last layer (Salimans et al. 2016, sections 3.1 and 5). It has no penalties.
     """
 
-    r1 = r2 = penalty_every = None
+    r1 = r2 = penalty_on = penalty_every = None
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, classes: int):
         super().__init__(decoder, discriminator, z_dim)

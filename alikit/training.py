@@ -30,7 +30,7 @@ from .views import mirrored, shifted
 EXAMPLES, AT_ONCE = 10_000, 2**21  # for precise statistics: examples at most, and numbers in a batch, about
 CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 # Attributes of games: see `AdversarialGame`, `ALI` and `KPlusOne`.
-OF_GAMES = ("loss", "r1", "r2", "penalty_every", "cycle_x", "cycle_z", "consistency")
+OF_GAMES = ("loss", "r1", "r2", "penalty_on", "penalty_every", "cycle_x", "cycle_z", "consistency")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -51,6 +51,7 @@ class Config:
     loss: Literal["ns", "hinge", "least-squares", "relativistic"] = Field("ns", description="the adversarial loss")
     r1: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty on q's pairs")
     r2: float = Field(0.0, ge=0, le=10**6, description="weight of the gradient penalty on p's pairs")
+    penalty_on: Literal["xz", "x", "z"] = Field("xz", description="what these penalties are gradients by")
     penalty_every: int = Field(1, ge=1, le=10**6, description="steps from one gradient penalty to the next")
     cycle_x: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on x, see ALI")
     cycle_z: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on z, see ALI")

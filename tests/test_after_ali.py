@@ -83,9 +83,10 @@ class Known(nn.Module):
 
 
 @pytest.mark.parametrize(("r1", "r2"), [(0.3, 0.0), (0.0, 0.3), (0.2, 0.5)])
-def test_penalties_of_each_side(r1, r2):
+@pytest.mark.parametrize(("on", "by_x", "by_z"), [("xz", 1, 1), ("x", 1, 0), ("z", 0, 1)])
+def test_penalties_of_each_side(r1, r2, on, by_x, by_z):
     """gamma / 2 E(4 w^2 |x|^2 + Z v^2), every third step three times; derivatives gamma E(4 w |x|^2) and gamma Z v."""
-    model = ali(r1=r1, r2=r2, penalty_every=3)
+    model = ali(r1=r1, r2=r2, penalty_on=on, penalty_every=3)
     model.discriminator, x = Known(), torch.randn(N, X)
     own, found = [*model.discriminator.parameters()], {}
     for step in (0, 1, 3):
@@ -95,10 +96,10 @@ def test_penalties_of_each_side(r1, r2):
         found[step] = torch.stack([loss, *torch.autograd.grad(loss, own)])
     torch.manual_seed(1)
     (_, _), (x_tilde, _) = model.pairs(x)
-    squares = r1 * x.square().sum(1).mean() + r2 * x_tilde.square().sum(1).mean()
+    squares = by_x * (r1 * x.square().sum(1).mean() + r2 * x_tilde.square().sum(1).mean())
     w, v = own
-    value = (4 * w**2 * squares + (r1 + r2) * Z * v**2) / 2
-    expected = 3 * torch.stack([value, 4 * w * squares, (r1 + r2) * Z * v])
+    value = (4 * w**2 * squares + by_z * (r1 + r2) * Z * v**2) / 2
+    expected = 3 * torch.stack([value, 4 * w * squares, by_z * (r1 + r2) * Z * v])
     torch.testing.assert_close(found[0] - found[1], expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found[3], found[0])
 
@@ -226,6 +227,9 @@ def test_recipes_build_what_came_after(recipe):
         ("digits-vae", {"loss": "hinge"}, "VAE has no loss"),
         ("digits-feature-matching", {"r1": 0.1}, "FeatureMatchingGAN has no r1"),
         ("digits-feature-matching", {"r2": 0.1}, "FeatureMatchingGAN has no r2"),
+        ("digits-gan", {"r1": 0.1, "penalty_on": "x"}, "a penalty on x or on z alone is for games of pairs .x, z."),
+        ("digits-feature-matching", {"penalty_on": "x"}, "for games of pairs"),
+        ("digits-vae", {"penalty_on": "x"}, "VAE has no penalty_on"),
         ("digits-gan", {"unary": True}, "unary is for games of pairs .x, z. without"),
         ("mixture-ali-noise", {"cycle_z": 0.5}, "an encoder with noise beside x has no density for cycle_z"),
         ("digits-semi", {"unary": True}, "unary is for games of pairs .x, z. without labels and conditions"),
