@@ -214,3 +214,47 @@ def test_only_settings_that_both_have_run_are_compared_and_diverged_runs_are_cou
     lines[-1]["diverged"] = True
     found = mixture_report.compare(lines)
     assert found["diverged"] == {"ali": 0, "gan": 1} and found["measures"]["strict_modes"]["gan"]["min"] == 0
+
+
+# One change at a time since the paper.
+
+
+def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path):
+    after_ali, parts = tool("after_ali"), alikit.house_numbers(80, seed=0).split(16)
+    monkeypatch.setattr(after_ali, "METRICS", ("reconstruction",))
+    monkeypatch.setattr(after_ali, "COLUMNS", {"error": "reconstruction_mean"})
+    monkeypatch.setattr(after_ali.alikit, "load", lambda data, size: parts)
+
+    def study(*options: str) -> tuple[list[dict], str]:
+        monkeypatch.setattr("sys.argv", ["tool", "--data", "faces", "--out", str(tmp_path), *options])
+        after_ali.main()
+        lines = (tmp_path / "runs.jsonl").read_text().splitlines()
+        return [*map(json.loads, lines)], (tmp_path / "README.md").read_text()
+
+    arms = ("--seconds", "0.1", "--arms", "bare", "celeba-small")
+    found, page = study(*arms)
+    assert [line["arm"] for line in found] == ["bare", "celeba-small"] and all(line["steps"] for line in found)
+    assert f"| {found[0]['steps']:,} | {found[0]['reconstruction_mean']:.3g} |" in page
+    again, same = study(*arms, "--seeds", "0", "1")
+    assert again[:2] == found and [line["seed"] for line in again] == [0, 0, 1, 1]
+    assert same.index("| celeba-small |") < same.index("| bare |") and same.count("![Samples of bare]") == 1
+    assert alikit.figures.Image.open(tmp_path / "bare-0-0.1.png").size[0] > 12 * 64
+
+
+def test_each_change_since_the_paper_can_take_a_step_and_cycles_fall(monkeypatch):
+    after_ali, parts, weights = tool("after_ali"), alikit.house_numbers(80, seed=0).split(16), []
+    for arm, (_, recipe) in after_ali.ARMS.items():
+        model = recipe.build((3, 32, 32), parts[0].mean())
+        found = model.losses(torch.rand(2, 3, 32, 32))
+        assert all(loss.isfinite() for loss in found.values()), arm
+
+    def run(self, steps, every, watch, stop):
+        for now[0] in (0.0, 50.0, 100.0):
+            watch(None)
+            weights.append((round(self.model.cycle_x, 3), round(self.model.cycle_z, 3)))
+
+    now = [0.0]
+    monkeypatch.setattr(after_ali.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(alikit.Trainer, "run", run)
+    after_ali.trained("cycle-both-falling", parts, 0, 100.0)
+    assert weights == [(5.0, 0.15), (3.0, 0.09), (1.0, 0.03)]
