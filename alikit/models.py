@@ -18,7 +18,7 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import discriminator_loss, gan_generator_loss, generator_loss
-from .networks import Conditioned, Discriminator, Frozen, Gaussian
+from .networks import Conditioned, Discriminator, Frozen, Gaussian, running_statistics
 
 
 class Game(nn.Module):
@@ -127,9 +127,8 @@ class Game(nn.Module):
             way = "data.conditions() has it, alikit.data.conditions.usual makes it from names"
             raise AlikitError(f"y is a tensor of 0 and 1: {way}") from None
         if y.shape not in ((self.attributes,), (n, self.attributes)):
-            found, each = " x ".join(map(str, y.shape)) or "a single number", f"{self.attributes} numbers"
-            way = f"{each} for each of {n} examples: {n} x {self.attributes}"
-            raise AlikitError(f"y is {found}, and this model takes {way}")
+            found = " x ".join(map(str, y.shape)) or "a single number"
+            raise AlikitError(f"y is {found}, and this model takes {self.attributes} numbers for each of {n} examples")
         return (y.expand(n, -1),)
 
     def fitting(self, v: Tensor, shape: tuple[int, ...] | None) -> Tensor:
@@ -193,18 +192,17 @@ class AdversarialGame(Game):
     loss    the adversarial loss, a name from `losses.LOSSES`
     r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d, or the sum of its logits, on
             q's pairs and on p's, which keep D flat there (Mescheder et al. 2018)
-    penalty_on     with respect to what: "xz", or "x" or "z" alone
+    penalty_on     what these are gradients by: "xz", or "x" or "z" alone
     penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)
     """
 
-    loss, r1, r2, penalty_on, penalty_every = "ns", 0.0, 0.0, "xz", 1
-    steps_done = 0  # which `Trainer` counts
+    loss, r1, r2, penalty_on, penalty_every, steps_done = "ns", 0.0, 0.0, "xz", 1, 0  # `Trainer` counts the last
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int, encoder: nn.Module | None):
         super().__init__(decoder, z_dim, encoder)
         self.discriminator = discriminator
 
-    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], ...]:
         """What D sees of one batch: q's pair and p's; in conditional games y is the last member of both."""
         raise NotImplementedError
 
@@ -216,8 +214,8 @@ class AdversarialGame(Game):
         """What the discriminator minimises besides its objective, or None; `q_logits` are its outputs on q's pairs."""
         return None
 
-    def cycle_losses(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """What players minimise besides their objective."""
+    def cycle_losses(self, q_pair: tuple, p_pair: tuple, *others: tuple) -> dict[str, Tensor]:
+        """What players minimise besides their objective; `others` is what `pairs` returns besides the pairs."""
         return {}
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -242,7 +240,7 @@ class AdversarialGame(Game):
         return logits
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-        q_pair, p_pair = self.pairs(x, y)
+        q_pair, p_pair, *others = self.pairs(x, y)
         penalised = (self.r1 or self.r2) and self.steps_done % self.penalty_every == 0
         if penalised:
             q_pair, p_pair = self._inputs(q_pair), self._inputs(p_pair)
@@ -251,11 +249,10 @@ class AdversarialGame(Game):
         losses = self.objective(q_logits, p_logits)
         if (auxiliary := self.auxiliary_loss(q_pair, q_outputs, y)) is not None:
             losses["discriminator"] = losses["discriminator"] + auxiliary
-        for player, loss in self.cycle_losses(q_pair, p_pair).items():
+        for player, loss in self.cycle_losses(q_pair, p_pair, *others).items():
             losses[player] = losses[player] + loss
-        sides = ((self.r1, q_logits, q_pair), (self.r2, p_logits, p_pair)) if penalised else ()
-        for gamma, logits, pair in sides:
-            if gamma:
+        for gamma, logits, pair in (self.r1, q_logits, q_pair), (self.r2, p_logits, p_pair):
+            if penalised and gamma:
                 penalty = self.penalty_every * gamma / 2 * self.squared_slope(logits, pair)
                 losses["discriminator"] = losses["discriminator"] + penalty
         return losses
@@ -268,7 +265,7 @@ class AdversarialGame(Game):
     def squared_slope(self, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor:
         """The mean squared gradient of the logits by the pair's members, all but y, or by those of `penalty_on`."""
         members = [member for member in pair if member.requires_grad]
-        members = {"x": members[:1], "z": members[1:]}.get(self.penalty_on, members)
+        members = {"x": members[:1], "z": members[1:], "xz": members}[self.penalty_on]
         # A logit's gradient is its own pair's alone, so one backward pass through their sum gives all of them.
         gradients = torch.autograd.grad(logits.sum(), members, create_graph=True)
         return sum(gradient.square().flatten(1).sum(1) for gradient in gradients).mean()
@@ -276,9 +273,7 @@ class AdversarialGame(Game):
 
 class GAN(AdversarialGame):
     """x against x_tilde = Gx(z). It learns to sample and has no way back from x to z (Goodfellow et al. 2014).
-
-    Conditional, it compares (x, y) with (Gx(z, y), y) (Mirza and Osindero 2014).
-    """
+    Conditional, it compares (x, y) with (Gx(z, y), y) (Mirza and Osindero 2014)."""
 
     def __init__(self, decoder: nn.Module, discriminator: nn.Module, z_dim: int):
         super().__init__(decoder, discriminator, z_dim, None)
@@ -296,18 +291,16 @@ class GAN(AdversarialGame):
 
 
 class ALI(AdversarialGame):
-    """(x, z_hat) with z_hat ~ q(z|x) against (x_tilde, z) with x_tilde ~ p(x|z) (paper section 2).
-
-    Conditional, (x, z_hat, y) with z_hat ~ q(z|x, y) against (x_tilde, z, y) with x_tilde ~ p(x|z, y) (section 5).
+    """(x, z_hat) with z_hat ~ q(z|x) against (x_tilde, z) with x_tilde ~ p(x|z) (paper section 2); conditional,
+    (x, z_hat, y) with z_hat ~ q(z|x, y) against (x_tilde, z, y) with x_tilde ~ p(x|z, y) (section 5).
 
     encoder: `Gaussian` (the paper's), `Deterministic` (BiGAN) or `NoiseInput` (the paper's toy);
     decoder: `Deterministic` (the paper's), `Gaussian`, or `Frozen` (post-hoc inference).
 
-    cycle_x  weight of E_q |x - x_hat|, the mean over pixels, with x_hat = Gx(z_hat); 0, as in the paper, for none. With
-             a `cycle_discriminator` of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li
-             et al. 2017)
+    cycle_x  weight of E_q |x - x_hat|, the mean over pixels, with x_hat = Gx(z_hat); or, with a `cycle_discriminator`
+             of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li et al. 2017)
     cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
-             itself; see the encoder's `log_density`
+             itself; of a `Deterministic` encoder that of a Gaussian of spread 1 around its code
     """
 
     cycle_x, cycle_z = 0.0, 0.0
@@ -318,12 +311,18 @@ class ALI(AdversarialGame):
         super().__init__(decoder, discriminator, z_dim, encoder)
         self.cycle_discriminator = cycle_discriminator
 
-    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """(x, z_hat) of q and (x_tilde, z) of p; each with y."""
-        condition = self.condition(y, len(x))
-        z_hat = self.encoder(x, *condition)
-        z = self.prior(len(x))
-        return (x, z_hat, *condition), (self.decoder(z, *condition), z, *condition)
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], ...]:
+        """(x, z_hat) of q and (x_tilde, z) of p, each with y; and with `cycle_z` the moments of q(z|x_tilde)."""
+        condition, n = self.condition(y, len(x)), len(x)
+        if not self.cycle_z:
+            z_hat, z = self.encoder(x, *condition), self.prior(n)
+            return (x, z_hat, *condition), (self.decoder(z, *condition), z, *condition)
+        z = self.prior(n)
+        x_tilde = self.decoder(z, *condition)
+        # One pass for both: batch norm would else make two encoders, one scaled by x and one by x_tilde.
+        both = self.encoder.moments(torch.cat([x, x_tilde]), *(torch.cat([v, v]) for v in condition))
+        of_x, of_x_tilde = zip(*(values.split(n) for values in both), strict=True)
+        return (x, self.encoder.draw(*of_x), *condition), (x_tilde, z, *condition), of_x_tilde
 
     def objective(self, q_logits: Tensor, p_logits: Tensor) -> dict[str, Tensor]:
         return {
@@ -331,11 +330,11 @@ class ALI(AdversarialGame):
             "generator": generator_loss(q_logits, p_logits, self.loss),
         }
 
-    def cycle_losses(self, q_pair: tuple[Tensor, ...], p_pair: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        (x, z_hat, *y), (x_tilde, z, *_) = q_pair, p_pair
-        found: dict[str, Tensor] = {}
+    def cycle_losses(self, q_pair: tuple, p_pair: tuple, moments: tuple = ()) -> dict[str, Tensor]:
+        (x, z_hat, *y), (_, z, *_), found = q_pair, p_pair, {}
         if self.cycle_x:
-            x_hat = self.decoder(z_hat, *y)
+            with running_statistics(self.decoder):
+                x_hat = self.decoder(z_hat, *y)
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
             else:
@@ -344,8 +343,9 @@ class ALI(AdversarialGame):
                 found["discriminator"] = discriminator_loss(same, other, self.loss)
                 found["generator"] = self.cycle_x * gan_generator_loss(other, same, self.loss)
         if self.cycle_z:
-            unlikely = -self.encoder.log_density(z, x_tilde, *y).mean()
-            found["generator"] = found.get("generator", 0.0) + self.cycle_z * unlikely
+            mu, log_sigma = moments
+            unlikely = ((z - mu) / log_sigma.exp()).square() / 2 + log_sigma  # -log q(z|x_tilde), up to a constant
+            found["generator"] = found.get("generator", 0.0) + self.cycle_z * unlikely.mean()
         return found
 
 

@@ -4,6 +4,8 @@ A network is described as data (a tuple of `Conv` rows, like the paper's tables,
 `mlp` makes it a module of PyTorch's own layers. Codes are (N, Z), points (N, D), pictures (N, C, H, W) in [0, 1].
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -179,9 +181,13 @@ class Deterministic(nn.Module):
 
     mean = forward
 
-    def log_density(self, z: Tensor, v: Tensor, *y: Tensor) -> Tensor:
-        """-(z - net(v))^2 / 2, (N, D): that of a Gaussian of spread 1 around the value, up to a constant."""
-        return -(z - self(v, *y)).square() / 2
+    def moments(self, v: Tensor, *y: Tensor) -> tuple[Tensor, Tensor]:
+        """net(v), and zeros: the log_sigma of a Gaussian of spread 1 around it, where a density is asked for."""
+        value = self(v, *y)
+        return value, torch.zeros_like(value)
+
+    def draw(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        return mu
 
 
 class Gaussian(nn.Module):
@@ -199,17 +205,14 @@ class Gaussian(nn.Module):
         mu, log_sigma = at_least_float32(self.net(v, *y)).chunk(2, dim=1)
         return mu, log_sigma
 
-    def forward(self, v: Tensor, *y: Tensor) -> Tensor:
-        mu, log_sigma = self.moments(v, *y)
+    def draw(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         return mu + log_sigma.exp() * torch.randn_like(mu)
+
+    def forward(self, v: Tensor, *y: Tensor) -> Tensor:
+        return self.draw(*self.moments(v, *y))
 
     def mean(self, v: Tensor, *y: Tensor) -> Tensor:
         return self.moments(v, *y)[0]
-
-    def log_density(self, z: Tensor, v: Tensor, *y: Tensor) -> Tensor:
-        """log q(z|v) of each number of z, (N, D, ...), up to a constant."""
-        mu, log_sigma = self.moments(v, *y)
-        return -((z - mu) / log_sigma.exp()).square() / 2 - log_sigma
 
 
 class NoiseInput(nn.Module):
@@ -249,6 +252,23 @@ class Frozen(nn.Module):
 
 def _has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+@contextmanager
+def running_statistics(network: nn.Module) -> Iterator[None]:
+    """Lets batch norm use its running statistics for the block, as when sampling, and not change them.
+
+    For a second pass in a step, whose batch is of another kind: statistics of both would fit neither."""
+    norms = [
+        layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training
+    ]
+    for layer in norms:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.train()
 
 
 def joined(network: nn.Module, halves: tuple[Tensor, Tensor]) -> Tensor:

@@ -21,13 +21,13 @@ class _Classes:
     It learns that all of q's pairs are real, of whatever class, and that labelled ones are of their class.
     """
 
-    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def pairs(self, x: Tensor, y: Tensor | None = None) -> tuple[tuple[Tensor, ...], ...]:
         """As without labels, but the last len(y) pairs, the labelled ones, give the encoder no gradient."""
-        q_pair, p_pair = super().pairs(x)
+        q_pair, *others = super().pairs(x)
         if y is not None:
             free = len(x) - len(y)
             q_pair = tuple(m if m.grad_fn is None else torch.cat([m[:free], m[free:].detach()]) for m in q_pair)
-        return q_pair, p_pair
+        return q_pair, *others
 
     def real_logit(self, logits: Tensor) -> Tensor:
         return real_logit(logits, self.classes)

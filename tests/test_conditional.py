@@ -50,7 +50,7 @@ def test_what_is_drawn_depends_on_y():
     ("wrong", "message"),
     [
         (None, "needs y, 5 numbers for each example"),
-        (torch.zeros(N, A + 1), "y is 10 x 6, and this model takes 5 numbers for each of 10 examples: 10 x 5"),
+        (torch.zeros(N, A + 1), "y is 10 x 6, and this model takes 5 numbers for each of 10 examples"),
         (torch.zeros(N - 1, A), "y is 9 x 5"),
         (torch.zeros(A - 1), "y is 4, and"),
         (torch.tensor(1.0), "y is a single number"),

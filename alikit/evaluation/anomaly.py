@@ -77,7 +77,7 @@ def _check(model: Game, held_out: Dataset) -> None:
         way = "give it features(x, z), the input of its last layer, see networks.Discriminator"
         raise AlikitError(f"a {type(model.discriminator).__name__} has no features to compare: {way}")
     with torch.random.fork_rng(), model.inference():
-        pair, _ = model.pairs(x := model.fitting(held_out.floats(slice(1)), model.x_shape))
+        pair, *_ = model.pairs(x := model.fitting(held_out.floats(slice(1)), model.x_shape))
     if [member.shape for member in pair] != [x.shape, (1, model.z_dim)]:
         raise AlikitError(f"anomaly scores are of pairs (x, z), and {type(model).__name__} has others: train ALI")
 
