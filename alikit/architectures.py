@@ -78,7 +78,7 @@ class Pictures:
     of_x: tuple[Conv, ...]
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
-    he: bool = False  # whether encoder and D begin with He's weights, without which a bare D takes long to look at z
+    he: bool = False  # He's weights in encoder and D, without which a bare D takes long to look at z
 
     def takes(self, side: int) -> bool:
         """Whether there are networks for pictures of so many pixels a side."""
@@ -186,8 +186,8 @@ _UP = ((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32))
 LAPTOP = _pictures(32, 0.1, _DOWN, _UP, of_z=256, joint=512, last=0.0)
 
 
-# Ours, without a checkerboard: 32 16 8 4 1 down, and up by resized convolutions. Only the decoder has batch norm: in D a
-# gradient penalty takes its place and dropout's, and the encoder is the same for x and for x_tilde.
+# Ours, without a checkerboard: 32 16 8 4 1 down, and up by resized convolutions. Only the decoder has batch norm: in D
+# a gradient penalty takes its place and dropout's, and without it the encoder is the same for x and for x_tilde.
 def _modern(size: int, maps: tuple[int, ...], features: int = 256, finest: int = 24) -> Pictures:
     """`maps` of the rows that halve a picture, and the other way round of those that double it, down to `finest`."""
     down = [Conv(4, 2, width, padding=1, batch_norm=False) for width in maps]
