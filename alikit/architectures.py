@@ -78,7 +78,7 @@ class Pictures:
     of_x: tuple[Conv, ...]
     of_z: tuple[Conv, ...]
     joint: tuple[Conv, ...]
-    he: bool = False  # He's weights in encoder and D, without which a bare D takes long to look at z
+    he: bool = False  # whether D begins with He's weights, without which a bare D takes long to look at z
 
     def takes(self, side: int) -> bool:
         """Whether there are networks for pictures of so many pixels a side."""
@@ -98,11 +98,11 @@ class Pictures:
     def build_encoder(self, kind: str, shape: Shape, z_dim: int, y: Embedding | None = None) -> nn.Module:
         outputs = 2 * z_dim if kind == "gaussian" else z_dim
         if y is None:
-            return self._begun(nn.Sequential(self._stack(self.encoder, shape[0], shape, outputs), nn.Flatten()))
+            return nn.Sequential(self._stack(self.encoder, shape[0], shape, outputs), nn.Flatten())
         *rows, last = self.encoder
         features = _width(rows[-1].maps, y)  # one pixel is left of the picture
         head = [nn.Unflatten(1, (features, 1, 1)), self._stack((last,), features, shape, outputs), nn.Flatten()]
-        return self._begun(Conditioned(self._stack((*rows,), shape[0], shape), y, nn.Sequential(*head)))
+        return Conditioned(self._stack((*rows,), shape[0], shape), y, nn.Sequential(*head))
 
     def build_decoder(self, shape: Shape, z_dim: int, mean: Tensor | None, y: Embedding | None = None) -> nn.Module:
         inputs = _width(z_dim, y)
@@ -120,9 +120,7 @@ class Pictures:
         towers, features = towers + [y] * (y is not None), _width(features, y)
         joint = self._stack(self.joint, features, shape, outputs)
         alone = (nn.Linear(rows[-1].maps, 1) for rows in (self.of_x, self.of_z) if unary)
-        return self._begun(Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone))
-
-    def _begun(self, network: nn.Module) -> nn.Module:
+        network = Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
         for layer in network.modules() if self.he else ():
             if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(layer, Embedding):
                 nn.init.kaiming_normal_(layer.weight, self.slope)
@@ -186,16 +184,17 @@ _UP = ((None, 1, 128), (4, 2, 64), (2, 1, 32), (4, 2, 32))
 LAPTOP = _pictures(32, 0.1, _DOWN, _UP, of_z=256, joint=512, last=0.0)
 
 
-# Ours, without a checkerboard: 32 16 8 4 1 down, and up by resized convolutions. Only the decoder has batch norm: in D
-# a gradient penalty takes its place and dropout's, and without it the encoder is the same for x and for x_tilde.
+# Ours, without a checkerboard: 32 16 8 4 1 down, and up by resized convolutions. D has no batch norm and no dropout: a
+# gradient penalty takes their place. (An encoder without batch norm was no better, and some runs of it diverged.)
 def _modern(size: int, maps: tuple[int, ...], features: int = 256, finest: int = 24) -> Pictures:
     """`maps` of the rows that halve a picture, and the other way round of those that double it, down to `finest`."""
-    down = [Conv(4, 2, width, padding=1, batch_norm=False) for width in maps]
-    left, last = Conv(None, 1, features, batch_norm=False), Conv(1, 1, None, batch_norm=False, activation="linear")
+    down = [Conv(4, 2, width, padding=1) for width in maps]
+    left, last = Conv(None, 1, features), Conv(1, 1, None, batch_norm=False, activation="linear")
     up = [Conv(3, 2, width, resize=True) for width in (*maps[-2::-1], finest)]
+    bare = [replace(row, batch_norm=False) for row in (*down, left)]
     of_z, pair = (Conv(1, 1, width, batch_norm=False) for width in (256, 512))
     decoder = (Conv(None, 1, maps[-1], up=True), *up, replace(last, bias=False))
-    return Pictures(size, 0.1, (*down, left, last), decoder, (*down, left), (of_z,) * 2, (pair, pair, last), he=True)
+    return Pictures(size, 0.1, (*down, left, last), decoder, tuple(bare), (of_z,) * 2, (pair, pair, last), he=True)
 
 
 MODERN = _modern(32, (48, 96, 192))
