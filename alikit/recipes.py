@@ -282,7 +282,7 @@ _conditional = {**_photographs, "steps": 28_000, "embedding": 64}
 # and the cycle on z.
 _modern = {"networks": MODERN, "z_dim": 32, "lr": 7e-4, "lr_discriminator": 1.5e-3, "betas": (0.0, 0.99)}
 _modern |= {"batch_size": 64, "bf16": True, **_averaged, "r1": 0.003, "r2": 0.003, "penalty_every": 4}
-_modern |= {"unary": True, "cycle_z": 0.6, "steps": 27_000}
+_modern |= {"unary": True, "cycle_z": 0.2, "steps": 27_000}
 _modern_photographs = {**_modern, "random_flip": True}
 _modern_conditional = {**_modern_photographs, "embedding": 64, "unary": False}
 _small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
