@@ -261,8 +261,10 @@ class Trainer:
         order = epoch_order(len(self.data), 0, self.seed)[:number].tensor_split(batches)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            z = model.prior(number).tensor_split(batches)
-            for conditional, inputs in ((model.encoder, map(self.data.floats, order)), (model.decoder, z)):
+            z, x = model.prior(number).tensor_split(batches), map(self.data.floats, order)
+            if getattr(model, "cycle_z", 0):  # whose encoder is scaled by both kinds of pictures
+                x = (torch.cat([half, model.decode(codes).to(half)]) for half, codes in zip(x, z, strict=True))
+            for conditional, inputs in ((model.decoder, z), (model.encoder, x)):
                 if conditional is not None and not isinstance(conditional, Frozen):
                     update_bn(inputs, conditional, self.model.device)
         return model

@@ -195,8 +195,19 @@ def test_precise_statistics_by_hand_and_that_nothing_else_changes(ema, monkeypat
 
 
 def test_precise_statistics_of_other_games():
-    """A GAN has codes alone, and a frozen decoder stays as it is."""
+    """A GAN has codes alone, an encoder with a cycle sees both kinds of pictures, a frozen decoder stays as it is."""
     assert trainer(GAMES["gan"](), points(), precise_bn=True).result.decoder.net[1].num_batches_tracked == 1
+    cycled, data = ali(), points()  # whose encoder sees x and x_tilde in one batch
+    cycled.cycle_z = 1.0
+    ours = trainer(cycled, data, precise_bn=True)
+    encoder = ours.result.encoder.net
+    x = data.x[epoch_order(len(data), 0, ours.seed)]
+    with torch.random.fork_rng():
+        torch.manual_seed(ours.seed)
+        z = cycled.prior(len(data))
+    features = encoder[0](torch.cat([x, ours.result.decode(z)]))
+    torch.testing.assert_close(encoder[1].running_mean, features.mean(0))
+    torch.testing.assert_close(encoder[1].running_var, features.var(0))
     model = GAMES["post-hoc"]()
     result = trainer(model, points(), precise_bn=True).result
     assert_same(result.decoder.state_dict(), model.decoder.state_dict())
