@@ -193,8 +193,7 @@ class AdversarialGame(Game):
     r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d, or the sum of its logits, on
             q's pairs and on p's, which keep D flat there (Mescheder et al. 2018)
     penalty_on     what these are gradients by: "xz", or "x" or "z" alone
-    penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)
-    """
+    penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)"""
 
     loss, r1, r2, penalty_on, penalty_every, steps_done = "ns", 0.0, 0.0, "xz", 1, 0  # `Trainer` counts the last
 
@@ -381,10 +380,11 @@ class VAE(Game):
 
     p(x|z) is Gaussian around the decoder's output with one learned standard deviation, which starts at `scale`, in the
     unit of x. If it starts far above the detail of the data, all errors look normal and the code stays unused.
-    `sample` gives the decoder's output without that Gaussian's noise, as is usual for VAEs.
-    """
+    `sample` gives the decoder's output without that Gaussian's noise, as is usual for VAEs."""
 
     def __init__(self, encoder: Gaussian, decoder: nn.Module, z_dim: int, scale: float = 1.0):
+        if not isinstance(encoder, Gaussian):
+            raise AlikitError("a VAE's encoder is Gaussian: any other has no sigma to learn")
         super().__init__(decoder, z_dim, encoder)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
