@@ -193,7 +193,7 @@ class AdversarialGame(Game):
     r1, r2  weights gamma of the gradient penalties gamma / 2 E |grad d|^2 of D's logit d, or the sum of its logits, on
             q's pairs and on p's, which keep D flat there (Mescheder et al. 2018)
     penalty_on     what these are gradients by: "xz", or "x" or "z" alone
-    penalty_every  steps from one penalty to the next, which then counts as many times (Karras et al. 2020, appendix B)"""
+    penalty_every  steps from one penalty to the next, which then counts so many times (Karras et al. 2020, app. B)"""
 
     loss, r1, r2, penalty_on, penalty_every, steps_done = "ns", 0.0, 0.0, "xz", 1, 0  # `Trainer` counts the last
 
