@@ -351,7 +351,7 @@ OURS = {
     "celeba-conditional-small": _row("the same, 40 attributes", ALI, _conditional, data="celeba", steps=76_290),
     "digits-modern": _row("ALI on digits with a cycle on z", ALI, _digits, cycle_z=0.5),
     "house-numbers-modern": _row(
-        "ALI on rendered house numbers, the modern recipe", ALI, _modern, data="house-numbers", cycle_z=0.1
+        "ALI on rendered house numbers, the modern recipe", ALI, _modern, data="house-numbers"
     ),
     "celeba-modern": _row("ALI on CelebA at 32x32, the modern recipe", ALI, _modern_photographs, data="celeba"),
     "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=MODERN_64),
