@@ -258,3 +258,11 @@ def test_each_change_since_the_paper_can_take_a_step_and_cycles_fall(monkeypatch
     monkeypatch.setattr(alikit.Trainer, "run", run)
     after_ali.trained("cycle-both-falling", parts, 0, 100.0)
     assert weights == [(5.0, 0.15), (3.0, 0.09), (1.0, 0.03)]
+
+    def interrupted(self, *given, **how):
+        raise KeyboardInterrupt
+
+    now[0] = 0.0
+    monkeypatch.setattr(alikit.Trainer, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # a person's: a run cut short is none
+        after_ali.trained("bare", parts, 0, 100.0)

@@ -1,8 +1,8 @@
 """Measure what each change since the paper is worth on faces, one at a time, beside celeba-small: results/after-ali.
 
-    python tools/after_ali.py --data table:PATH                  every arm with seed 0: four and a half core hours
+    python tools/after_ali.py --data table:PATH    every arm with seed 0: four and a half core hours
     python tools/after_ali.py --data table:PATH --arms bare r1-r2 --seeds 0 1 2 --seconds 1800
-    python tools/after_ali.py --page                       the page's tables, from what is finished
+    python tools/after_ali.py --page               the page's tables, from what is finished
 
 An arm trains for so many seconds of processor time, measurements apart, at 32x32, without decay. runs.jsonl gets a line
 for each finished run, so the same command goes on if it was stopped, at the next run. README.md is written by hand,
@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -102,8 +101,11 @@ def trained(arm: str, parts: tuple[Dataset, Dataset], seed: int, seconds: float)
             left = 1 - 0.8 * (time.process_time() - begun) / seconds
             model.cycle_x, model.cycle_z = left * row.cycle_x, left * row.cycle_z
 
-    with suppress(KeyboardInterrupt):  # by which a stop ends
+    try:
         loop.run(10**9, 50, fall, stop=lambda: time.process_time() - begun >= seconds)
+    except KeyboardInterrupt:  # by which a stop ends, and a person
+        if time.process_time() - begun < seconds:
+            raise
     loop.check_finite()
     return loop.result, loop.step
 
@@ -125,7 +127,7 @@ def measure(given: argparse.Namespace) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("alikit", "torch")}
     for arm, seed in ((arm, seed) for seed in given.seeds for arm in given.arms):
-        settings = json.loads(json.dumps(ARMS[arm][1].config()))
+        settings = json.loads(json.dumps({"z_dim": ARMS[arm][1].z_dim, **ARMS[arm][1].config()}))
         if line := known.get((arm, seed, given.seconds)):
             if line["settings"] != settings:
                 raise alikit.AlikitError(f"{arm} is in {given.out} with other settings: name another folder with --out")
