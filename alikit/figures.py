@@ -136,7 +136,7 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
     for axes, name, colour, label in (
         (above, "discriminator", DISCRIMINATOR, "discriminator"),
         (above, "generator", MODEL, "generator"),
-        (below, "cycle", "0.2", "error of z on its way to x and back"),
+        (below, "cycle", "0.2", "error of z to x to z"),
         (below, "spread", ENCODER, "spread of the encoder's means"),
         (below, "sigma", DATA, "sigma of q(z|x)"),
     ):
@@ -148,7 +148,8 @@ def learning_figure(log: list[dict], epoch_steps: int) -> Image.Image:
     below.set(xlabel="epochs", ylim=(0, 1.6))
     for axes in (above, below):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small", frameon=False, loc="upper right")
+            # Above the axes: inside, one of the curves would run through it.
+            axes.legend(fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
         axes.spines[["top", "right"]].set_visible(False)
     return drawn(figure)
 

@@ -45,8 +45,7 @@ class Game(nn.Module):
     def losses(self, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
         """Each player's loss (a scalar, in nats unless documented otherwise) on one batch x, from one forward pass.
 
-        y  the classes of the last M examples of x, (M,) int64, in games with labels; the condition of every example,
-           (N, A) float32, in conditional games
+        y  classes of the last M examples of x, (M,) int64, in games with labels; conditions, (N, A), in others
         """
         raise NotImplementedError
 
@@ -124,8 +123,7 @@ class Game(nn.Module):
         try:
             y = torch.as_tensor(y, dtype=torch.float32, device=self.device)
         except (TypeError, ValueError, RuntimeError):
-            way = "data.conditions() has it, alikit.data.conditions.usual makes it from names"
-            raise AlikitError(f"y is a tensor of 0 and 1: {way}") from None
+            raise AlikitError("y is a tensor of 0 and 1: see data.conditions(), alikit.data.conditions.usual") from None
         if y.shape not in ((self.attributes,), (n, self.attributes)):
             found = " x ".join(map(str, y.shape)) or "a single number"
             raise AlikitError(f"y is {found}, and this model takes {self.attributes} numbers for each of {n} examples")
@@ -300,9 +298,10 @@ class ALI(AdversarialGame):
              of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li et al. 2017)
     cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
              itself; of a `Deterministic` encoder that of a Gaussian of spread 1 around its code
+    cycle_z_trains  "both", or "encoder": a decoder learns from it to show z, be it in a pattern that no real x has
     """
 
-    cycle_x, cycle_z = 0.0, 0.0
+    cycle_x, cycle_z, cycle_z_trains = 0.0, 0.0, "both"
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, *, cycle_discriminator=None
@@ -318,8 +317,9 @@ class ALI(AdversarialGame):
             return (x, z_hat, *condition), (self.decoder(z, *condition), z, *condition)
         z = self.prior(n)
         x_tilde = self.decoder(z, *condition)
+        read = x_tilde if self.cycle_z_trains == "both" else x_tilde.detach()
         # One pass for both: batch norm would else make two encoders, one scaled by x and one by x_tilde.
-        both = self.encoder.moments(torch.cat([x, x_tilde]), *(torch.cat([v, v]) for v in condition))
+        both = self.encoder.moments(torch.cat([x, read]), *(torch.cat([v, v]) for v in condition))
         of_x, of_x_tilde = zip(*(values.split(n) for values in both), strict=True)
         return (x, self.encoder.draw(*of_x), *condition), (x_tilde, z, *condition), of_x_tilde
 
@@ -337,8 +337,9 @@ class ALI(AdversarialGame):
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
             else:
-                twice = torch.cat([torch.cat([x, x], 1), torch.cat([x, x_hat], 1)])
-                same, other = self.cycle_discriminator(twice).chunk(2)
+                same, other = self.cycle_discriminator(torch.cat([torch.cat([x, x]), torch.cat([x, x_hat])], 1)).chunk(
+                    2
+                )
                 found["discriminator"] = discriminator_loss(same, other, self.loss)
                 found["generator"] = self.cycle_x * gan_generator_loss(other, same, self.loss)
         if self.cycle_z:
@@ -349,8 +350,7 @@ class ALI(AdversarialGame):
 
 
 def post_hoc_inference(gan: Game, encoder: nn.Module, discriminator: nn.Module) -> ALI:
-    """An encoder for a finished GAN, learned by the ALI game with a frozen copy of its decoder (figure 8c) and a new
-    discriminator over (x, z); the GAN itself does not change."""
+    """An encoder for a finished GAN by the ALI game with a frozen copy of its decoder (figure 8c) and a new D."""
     return ALI(encoder, Frozen(copy.deepcopy(gan.decoder)), discriminator, gan.z_dim)
 
 

@@ -161,6 +161,17 @@ def test_cycles_by_hand(cycle, adversarial):
     assert not judged & {id(p) for p in model.players()["generator"]}
 
 
+def test_a_cycle_on_z_may_train_the_encoder_alone():
+    model, x, found = linear_ali(), torch.randn(N, X), []
+    for model.cycle_z, model.cycle_z_trains in ((1e-30, "both"), (0.5, "both"), (0.5, "encoder")):
+        torch.manual_seed(1)
+        slopes = torch.autograd.grad(model.losses(x)["generator"], [model.encoder.net.weight, model.decoder.net.weight])
+        found.append(slopes)
+    (asleep, plain), (of_encoder, of_decoder), alone = found
+    torch.testing.assert_close(alone, (of_encoder, plain))
+    assert not torch.allclose(of_encoder, asleep, atol=1e-3) and not torch.allclose(of_decoder, plain, atol=1e-3)
+
+
 def cycle_z(encoder: nn.Module, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     model = ali(cycle_z=1.0)
     return model.cycle_losses((x, z), (x, z), encoder.moments(x))["generator"]
