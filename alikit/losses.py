@@ -59,6 +59,11 @@ def gan_generator_loss(p_logits: Tensor, q_logits: Tensor | None = None, loss: s
     return of_generator(-p_logits).mean()
 
 
+def code_loss(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """The mean of -log q(z) over N and Z, up to a constant, of the Gaussians with these moments; all are (N, Z)."""
+    return (((z - mu) / log_sigma.exp()).square() / 2 + log_sigma).mean()
+
+
 def real_logit(class_logits: Tensor, classes: int) -> Tensor:
     """D's logit for "q, of whatever class", (N,): log of p(1) + ... + p(K) over p(K + 1).
 

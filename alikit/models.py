@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
-from .losses import discriminator_loss, gan_generator_loss, generator_loss
+from .losses import code_loss, discriminator_loss, gan_generator_loss, generator_loss
 from .networks import Conditioned, Discriminator, Frozen, Gaussian, running_statistics
+from .views import noisy
 
 
 class Game(nn.Module):
@@ -298,10 +299,11 @@ class ALI(AdversarialGame):
              of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li et al. 2017)
     cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
              itself; of a `Deterministic` encoder that of a Gaussian of spread 1 around its code
-    cycle_z_trains  "both", or "encoder": a decoder learns from it to show z, be it in a pattern that no real x has
+    input_noise  spread of Gaussian noise on what the encoder reads in `pairs`: without it a decoder may show z to
+             the cycle in a faint pattern that no real x has
     """
 
-    cycle_x, cycle_z, cycle_z_trains = 0.0, 0.0, "both"
+    cycle_x, cycle_z, input_noise = 0.0, 0.0, 0.0
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, *, cycle_discriminator=None
@@ -313,13 +315,13 @@ class ALI(AdversarialGame):
         """(x, z_hat) of q and (x_tilde, z) of p, each with y; and with `cycle_z` the moments of q(z|x_tilde)."""
         condition, n = self.condition(y, len(x)), len(x)
         if not self.cycle_z:
-            z_hat, z = self.encoder(x, *condition), self.prior(n)
+            z_hat, z = self.encoder(noisy(x, self.input_noise), *condition), self.prior(n)
             return (x, z_hat, *condition), (self.decoder(z, *condition), z, *condition)
         z = self.prior(n)
         x_tilde = self.decoder(z, *condition)
-        read = x_tilde if self.cycle_z_trains == "both" else x_tilde.detach()
         # One pass for both: batch norm would else make two encoders, one scaled by x and one by x_tilde.
-        both = self.encoder.moments(torch.cat([x, read]), *(torch.cat([v, v]) for v in condition))
+        read = noisy(torch.cat([x, x_tilde]), self.input_noise)
+        both = self.encoder.moments(read, *(torch.cat([v, v]) for v in condition))
         of_x, of_x_tilde = zip(*(values.split(n) for values in both), strict=True)
         return (x, self.encoder.draw(*of_x), *condition), (x_tilde, z, *condition), of_x_tilde
 
@@ -343,9 +345,7 @@ class ALI(AdversarialGame):
                 found["discriminator"] = discriminator_loss(same, other, self.loss)
                 found["generator"] = self.cycle_x * gan_generator_loss(other, same, self.loss)
         if self.cycle_z:
-            mu, log_sigma = moments
-            unlikely = ((z - mu) / log_sigma.exp()).square() / 2 + log_sigma  # -log q(z|x_tilde), up to a constant
-            found["generator"] = found.get("generator", 0.0) + self.cycle_z * unlikely.mean()
+            found["generator"] = found.get("generator", 0.0) + self.cycle_z * code_loss(z, *moments)
         return found
 
 

@@ -1,8 +1,13 @@
-"""Random flips and shifts of pictures, which leave what they show unchanged."""
+"""Random flips and shifts of pictures, and noise, which leave what they show unchanged."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+
+def noisy(x: Tensor, spread: float) -> Tensor:
+    """x, of any shape, plus Gaussian noise of that standard deviation; x itself for 0."""
+    return x + spread * torch.randn_like(x) if spread else x
 
 
 def mirrored(x: Tensor) -> Tensor:

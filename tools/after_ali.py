@@ -1,6 +1,6 @@
 """Measure what each change since the paper is worth on faces, one at a time, beside celeba-small: results/after-ali.
 
-    python tools/after_ali.py --data table:PATH    every arm with seed 0: four and a half core hours
+    python tools/after_ali.py --data table:PATH    every arm with seed 0: five and a half core hours
     python tools/after_ali.py --data table:PATH --arms bare r1-r2 --seeds 0 1 2 --seconds 1800
     python tools/after_ali.py --page               the page's tables, from what is finished
 
@@ -65,6 +65,7 @@ RESIZED = replace(
     joint=LAPTOP.joint,
     he=False,
 )
+BOTH = replace(PAPERS, cycle_x=5.0, cycle_z=0.15, input_noise=0.1)
 ALL = replace(RECIPES["celeba-modern"], decay=False)
 # What it says, and the recipe; with "falling" the weights of cycles fall to a fifth over the run.
 ARMS: dict[str, tuple[str, Recipe]] = {
@@ -81,11 +82,14 @@ ARMS: dict[str, tuple[str, Recipe]] = {
     "cycle-x": ("cycle on x, l1, weight 5", replace(PAPERS, cycle_x=5.0)),
     "cycle-x-judged": ("cycle on x, adversarial, weight 1", replace(PAPERS, cycle_x=1.0, adversarial_cycle=True)),
     "cycle-z": ("cycle on z, weight 0.15", replace(PAPERS, cycle_z=0.15)),
-    "cycle-both": ("both, 5 and 0.15", replace(PAPERS, cycle_x=5.0, cycle_z=0.15)),
-    "cycle-both-falling": ("both, 5 and 0.15, falling to a fifth", replace(PAPERS, cycle_x=5.0, cycle_z=0.15)),
+    "cycle-z-noise": ("the same, read through noise of 0.1", replace(PAPERS, cycle_z=0.15, input_noise=0.1)),
+    "cycle-both": ("both, 5 and 0.15, through noise", BOTH),
+    "cycle-both-falling": ("the same, falling to a fifth", BOTH),
     "unary": ("D judges x and z alone as well", replace(PAPERS, unary=True)),
-    "all-without-cycle": ("celeba-modern without its cycle", replace(ALL, cycle_z=0.0)),
+    "all-without-cycle": ("celeba-modern without its cycle", replace(ALL, cycle_z=0.0, input_noise=0.0)),
+    "all-without-noise": ("celeba-modern without its noise", replace(ALL, input_noise=0.0)),
     "all": ("celeba-modern", ALL),
+    "all-and-cycle-x": ("the same and a cycle on x, l1, weight 6", replace(ALL, cycle_x=6.0)),
 }
 
 
