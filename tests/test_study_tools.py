@@ -60,8 +60,9 @@ def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font():
 
 def test_the_recorded_numbers_are_those_of_the_recorded_run_and_of_the_page():
     """Of ALI, whose weights are kept: some of the pictures, so chance may move them a little."""
-    report, classifier = json.loads((JUDGE.parent / "metrics.json").read_text()), trained_factor_classifier(JUDGE)
-    assert (JUDGE.parent / "README.md").read_text() == what_z_keeps.page(report)
+    report, later = (json.loads((JUDGE.parent / f"{name}.json").read_text()) for name in ("metrics", "later"))
+    assert (JUDGE.parent / "README.md").read_text() == what_z_keeps.page(report, later)
+    classifier = trained_factor_classifier(JUDGE)
     held_out = alikit.house_numbers(1000, seed=report["held_out"]["seed"])
     back = alikit.load_model(RESULTS / "house-numbers").reconstruct(held_out.floats(), sample=False)
     truth, said, originals = targets(held_out.factors), classifier(back), classifier(held_out.floats())

@@ -5,6 +5,7 @@
     alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
     python tools/what_z_keeps.py --judge      train the factor classifier, 7 minutes on one core
     python tools/what_z_keeps.py              measure these and the recorded ALI run, some minutes
+    python tools/what_z_keeps.py --later      measure the recorded runs with what came after instead
 
 For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the factor
 classifier reads it off the reconstruction, beside the originals. All models have the same encoder and decoder and saw
@@ -45,6 +46,8 @@ from alikit.runs.report import filled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
+# What came after, see notebook 07; other networks, other lengths.
+LATER = ("house-numbers-modern", "house-numbers-without-noise")
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
 LEAST = -0.3  # where the figure ends
 TRAIN = 20_000
@@ -141,24 +144,30 @@ def table(factors: dict[str, dict], models: list[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def page(report: dict) -> str:
-    """The page of the results, every number between its marks taken from `report`."""
+def setting(runs: dict[str, dict]) -> list[str]:
+    return [
+        f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
+        for name, run in runs.items()
+    ]
+
+
+def page(report: dict, later: dict) -> str:
+    """The page of the results, every number between its marks taken from these."""
     factors, classifier, file = report["factors"], report["judge"], OUT / "README.md"
     intervals = [high - low for f in factors.values() for m in f["models"].values() for _, low, high in m.values()]
     from_drawn = ", ".join(f"{name} in {m['kept_drawn'][0]:.3f}" for name, m in factors["digit"]["models"].items())
-    setting = [
-        f"- {name}: recipe `{run['recipe']}`, seed {run['seed']}, {run['steps']:,} steps of {run['batch_size']}"
-        for name, run in report["runs"].items()
-    ] + [
+    lines = [
+        *setting(report["runs"]),
         f"- probe: {TRAIN:,} training pictures of the runs",
         f"- factor classifier: {classifier['pictures']:,} other house numbers, seed {classifier['seed']}",
         f"- held out: {report['held_out']['n']:,} pictures, seed {report['held_out']['seed']}",
         f"- {report['hardware']}; torch {report['torch']}",
     ]
     parts = {
-        "setting": ["\n".join(setting)],
+        "setting": ["\n".join(lines)],
         "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
         "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
+        "later": ["\n".join(setting(later["runs"])), table(later["factors"], list(later["runs"]))],
     }
     return filled(file.read_text(), file, parts)
 
@@ -176,6 +185,7 @@ def keep(run: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", action="store_true", help="train the factor classifier, 7 minutes, and keep it")
+    parser.add_argument("--later", action="store_true", help="measure the recorded runs with what came after")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
     given = parser.parse_args()
     if given.judge:
@@ -187,10 +197,12 @@ def main() -> None:
         return
     vae, gan, post_hoc = (given.runs / f"house-numbers-{game}-seed0" for game in ("vae", "gan", "post-hoc"))
     folders = {"ALI": RESULTS / "house-numbers", "VAE": vae, "post-hoc GAN": post_hoc}
+    if given.later:
+        folders = {name: RESULTS / name for name in LATER}
     try:
         models = {name: alikit.load_model(folder) for name, folder in folders.items()}
         classifier = trained_factor_classifier(OUT / "judge.safetensors")
-        for folder in (vae, gan, post_hoc):
+        for folder in () if given.later else (vae, gan, post_hoc):
             keep(folder)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
@@ -204,12 +216,16 @@ def main() -> None:
         "runs": {name: {k: of[k] for k in ("recipe", "seed", "steps", "batch_size")} for name, of in known.items()},
         "factors": measure(models, classifier, train, held_out),
     }
-    write_whole(OUT / "metrics.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
-    save_picture(drawn(draw(report["factors"], list(models))), OUT / "figure.png")
+    names = ("later", "later") if given.later else ("metrics", "reconstructions")
+    write_whole(OUT / f"{names[0]}.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
+    if not given.later:
+        save_picture(drawn(draw(report["factors"], list(models))), OUT / "figure.png")
     x = held_out.floats(slice(12))
     rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
-    save_picture(strips(rows), OUT / "reconstructions.png")
-    write_whole(OUT / "README.md", lambda file: file.write_text(page(report)))
+    save_picture(strips(rows), OUT / f"{names[1]}.png")
+    both = (json.loads((OUT / f"{name}.json").read_text()) for name in ("metrics", "later"))
+    text = page(*both)
+    write_whole(OUT / "README.md", lambda file: file.write_text(text))
 
 
 if __name__ == "__main__":
