@@ -339,9 +339,8 @@ class ALI(AdversarialGame):
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
             else:
-                same, other = self.cycle_discriminator(torch.cat([torch.cat([x, x]), torch.cat([x, x_hat])], 1)).chunk(
-                    2
-                )
+                judged = torch.cat([x, x]), torch.cat([x, x_hat])
+                same, other = self.cycle_discriminator(torch.cat(judged, 1)).chunk(2)
                 found["discriminator"] = discriminator_loss(same, other, self.loss)
                 found["generator"] = self.cycle_x * gan_generator_loss(other, same, self.loss)
         if self.cycle_z:

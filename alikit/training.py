@@ -263,7 +263,7 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             z, x = model.prior(number).tensor_split(batches), map(self.data.floats, order)
-            if getattr(model, "cycle_z", 0):  # whose encoder is scaled by both kinds of pictures
+            if getattr(model, "cycle_z", 0):  # whose encoder is scaled by both kinds of pictures, here without noise
                 x = (torch.cat([half, model.decode(codes).to(half)]) for half, codes in zip(x, z, strict=True))
             for conditional, inputs in ((model.decoder, z), (model.encoder, x)):
                 if conditional is not None and not isinstance(conditional, Frozen):

@@ -86,7 +86,10 @@ ARMS: dict[str, tuple[str, Recipe]] = {
     "cycle-both": ("both, 5 and 0.15, through noise", BOTH),
     "cycle-both-falling": ("the same, falling to a fifth", BOTH),
     "unary": ("D judges x and z alone as well", replace(PAPERS, unary=True)),
-    "all-without-cycle": ("celeba-modern without its cycle", replace(ALL, cycle_z=0.0, input_noise=0.0)),
+    "all-without-cycle": (
+        "celeba-modern without cycle and noise",
+        replace(ALL, cycle_z=0.0, input_noise=0.0),
+    ),
     "all-without-noise": ("celeba-modern without its noise", replace(ALL, input_noise=0.0)),
     "all": ("celeba-modern", ALL),
     "all-and-cycle-x": ("the same and a cycle on x, l1, weight 6", replace(ALL, cycle_x=6.0)),

@@ -8,8 +8,8 @@
     python tools/what_z_keeps.py --later      measure the recorded runs with what came after instead
 
 For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the factor
-classifier reads it off the reconstruction, beside the originals. All models have the same encoder and decoder and saw
-as many pictures. Settings and logs of the runs named here are kept; of ALI, in results/house-numbers, everything.
+classifier reads it off the reconstruction, beside the originals. ALI, VAE and GAN have the same encoder and decoder and
+saw as many pictures. Settings and logs of the runs above are kept; of recorded runs, in their own folders, everything.
 README.md is written by hand there, except for what stands between two marks.
 """
 
@@ -184,8 +184,9 @@ def keep(run: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judge", action="store_true", help="train the factor classifier, 7 minutes, and keep it")
-    parser.add_argument("--later", action="store_true", help="measure the recorded runs with what came after")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--judge", action="store_true", help="train the factor classifier, 7 minutes, and keep it")
+    one.add_argument("--later", action="store_true", help="measure the recorded runs with what came after")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie, by default %(default)s")
     given = parser.parse_args()
     if given.judge:
