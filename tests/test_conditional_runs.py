@@ -143,3 +143,15 @@ def test_a_record_opens_without_its_data(here, tmp_path):
     marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in PARTS.values()]
     (tmp_path / "README.md").write_text("".join(marks))
     assert write_report(tmp_path) == 1 and "grid.png" not in (tmp_path / "README.md").read_text()
+
+
+def test_the_record_of_a_run_on_classes(here, tmp_path):
+    assert alikit(f"record classes --out {tmp_path / 'digits'}").status == 0
+    found = recorded(tmp_path / "digits").metrics
+    assert found["classes_n"] == 297 and len(found["classes_confusion"]) == 10
+    assert found["classes_accuracy"] < 0.5 < found["classes_judge"], "trained for 2 steps"
+    for name in ("switches", "switched"):
+        with Image.open(tmp_path / f"digits/{name}.png") as picture:
+            assert picture.width == 130 + 11 * 98 + 2, "as it is, and each class, of 8x8, twelve times as large"
+    assert write_report(tmp_path) == 1
+    assert "sees the class that was asked for in " in (tmp_path / "README.md").read_text()

@@ -5,7 +5,16 @@ Each number stands beside its floor or ceiling: what chance, real data or knowin
 """
 
 from .anomaly import Detection, anomaly_scores, detection
-from .attributes import AttributeClassifier, Switching, attributes, balanced_accuracy, seen, switching, train_classifier
+from .attributes import (
+    AttributeClassifier,
+    Switching,
+    attributes,
+    balanced_accuracy,
+    class_agreement,
+    seen,
+    switching,
+    train_classifier,
+)
 from .features import FeatureNetwork, feature_network, in_features, inception
 from .inference import Reconstruction, awake, codes, latent, reconstruction
 from .measured import METRICS, OWN_METRICS, QUICK, found_modes, measured
@@ -16,7 +25,7 @@ from .svm import Classification, Draws, classification, network_features, svm
 __all__ = [
     "METRICS", "OWN_METRICS", "QUICK", "AttributeClassifier", "Classification", "Coverage", "Detection", "Draws",
     "FeatureNetwork", "Reconstruction", "Switching", "anomaly_scores", "attributes", "awake", "balanced_accuracy",
-    "checkerboard", "classification", "codes", "copying", "coverage", "detection", "feature_network", "fidelity",
-    "found_modes", "frechet", "in_features", "inception", "latent", "measured", "network_features", "precision_recall",
-    "probe", "reconstruction", "seen", "svm", "switching", "train_classifier",
+    "checkerboard", "class_agreement", "classification", "codes", "copying", "coverage", "detection", "feature_network",
+    "fidelity", "found_modes", "frechet", "in_features", "inception", "latent", "measured", "network_features",
+    "precision_recall", "probe", "reconstruction", "seen", "svm", "switching", "train_classifier",
 ]  # fmt: skip

@@ -1,12 +1,14 @@
-"""Whether a conditional model's pictures have the attributes of y, and whether everything else stays as it was.
+"""Whether a conditional model's pictures have the attributes of y, or its class, and whether all else stays as it was.
 
-An attribute classifier, trained on real pictures, looks at generated ones. The ceiling of what it finds is its own
-balanced accuracy on held-out real pictures.
+A classifier that has learned from real pictures looks at generated ones. The ceiling of what it finds is what it finds
+in held-out real pictures.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +18,9 @@ from ..data.dataset import Dataset
 from ..errors import AlikitError
 from ..models import Game
 from ..views import mirrored, shifted
-from .features import in_colour, unit
+from .features import feature_network, in_colour, samples_for, unit
+from .inference import examples
+from .probes import TRAIN_EXAMPLES, regression
 
 STEPS, BATCH, RATE = 3_000, 64, 2e-3
 EXAMPLES = 2_000  # at most, in which each attribute is switched
@@ -154,3 +158,35 @@ def attributes(model: Game, train: Dataset, held_out: Dataset, classifier: nn.Mo
         "of": {name: {kind: values[a] for kind, values in rounded.items()} for a, name in enumerate(names)},
         "drags": [[round(v, 4) for v in row] for row in switches[""].drags.tolist()],
     }
+
+
+def class_agreement(model: Game, train: Dataset, held_out: Dataset, network: nn.Module | None = None) -> dict:
+    """In which share of pictures, 0..1, a logistic regression on features of real ones sees the class of y.
+
+    accuracy   of pictures drawn for the classes of held-out examples
+    switched   of held-out pictures that were encoded as what they are and decoded as the next class: that one
+    judge      of the held-out pictures themselves: the ceiling
+    confusion  (K, K): a row for each class asked, with the shares of the classes that are seen in pictures drawn for it
+    n          pictures of each kind, at most 2,000
+
+    `network` gives the features of pictures, as in `in_features`. AlikitError for a model without classes as condition.
+    """
+    if not model.attributes or held_out.labels.ndim != 1:
+        raise AlikitError("this model is not conditioned on classes: train a conditional recipe on data with classes")
+    network, some = (network or feature_network()).to(model.device), held_out.some(EXAMPLES)
+    known, truth, k = train.some(TRAIN_EXAMPLES), some.labels.cpu().numpy(), model.attributes
+
+    def features(pictures: Iterable[Tensor]) -> np.ndarray:
+        with Game.inference(network):
+            return torch.cat([network(x.to(model.device)).float().cpu() for x in pictures]).numpy()
+
+    redrawn = (model.reconstruct(x, sample=False, y=y, to=y.roll(1, 1)) for x, y in examples(model, some, AT_ONCE))
+    kinds = [features(pictures) for pictures in (some.batches(AT_ONCE), samples_for(model, some), redrawn)]
+    guesses, *_ = regression(features(known.batches(AT_ONCE)), np.concatenate(kinds), known.labels.cpu().numpy())
+    guesses[~np.isfinite(np.concatenate(kinds)).all(1)] = -1  # what is not finite is of no class
+    judge, drawn, switched_to = np.split(guesses, 3)
+    confusion = np.array([np.bincount(drawn[truth == c] + 1, minlength=k + 1)[1:] for c in range(k)])
+    shares = confusion / np.maximum(1, np.bincount(truth, minlength=k))[:, None]
+    found = {"accuracy": drawn == truth, "switched": switched_to == (truth + 1) % k, "judge": judge == truth}
+    shown = {"n": len(some), "confusion": shares.round(4).tolist()}
+    return {name: float(right.mean()) for name, right in found.items()} | shown

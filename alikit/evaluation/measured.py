@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..data import Dataset, GridMixture
 from ..errors import AlikitError
 from ..models import Game
-from .attributes import attributes
+from .attributes import attributes, class_agreement
 from .features import feature_network, in_features, samples_for
 from .inference import codes, latent, reconstruction
 from .probes import probe
@@ -26,7 +26,7 @@ from .svm import classification, compared
 
 SAMPLES = 10_000  # points drawn to see which modes they find, as in the paper
 QUICK = ("reconstruction", "codes", "classification")
-METRICS = (*QUICK, "fidelity", "copying", "checkerboard", "probe", "attributes", "svm")
+METRICS = (*QUICK, "fidelity", "copying", "checkerboard", "probe", "attributes", "classes", "svm")
 OWN_METRICS: dict[str, Callable[[Game, Dataset, Dataset], dict]] = {}
 LABELS = 1_000  # of an SVM's draw, as in the paper
 
@@ -79,6 +79,7 @@ def measured(
         "classification": (model.classes and has_labels, lambda: vars(classification(model, held_out))),
         "svm": (True, lambda: compared(model, train, held_out, labels)),
         "attributes": (True, lambda: attributes(model, train, held_out)),
+        "classes": (True, lambda: class_agreement(model, train, held_out, network)),
         "probe": (True, lambda: probe(model, train, held_out)),
         **{name: (True, partial(_own, name, model, train, held_out)) for name in OWN_METRICS},
     }

@@ -113,9 +113,9 @@ def sheets(model: Game, held_out: Dataset) -> dict[str, Image.Image]:
 
 
 def switch_sheets(model: Game, held_out: Dataset, grid_of_y: Tensor | None) -> dict[str, Image.Image]:
-    """Attributes switched one by one, of codes from the prior and of held-out pictures; and the paper's grid of one z.
-    The codes are the first that the seed gives, none is chosen."""
-    some, names, found = held_out.some(SWITCHED), held_out.classes, {}
+    """Attributes switched one by one, or each class, of codes from the prior and of held-out pictures; and the paper's
+    grid of one z. The codes are the first that the seed gives, none is chosen."""
+    some, names, found, of_classes = held_out.some(SWITCHED), held_out.classes, {}, held_out.labels.ndim == 1
     y, zoom = some.conditions(), max(2, 96 // held_out.shape[-1])
     with same_chance():
         z = model.prior(len(some))
@@ -125,8 +125,11 @@ def switch_sheets(model: Game, held_out: Dataset, grid_of_y: Tensor | None) -> d
     for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
         rows = {}
         for number, (code, own) in enumerate(zip(codes_of, y, strict=True), start=1):
-            off = {a: own.index_fill(0, torch.tensor(names.index(a)), 0) for a in shown}  # -1 may be a name as 1 is
-            flipped = [off[a] if own[names.index(a)] else switched(own, [a], names) for a in shown]
+            if of_classes:
+                flipped = [*torch.eye(len(own), dtype=own.dtype)[: len(shown)]]
+            else:
+                off = {a: own.index_fill(0, torch.tensor(names.index(a)), 0) for a in shown}  # -1 may be a name as 1 is
+                flipped = [off[a] if own[names.index(a)] else switched(own, [a], names) for a in shown]
             ys = torch.stack([own, *flipped])
             rows[f"{of} {number}"] = model.decode(code.expand(len(ys), -1), y=ys)
         found[name] = strips(rows, columns, zoom)

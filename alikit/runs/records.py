@@ -13,7 +13,7 @@
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
     grid.png, switches.png, switched.png
                                    of conditional runs: the paper's 4 x 12 attributes of one z; attributes switched one
-                                   by one, of codes from the prior and of encoded held-out pictures
+                                   by one, or each class, of codes from the prior and of encoded held-out pictures
     samples-epoch-001.png          some samples from the same codes after 1, 10 and 100 epochs, and after the last
 
 Every picture here is the model's own, for the data's licence may forbid more: reconstructions stand alone, and
@@ -38,7 +38,16 @@ from .. import distributed, reading, runs, storage
 from ..data import Dataset
 from ..data.conditions import NAMED, paper_grid
 from ..errors import AlikitError, unwritten
-from ..evaluation import AttributeClassifier, FeatureNetwork, attributes, codes, measured, probe, train_classifier
+from ..evaluation import (
+    AttributeClassifier,
+    FeatureNetwork,
+    attributes,
+    class_agreement,
+    codes,
+    measured,
+    probe,
+    train_classifier,
+)
 from ..evaluation.factors import scales
 from ..evaluation.features import FEWEST
 from ..evaluation.inference import conditions_of
@@ -230,8 +239,12 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
     kept = described(model, train, held_out)
     found |= kept.metrics
     drawn = sheets(model, held_out)
-    if model.attributes and held_out.labels.ndim == 2:
-        if is_square:
+    if model.attributes:
+        if is_square and held_out.labels.ndim == 1:
+            with same_chance():
+                each = class_agreement(model, train, held_out)
+            found |= named("classes", each) | {"classes_confusion": each["confusion"]}
+        elif is_square:
             classifier = train_classifier(train, device=model.device)
             with same_chance():
                 each = attributes(model, train, held_out, classifier)

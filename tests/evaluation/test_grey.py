@@ -34,10 +34,10 @@ def parts(side: int, of_attributes: bool) -> tuple[Dataset, Dataset]:
 @pytest.mark.parametrize(
     ("name", "side", "of_attributes", "left_out"),
     [
-        ("house-numbers", 28, False, {"classification", "attributes"}),
-        ("faces-conditional", 28, True, {"classification", "svm"}),
+        ("house-numbers", 28, False, {"classification", "attributes", "classes"}),
+        ("faces-conditional", 28, True, {"classification", "classes", "svm"}),
         ("faces-conditional", 32, False, {"classification", "attributes", "svm", "probe"}),
-        ("digits-semi", 32, False, {"attributes", "svm", "probe"}),
+        ("digits-semi", 32, False, {"attributes", "classes", "svm", "probe"}),
     ],
 )
 def test_all_that_applies_is_measured_and_drawn(monkeypatch, name, side, of_attributes, left_out):
@@ -59,7 +59,7 @@ def test_all_that_applies_is_measured_and_drawn(monkeypatch, name, side, of_attr
     assert 0 < found["fidelity_frechet_floor"] < found["fidelity_frechet"]
     kept = described(trainer.result, train, held_out)
     drawn = sheets(trainer.result, held_out)
-    if of_attributes and recipe.is_conditional:
+    if recipe.is_conditional:
         drawn |= switch_sheets(trainer.result, held_out, None)
     assert kept.metrics["factor_r2"].keys() >= {"position, right", "slant"}
     assert all(picture.mode == "RGB" and picture.width > side for picture in drawn.values())

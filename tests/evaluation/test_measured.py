@@ -102,7 +102,7 @@ def test_a_metric_has_the_same_numbers_alone_and_beside_others(monkeypatch):
     monkeypatch.setattr("alikit.evaluation.samples.PER_FEATURE", 0)
     houses = house_numbers(100, seed=0), house_numbers(60, seed=1)
     model = game(grey, lambda x: 4 * x[:, :2, 0, 0] - 2 + torch.randn(len(x), 2) / 100)
-    chosen = tuple(metric for metric in METRICS if metric not in ("attributes", "svm"))
+    chosen = tuple(metric for metric in METRICS if metric not in ("attributes", "classes", "svm"))
     state = torch.manual_seed(5).get_state()
     whole = measured(model.train(), *houses, chosen)
     assert torch.equal(torch.get_rng_state(), state) and model.training, "measuring changes nothing"
@@ -136,6 +136,7 @@ WRONG = [
     ("checkerboard", None, points, "examples are 2: leave checkerboard out"),
     ("svm", lambda x: x, unlabelled, "has no classes"),
     ("attributes", lambda x: x, points, "not conditional"),
+    ("classes", lambda x: x, points, "not conditioned on classes"),
 ]
 
 

@@ -10,7 +10,16 @@ from torch import nn
 import alikit
 from alikit.data import Dataset, digits, faces
 from alikit.errors import AlikitError
-from alikit.evaluation import attributes, balanced_accuracy, probe, probes, seen, switching, train_classifier
+from alikit.evaluation import (
+    attributes,
+    balanced_accuracy,
+    class_agreement,
+    probe,
+    probes,
+    seen,
+    switching,
+    train_classifier,
+)
 from alikit.evaluation.factors import read, read_pixels, scalars, scales, score, targets, uninformed
 from alikit.models import Game
 from alikit.networks import Conditioned, Deterministic, Embedding
@@ -271,6 +280,26 @@ def test_a_model_that_ignores_y_or_drags_another_attribute_along(data):
     share = found.asked[2].item()
     assert 0.3 < share < 0.7
     assert found.interval[2].item() == pytest.approx(1.96 * (share * (1 - share) / 299) ** 0.5, rel=1e-3)
+
+
+def test_classes_as_they_were_asked_for():
+    """A model that draws what y says, and one that draws the last class in place of the third. Of 300 pictures, one
+    twentieth shows another class than its own."""
+    labels = torch.arange(300) % A
+    shown = torch.where(torch.arange(300) < 15, 1 - labels.clamp(max=1), labels)
+    x = torch.zeros(300, 3, 32, 32, dtype=torch.uint8)
+    x[:, 0, 0, :A] = 255 * nn.functional.one_hot(shown, A)
+    held_out, network = Dataset("classes", x, labels, NAMES), Fixed(lambda x: x[:, 0, 0, :A])
+    train = held_out.select(shown == labels)
+    found = class_agreement(model(torch.eye(A)), train, held_out, network)
+    judge = (shown == labels).double().mean().item()
+    assert found == {"accuracy": 1, "switched": 1, "judge": judge, "n": 300, "confusion": torch.eye(A).tolist()}
+    drags = torch.eye(A)[[0, 1, 3, 3]]
+    found = class_agreement(model(drags), train, held_out, network)
+    assert found["confusion"] == drags.tolist() and found["judge"] == judge < 1
+    assert found["accuracy"] == found["switched"] == 0.75
+    found = class_agreement(model(drags / 0), train, held_out, network)
+    assert found["accuracy"] == 0 and found["confusion"] == torch.zeros(A, A).tolist(), "what diverged is of no class"
 
 
 def test_one_table_of_all(data, monkeypatch):
