@@ -59,6 +59,7 @@ from .pictures import sheets, switch_sheets
 from .watching import TIMES, enough_memory
 
 MOST_CODES = 2**24  # bytes of a record's codes and probes; ours take some 200,000
+MOST_CLASSES = 200  # of which a record keeps the confusion: its metrics have a limit too
 CODES = 500  # held-out codes that are kept with their labels
 FOLDERS = re.compile(r"(?:^|(?<=[=:]))[/~](.*/)?(?=[^/])")  # of an absolute path, alone or as in --out=PATH
 AGAIN = "record it anew"
@@ -243,7 +244,9 @@ def _measure(trained: Game, stage: Path, parts: tuple[Dataset, Dataset], device:
         if is_square and held_out.labels.ndim == 1:
             with same_chance():
                 each = class_agreement(model, train, held_out)
-            found |= named("classes", each) | {"classes_confusion": each["confusion"]}
+            found |= named("classes", each)
+            if len(each["confusion"]) <= MOST_CLASSES:
+                found["classes_confusion"] = each["confusion"]
         elif is_square:
             classifier = train_classifier(train, device=model.device)
             with same_chance():
