@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, conv_stack, mlp
+from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, Projection, conv_stack, mlp
 
 Shape = tuple[int, ...]
 LARGEST = 64  # pixels a side to which networks adapt: their weights grow with its square
@@ -60,8 +60,9 @@ class Dense:
         self, shape: Shape, z_dim: int, outputs: int = 1, y: Embedding | None = None, unary: bool = False
     ) -> nn.Module:
         towers = [*(nn.Identity() for _ in range(2 if z_dim else 1)), *filter(None, [y])]
-        inputs = (_width(math.prod(shape) + z_dim, y), *((math.prod(shape), z_dim) if unary else ()))
-        stacks = (mlp([n, *self.discriminator, outputs], pieces=self.pieces, dropout=self.dropout) for n in inputs)
+        inputs = (math.prod(shape) + z_dim, *((math.prod(shape), z_dim) if unary else ()))
+        widths = ([_width(n, y), *self.discriminator, outputs] for n in inputs)
+        stacks = (mlp(each, pieces=self.pieces, dropout=self.dropout) for each in widths)
         return Discriminator(towers, *stacks)
 
 
@@ -119,7 +120,8 @@ class Pictures:
             features += self.of_z[-1].maps
         towers, features = towers + [y] * (y is not None), _width(features, y)
         joint = self._stack(self.joint, features, shape, outputs)
-        alone = (nn.Linear(rows[-1].maps, 1) for rows in (self.of_x, self.of_z) if unary)
+        widths = (rows[-1].maps for rows in (self.of_x, self.of_z) if unary)
+        alone = (nn.Linear(width, 1) if y is None else Projection(width, y.out_features) for width in widths)
         network = Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
         for layer in network.modules() if self.he else ():
             if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(layer, Embedding):

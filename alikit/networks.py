@@ -282,13 +282,27 @@ def joined(network: nn.Module, halves: tuple[Tensor, Tensor]) -> Tensor:
     return network[first + 1 :](joined(network[first], halves))
 
 
+class Projection(nn.Module):
+    """A logit of features f and of the embedding e of y, [f, e] (N, F + E) -> (N, 1): a weighted sum of f, and <f, V e>
+    over the root of F, by which the weights depend on y (Miyato and Koyama 2018)."""
+
+    def __init__(self, features: int, embedding: int):
+        super().__init__()
+        self.sum, self.of_y = nn.Linear(features, 1), nn.Linear(embedding, features, bias=False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        f, e = v.split([self.of_y.out_features, self.of_y.in_features], dim=1)
+        return self.sum(f) + (f * self.of_y(e)).sum(1, keepdim=True) / f.shape[1] ** 0.5
+
+
 class Discriminator(nn.Module):
     """D of a whole pair: one tower for each member, their features concatenated, then `joint` to the logits.
 
     A GAN's "pair" is (x,) alone, ALI's is (x, z); a conditional game's has y as well, whose tower is an `Embedding`.
     With `nn.Identity` towers the members are concatenated as they are. The last layer of `joint` has one output, or one
-    for each class. `unary` has a layer for each member's features, (N, F) -> (N, 1), which judges it alone; logits are
-    then (N, 1 + members), s_xz, s_x and s_z (BigBiGAN, Donahue and Simonyan 2019).
+    for each class. `unary` has a layer for the features of x and one for those of z, each with the embedding of y behind
+    them if there is one, (N, F) -> (N, 1), which judges it alone; logits are then (N, 3), s_xz, s_x and s_z (BigBiGAN,
+    Donahue and Simonyan 2019).
     """
 
     def __init__(self, towers: list[nn.Module], joint: nn.Sequential, *unary: nn.Module):
@@ -302,7 +316,8 @@ class Discriminator(nn.Module):
         logits = self.head(self.joint[:-1](torch.cat(of_members, dim=1)))
         if not self.unary:
             return logits
-        alone = [layer(features) for layer, features in zip(self.unary, of_members, strict=True)]
+        of_x, of_z, *of_y = of_members
+        alone = [layer(torch.cat([v, *of_y], dim=1)) for layer, v in zip(self.unary, (of_x, of_z), strict=True)]
         return torch.cat([logits[:, None], *map(at_least_float32, alone)], dim=1)
 
     def of_members(self, *pair: Tensor | tuple[Tensor, Tensor]) -> list[Tensor]:

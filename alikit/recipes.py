@@ -198,8 +198,8 @@ class Recipe(Config):
             raise AlikitError(f"{self.game.__name__} {what}")
         if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
-        if self.unary and (not self.has_discriminator or not self.encoder or self.has_labels or self.is_conditional):
-            raise AlikitError("unary is for games of pairs (x, z) without labels and conditions: leave it out")
+        if self.unary and (not self.has_discriminator or not self.encoder or self.has_labels):
+            raise AlikitError("unary is for games of pairs (x, z) without labels: leave it out")
         if self.penalty_on != "xz" and not self.encoder:
             raise AlikitError("a penalty on x or on z alone is for games of pairs (x, z): leave penalty_on out")
         if self.cycle_z and self.encoder == "noise":
@@ -284,7 +284,7 @@ _modern = {"networks": MODERN, "z_dim": 32, "lr": 7e-4, "lr_discriminator": 1.5e
 _modern |= {"batch_size": 64, "bf16": True, **_averaged, "r1": 0.003, "r2": 0.003, "penalty_every": 4}
 _modern |= {"unary": True, "cycle_z": 0.2, "input_noise": 0.1, "steps": 21_000}
 _modern_photographs = {**_modern, "random_flip": True}
-_modern_conditional = {**_modern_photographs, "embedding": 64, "unary": False}
+_modern_conditional = {**_modern_photographs, "embedding": 64}
 _small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
 # With labels. At the learning rates above, D takes several times as long to learn the classes.
 _house_labelled = {**_house, "steps": 2_000, "labels": 1000, "labelled_batch": 16, "lr": 1e-3}
