@@ -300,9 +300,9 @@ class Discriminator(nn.Module):
 
     A GAN's "pair" is (x,) alone, ALI's is (x, z); a conditional game's has y as well, whose tower is an `Embedding`.
     With `nn.Identity` towers the members are concatenated as they are. The last layer of `joint` has one output, or one
-    for each class. `unary` has a layer for the features of x and one for those of z, each with the embedding of y behind
-    them if there is one, (N, F) -> (N, 1), which judges it alone; logits are then (N, 3), s_xz, s_x and s_z (BigBiGAN,
-    Donahue and Simonyan 2019).
+    for each class. `unary` has a layer for the features of x and one for those of z, followed by the embedding of y if
+    there is one, (N, F) -> (N, 1), which judges it alone; logits are then (N, 3), s_xz, s_x and s_z (BigBiGAN, Donahue
+    and Simonyan 2019).
     """
 
     def __init__(self, towers: list[nn.Module], joint: nn.Sequential, *unary: nn.Module):

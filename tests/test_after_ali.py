@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from games import N, X, Z, ali, discriminator
+from games import A, N, X, Z, ali, discriminator
 from torch import nn
 from torch.distributions import Normal
 from torch.nn.functional import conv2d, interpolate
@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d, interpolate
 from alikit import ALI, RECIPES, AlikitError, Config, Trainer, losses
 from alikit.architectures import MODERN, MODERN_28, MODERN_64
 from alikit.data import Dataset
-from alikit.networks import Conv, Deterministic, Discriminator, Gaussian, ResizeConv2d, conv_stack
+from alikit.networks import Conv, Deterministic, Discriminator, Gaussian, Projection, ResizeConv2d, conv_stack
 
 Q, P = torch.tensor([3.0, -0.5, 0.0]).double(), torch.tensor([1.0, -2.0, 0.0]).double()
 
@@ -223,19 +223,34 @@ def test_unary_terms_are_judged_beside_the_pair():
     assert model.discriminator(*pairs[0]).shape == (N, 3)
 
 
-@pytest.mark.parametrize("recipe", ["digits", "celeba-small"])
+def test_unary_terms_of_a_conditional_game_see_y():
+    """For each y other weights: (w + V y / sqrt(F)) f + b (Miyato and Koyama 2018)."""
+    alone, y = Projection(6, A), torch.eye(A)[torch.arange(N) % A]
+    f, (w, b), v = torch.randn(N, 6), alone.sum.parameters(), alone.of_y.weight
+    expected = torch.stack([((w[0] + v @ y[i] / 6**0.5) * f[i]).sum() + b[0] for i in range(N)])
+    torch.testing.assert_close(alone(torch.cat([f, y], 1))[:, 0], expected)
+    towers, joint = [nn.Linear(X, 6), nn.Linear(Z, 6), nn.Identity()], nn.Sequential(nn.Tanh(), nn.Linear(12 + A, 1))
+    network, x, z = Discriminator(towers, joint, Projection(6, A), alone), torch.randn(N, X), torch.randn(N, Z)
+    s_xz, s_x, s_z = network(x, z, y).T
+    torch.testing.assert_close(s_xz, joint(torch.cat([towers[0](x), towers[1](z), y], 1))[:, 0])
+    torch.testing.assert_close(s_z, alone(torch.cat([towers[1](z), y], 1))[:, 0])
+    torch.testing.assert_close(s_x, network.unary[0](torch.cat([towers[0](x), y], 1))[:, 0])
+
+
+@pytest.mark.parametrize("recipe", ["digits", "celeba-small", "digits-conditional", "celeba-conditional-small"])
 def test_recipes_build_what_came_after(recipe):
     """A step of each, in every architecture; and one line where a game has no use for it."""
     more = {"loss": "relativistic", "r1": 0.1, "r2": 0.1, "unary": True, "cycle_z": 0.5, "cycle_x": 1.0}
     chosen = replace(RECIPES[recipe], adversarial_cycle=True, **more)
-    shape = (1, 8, 8) if recipe == "digits" else (3, 32, 32)
-    model = chosen.build(shape)
-    found = model.losses(torch.rand(4, *shape))
+    shape = (1, 8, 8) if "digits" in recipe else (3, 32, 32)
+    model = chosen.build(shape, attributes=A if chosen.is_conditional else None)
+    y = (torch.eye(A)[:4],) if chosen.is_conditional else ()
+    found = model.losses(torch.rand(4, *shape), *y)
     gradients = {
         player: torch.autograd.grad(found[player], own, retain_graph=True) for player, own in model.players().items()
     }
     assert all(gradient.isfinite().all() for own in gradients.values() for gradient in own)
-    assert model.discriminator(torch.rand(4, *shape), model.prior(4)).shape == (4, 3)
+    assert model.discriminator(torch.rand(4, *shape), model.prior(4), *y).shape == (4, 3)
 
 
 @pytest.mark.parametrize(
