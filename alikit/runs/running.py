@@ -242,6 +242,10 @@ def evaluate(
     real pictures finds; _balanced, each one on and off (0.5 if y does nothing); _grid: of the paper's grid; _judge:
     that classifier on held-out pictures; _kept, the share of other attributes that stay; _reencoded: of encoded ones.
 
+    classes, of models conditioned on the class: the share of drawn pictures in which a logistic regression on features
+    of real ones sees the class that was asked for (_accuracy), of held-out pictures that were encoded and decoded as
+    the next class (_switched), and of held-out pictures as they are (_judge).
+
     A number that cannot be had, as of too few pictures, is null or left out.
 
     metrics  names of `evaluation.METRICS`
