@@ -49,7 +49,7 @@ def measured(
 
     Points of the paper's grid have `coverage` too and, with an encoder and labels, `latent`, under their own names.
     QUICK metrics are left out where they do not apply; the others take a minute or more and raise AlikitError.
-    `fidelity` and `copying`, the memorisation test, use the features of `network`, by default `feature_network`;
+    `fidelity`, `copying`, the memorisation test, and `classes` use features of `network`, by default `feature_network`;
     `svm.compared` has so many `labels`. `checkerboard` is of at most 2,000 samples and held-out pictures.
     """
     known = [*METRICS, *OWN_METRICS]

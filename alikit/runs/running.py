@@ -251,7 +251,7 @@ def evaluate(
     metrics  names of `evaluation.METRICS`
     labels   of each of an SVM's draws; by default the run's, or 1000
     device   where to compute, as for `train`
-    network  the feature network of fidelity and copying, if not our own
+    network  the feature network of fidelity, copying and classes, if not our own
     """
     folder, metrics = Path(folder), (metrics,) if isinstance(metrics, str) else metrics
     settings, model = runs.read_settings(folder), runs.load_model(folder, device)
