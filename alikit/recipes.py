@@ -357,6 +357,7 @@ OURS = {
     "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=MODERN_64),
     "cifar10-modern": _row("ALI on CIFAR-10, the modern recipe", ALI, _modern_photographs, data="cifar10"),
     "cifar10-conditional-modern": _row("the same, conditioned on the class", ALI, _modern_conditional, data="cifar10"),
+    "celeba-conditional-modern": _row("ALI on CelebA, 40 attributes, modern", ALI, _modern_conditional, data="celeba"),
     "tiny-imagenet-small": _row("ALI on Tiny ImageNet at 32x32, laptop networks", ALI, _small_tiny),
 }
 RECIPES = dict(OURS)
