@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy import stats
 from test_study_tools import mixture_report
 
 import alikit
@@ -64,7 +66,7 @@ def test_the_page_of_records_is_what_the_report_writes(tmp_path):
         if folder.is_dir():
             (tmp_path / folder.name).symlink_to(folder)
     (tmp_path / "README.md").write_text((RESULTS / "README.md").read_text())
-    assert write_report(tmp_path) == 12
+    assert write_report(tmp_path) == 13
     assert (tmp_path / "README.md").read_text() == (RESULTS / "README.md").read_text()
 
 
@@ -108,6 +110,34 @@ def test_what_notebook_07_says_of_house_numbers():
     names = ("ALI", "house-numbers-without-noise", "house-numbers-modern")
     assert [round(digits[name]["kept"][0], 2) for name in names] == [0.76, 0.70, 0.90]
     assert [round(digits[name]["read"][0], 2) for name in names[::2]] == [0.83, 0.26]
+
+
+def test_what_is_said_of_pictures_by_class():
+    found, old = both("cifar10-conditional-modern", "cifar10-small")
+    assert found["classes_accuracy"] > 0.65 < found["classes_switched"] and found["classes_judge"] < 0.85
+    assert 2.9 < old["fidelity_frechet"] / found["fidelity_frechet"] < 3.1 and found["codes_cycle"] < 0.3
+    assert found["reconstruction_mean"] < 0.65 * old["reconstruction_mean"]
+    settings = ("cifar10-small/settings.json", "cifar10-conditional-modern/settings.json")
+    assert len({round(json.loads((RESULTS / file).read_text())["hours"], 1) for file in settings}) == 1
+
+
+def test_what_the_page_says_of_anomalies():
+    methods = json.loads((RESULTS / "anomaly" / "metrics.json").read_text())["methods"]
+
+    def of(method, score):
+        return np.array([row["auroc"] for row in methods[method]["scores"][score]["classes"].values()])
+
+    means = {(name, score): of(name, score).mean() for name, method in methods.items() for score in method["scores"]}
+    best = of("digits-modern", "discriminator")
+    assert max(means, key=means.get) == ("digits-modern", "discriminator")
+    for other in (("digits", "discriminator"), ("digits-bigan", "reconstruction"), ("IsolationForest", "path length")):
+        assert stats.ttest_rel(best, of(*other)).pvalue < 0.05
+    linear = of("principal components", "reconstruction")
+    assert (best > linear).sum() == 5 and stats.ttest_rel(best, linear).pvalue > 0.05
+    assert abs(means["digits", "reconstruction"] - linear.mean()) < 0.05
+    ends = methods["digits"]["scores"]["prior"]["auroc"]["over_classes"]
+    assert ends["low"] < 0.5 < ends["high"] and means["digits-modern", "prior"] > 0.75
+    assert all(value < 0.52 for (name, _), value in means.items() if "ALAD" in name)
 
 
 @pytest.mark.parametrize("name", ["conditional-faces", "conditional-celeba-small", "conditional-celeba"])

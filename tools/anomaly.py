@@ -1,7 +1,7 @@
 """Measure how well ALI finds digits of a class that it has never seen: results/anomaly.
 
     python -m pip install pyod==3.6.7            for PyOD's ALAD, which is left out otherwise; it also needs pandas
-    python tools/anomaly.py                      recipes digits and digits-bigan, and all other methods
+    python tools/anomaly.py                      recipes digits, digits-bigan, digits-modern, all other methods: an hour
     python tools/anomaly.py --recipes NAME       another recipe of ALI beside what is finished
     python tools/anomaly.py --page               metrics.json and the tables of the page again, from runs.jsonl
 
@@ -36,6 +36,7 @@ from alikit.runs import write_whole
 from alikit.runs.report import filled
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "anomaly"
+RECIPES = ["digits", "digits-bigan", "digits-modern"]
 DRAWS = 1000  # of the bootstrap
 CALLS = 20  # of PyOD's ALAD, which are averaged
 Scores = dict[str, np.ndarray]  # by name, each (N,), larger for what is more anomalous
@@ -232,7 +233,7 @@ def page(report: dict, text: str, file: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["digits", "digits-bigan"], help="by default %(default)s")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="by default %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="how many, by default %(default)s")
     parser.add_argument(
         "--classes", type=int, nargs="+", choices=range(10), default=[*range(10)], help="all by default"

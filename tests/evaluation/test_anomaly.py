@@ -191,11 +191,24 @@ def test_what_cannot_be_compared(scores, labels, message):
 
 
 @pytest.fixture
-def study(monkeypatch, tmp_path):
-    """Runs the tool on the classes 3 and 8, into a folder of the test's; returns what it has written there."""
+def tool():
     spec = importlib.util.spec_from_file_location("anomaly_tool", TOOLS / "anomaly.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_recorded_page_is_what_its_runs_say(tool):
+    file = tool.OUT / "README.md"
+    report = tool.report(tool.lines(tool.OUT))
+    assert json.loads((tool.OUT / "metrics.json").read_text()) == report and len(report["methods"]) == 7
+    assert tool.page(report, file.read_text(), file) == file.read_text()
+    assert all(of["seeds"] == [0, 1, 2] for of in report["methods"].values()) and report["classes"] == [*range(10)]
+
+
+@pytest.fixture
+def study(tool, monkeypatch, tmp_path):
+    """Runs the tool on the classes 3 and 8, into a folder of the test's; returns what it has written there."""
     monkeypatch.setattr(tool, "DRAWS", 20)
     monkeypatch.setattr(tool.importlib.util, "find_spec", lambda name: None)  # whether pyod is installed or not
 
