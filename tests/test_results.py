@@ -118,6 +118,11 @@ def test_what_is_said_of_pictures_by_class():
     assert 2.9 < old["fidelity_frechet"] / found["fidelity_frechet"] < 3.1 and found["codes_cycle"] < 0.3
     assert found["reconstruction_mean"] < 0.65 * old["reconstruction_mean"]
     settings = ("cifar10-small/settings.json", "cifar10-conditional-modern/settings.json")
+    sheets = json.loads((RESULTS / "cifar10-conditional-modern/naming.json").read_text())["sheets"]
+    right = [[a for a, b in zip(sheet["asked"], sheet["named"], strict=True) if a == b] for sheet in sheets]
+    assert [len(names) for names in right] == [29, 34] and all(len(sheet["asked"]) == 60 for sheet in sheets)
+    of_each = {name: sum(names.count(name) for names in right) for name in sheets[0]["asked"]}
+    assert min(of_each["automobile"], of_each["frog"]) == 10 and of_each["cat"] == min(of_each.values()) == 3
     assert len({round(json.loads((RESULTS / file).read_text())["hours"], 1) for file in settings}) == 1
 
 
