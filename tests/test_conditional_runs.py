@@ -154,4 +154,4 @@ def test_the_record_of_a_run_on_classes(here, tmp_path):
         with Image.open(tmp_path / f"digits/{name}.png") as picture:
             assert picture.width == 130 + 11 * 98 + 2, "as it is, and each class, of 8x8, twelve times as large"
     assert write_report(tmp_path) == 1
-    assert "sees the class that was asked for in " in (tmp_path / "README.md").read_text()
+    assert "decoded as\neach class" in (tmp_path / "README.md").read_text()

@@ -120,9 +120,10 @@ def test_what_is_said_of_pictures_by_class():
     settings = ("cifar10-small/settings.json", "cifar10-conditional-modern/settings.json")
     sheets = json.loads((RESULTS / "cifar10-conditional-modern/naming.json").read_text())["sheets"]
     right = [[a for a, b in zip(sheet["asked"], sheet["named"], strict=True) if a == b] for sheet in sheets]
-    assert [len(names) for names in right] == [29, 34] and all(len(sheet["asked"]) == 60 for sheet in sheets)
+    assert sum(map(len, right)) == 63 and all(len(sheet["asked"]) == 60 for sheet in sheets)
     of_each = {name: sum(names.count(name) for names in right) for name in sheets[0]["asked"]}
-    assert min(of_each["automobile"], of_each["frog"]) == 10 and of_each["cat"] == min(of_each.values()) == 3
+    assert of_each["automobile"] == of_each["frog"] == max(of_each.values()) == 10
+    assert all(of_each[name] in (3, 4) for name in ("cat", "dog", "deer", "bird"))
     assert len({round(json.loads((RESULTS / file).read_text())["hours"], 1) for file in settings}) == 1
 
 
@@ -135,11 +136,9 @@ def test_what_the_page_says_of_anomalies():
     means = {(name, score): of(name, score).mean() for name, method in methods.items() for score in method["scores"]}
     best = of("digits-modern", "discriminator")
     assert max(means, key=means.get) == ("digits-modern", "discriminator")
-    for other in (("digits", "discriminator"), ("digits-bigan", "reconstruction"), ("IsolationForest", "path length")):
-        assert stats.ttest_rel(best, of(*other)).pvalue < 0.05
-    linear = of("principal components", "reconstruction")
-    assert (best > linear).sum() == 5 and stats.ttest_rel(best, linear).pvalue > 0.05
-    assert abs(means["digits", "reconstruction"] - linear.mean()) < 0.05
+    for other in (("digits", "egbad"), ("principal components", "reconstruction")):
+        assert (best > of(*other)).sum() in (5, 6) and stats.ttest_rel(best, of(*other)).pvalue > 0.05
+        assert round(best.mean(), 2) == 0.91 and round(of("principal components", "reconstruction").mean(), 2) == 0.85
     ends = methods["digits"]["scores"]["prior"]["auroc"]["over_classes"]
     assert ends["low"] < 0.5 < ends["high"] and means["digits-modern", "prior"] > 0.75
     assert all(value < 0.52 for (name, _), value in means.items() if "ALAD" in name)

@@ -188,6 +188,27 @@ def table(head: list, rows: list[list]) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
 
 
+def leads(report: dict) -> list[str]:
+    """The score with the largest mean AUROC beside the best one of each other method, class by class."""
+    values = {
+        (method, name): np.array([score["classes"][str(c)]["auroc"] for c in report["classes"]])
+        for method, of in report["methods"].items()
+        for name, score in of["scores"].items()
+    }
+    best, rows = max(values, key=lambda key: values[key].mean()), []
+    for method in {method: None for method, _ in values if method != best[0]}:
+        other = max((key for key in values if key[0] == method), key=lambda key: values[key].mean())
+        lead = values[best] - values[other]
+        half = stats.t.ppf(0.975, len(lead) - 1) * stats.sem(lead)
+        cell = f"{lead.mean():+.3f} [{lead.mean() - half:+.3f}, {lead.mean() + half:+.3f}]"
+        rows.append([*other, cell, f"{(lead > 0).sum()} of {len(lead)}"])
+    said = (
+        f"Largest AUROC: *{best[1]}* of {best[0]}. Its lead over the best score of each other method, both the best by"
+    )
+    head = ["method", "score", "lead in AUROC, over classes", "ahead in classes"]
+    return [f"{said} these numbers:", table(head, rows)]
+
+
 def page(report: dict, text: str, file: Path) -> str:
     """The page's text with every number between its marks taken from `report`."""
 
@@ -221,6 +242,7 @@ def page(report: dict, text: str, file: Path) -> str:
                 table(["method", "score", *head], means),
                 f"Knowing nothing: AUROC 0.5, and AP {np.mean(shares):.3f}, the share of anomalies "
                 f"({min(shares):.3f} to {max(shares):.3f} of {cells[0]['n']:.0f} examples).",
+                *(leads(report) if len(report["classes"]) > 1 else ()),
             ],
             "classes": [
                 table(["method", "score", *report["classes"]], classes),
