@@ -202,11 +202,8 @@ def leads(report: dict) -> list[str]:
         half = stats.t.ppf(0.975, len(lead) - 1) * stats.sem(lead)
         cell = f"{lead.mean():+.3f} [{lead.mean() - half:+.3f}, {lead.mean() + half:+.3f}]"
         rows.append([*other, cell, f"{(lead > 0).sum()} of {len(lead)}"])
-    said = (
-        f"Largest AUROC: *{best[1]}* of {best[0]}. Its lead over the best score of each other method, both the best by"
-    )
-    head = ["method", "score", "lead in AUROC, over classes", "ahead in classes"]
-    return [f"{said} these numbers:", table(head, rows)]
+    said = f"Largest AUROC: *{best[1]}* of {best[0]}. Its lead over the best score of each other method, chosen afterwards:"
+    return [said, table(["method", "score", "lead in AUROC, over classes", "ahead in classes"], rows)]
 
 
 def page(report: dict, text: str, file: Path) -> str:
