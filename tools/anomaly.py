@@ -202,7 +202,7 @@ def leads(report: dict) -> list[str]:
         half = stats.t.ppf(0.975, len(lead) - 1) * stats.sem(lead)
         cell = f"{lead.mean():+.3f} [{lead.mean() - half:+.3f}, {lead.mean() + half:+.3f}]"
         rows.append([*other, cell, f"{(lead > 0).sum()} of {len(lead)}"])
-    said = f"Largest AUROC: *{best[1]}* of {best[0]}. Its lead over the best score of each other method, chosen afterwards:"
+    said = f"Largest AUROC: *{best[1]}* of {best[0]}. Its lead over each other method's best score, chosen afterwards:"
     return [said, table(["method", "score", "lead in AUROC, over classes", "ahead in classes"], rows)]
 
 
