@@ -10,7 +10,8 @@ import torch
 from commands import alikit
 from PIL import Image
 
-from alikit import faces, load, load_model, recorded, runs
+from alikit import RECIPES, faces, load, load_model, recorded, runs
+from alikit.data import Dataset
 from alikit.data.conditions import paper_grid
 from alikit.evaluation import balanced_accuracy, train_classifier
 from alikit.runs import pictures, records
@@ -154,4 +155,19 @@ def test_the_record_of_a_run_on_classes(here, tmp_path):
         with Image.open(tmp_path / f"digits/{name}.png") as picture:
             assert picture.width == 130 + 11 * 98 + 2, "as it is, and each class, of 8x8, twelve times as large"
     assert write_report(tmp_path) == 1
-    assert "decoded as\neach class" in (tmp_path / "README.md").read_text()
+    assert "decoded as\nother classes" in (tmp_path / "README.md").read_text()
+
+
+def test_classes_that_are_called_like_attributes_are_drawn_under_their_names(here, monkeypatch):
+    """The decoder of this model draws the shade that the class has."""
+    x = torch.zeros(8, 1, 8, 8, dtype=torch.uint8)
+    held_out = Dataset("people", x, torch.arange(8) % 3, ("Female", "Male", "Young"))
+    model = RECIPES["digits-conditional"].build((1, 8, 8), attributes=3)
+    model.decode = lambda z, y: y.float().mv(torch.tensor([0.2, 0.5, 0.9]))[:, None, None, None].expand(-1, 1, 8, 8)
+    drawn = []
+    monkeypatch.setattr(pictures, "strips", lambda rows, columns, zoom: drawn.append((rows, columns)))
+    pictures.switch_sheets(model, held_out, None)
+    for rows, columns in drawn:
+        assert columns == ["as it is", "female", "male", "young"] and len(rows) == 4
+        for row in rows.values():
+            torch.testing.assert_close(row[1:, 0, 0, 0], torch.tensor([0.2, 0.5, 0.9]))

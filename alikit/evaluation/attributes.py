@@ -1,7 +1,7 @@
 """Whether a conditional model's pictures have the attributes of y, or its class, and whether all else stays as it was.
 
-A classifier that has learned from real pictures looks at generated ones. The ceiling of what it finds is what it finds
-in held-out real pictures.
+A classifier that has learned from real pictures looks at generated ones. Beside what it finds stands what it finds in
+held-out real pictures.
 """
 
 import math
@@ -165,15 +165,18 @@ def class_agreement(model: Game, train: Dataset, held_out: Dataset, network: nn.
 
     accuracy   of pictures drawn for the classes of held-out examples
     switched   of held-out pictures that were encoded as what they are and decoded as the next class: that one
-    judge      of the held-out pictures themselves: the ceiling
-    confusion  (K, K): a row for each class asked, with the shares of the classes that are seen in pictures drawn for it
+    judge      of the held-out pictures themselves, for comparison: typical pictures are easier than real ones
+    confusion  (K, K): for each class asked, the shares of the classes that are seen in pictures drawn for it; zeros for
+               a class that no held-out example has
     n          pictures of each kind, at most 2,000
 
     `network` gives the features of pictures, as in `in_features`. AlikitError for a model without classes as condition.
     """
-    if not model.attributes or held_out.labels.ndim != 1:
+    if not model.attributes or any(part.labels is None or part.labels.ndim != 1 for part in (train, held_out)):
         raise AlikitError("this model is not conditioned on classes: train a conditional recipe on data with classes")
-    network, some = (network or feature_network()).to(model.device), held_out.some(EXAMPLES)
+    some = held_out.some(EXAMPLES)
+    drawn = samples_for(model, some)  # before the network is built, which draws its first weights by chance
+    network = (network or feature_network()).to(model.device)
     known, truth, k = train.some(TRAIN_EXAMPLES), some.labels.cpu().numpy(), model.attributes
 
     def features(pictures: Iterable[Tensor]) -> np.ndarray:
@@ -181,12 +184,12 @@ def class_agreement(model: Game, train: Dataset, held_out: Dataset, network: nn.
             return torch.cat([network(x.to(model.device)).float().cpu() for x in pictures]).numpy()
 
     redrawn = (model.reconstruct(x, sample=False, y=y, to=y.roll(1, 1)) for x, y in examples(model, some, AT_ONCE))
-    kinds = [features(pictures) for pictures in (some.batches(AT_ONCE), samples_for(model, some), redrawn)]
+    kinds = [features(pictures) for pictures in (some.batches(AT_ONCE), drawn, redrawn)]
     guesses, *_ = regression(features(known.batches(AT_ONCE)), np.concatenate(kinds), known.labels.cpu().numpy())
     guesses[~np.isfinite(np.concatenate(kinds)).all(1)] = -1  # what is not finite is of no class
-    judge, drawn, switched_to = np.split(guesses, 3)
-    confusion = np.array([np.bincount(drawn[truth == c] + 1, minlength=k + 1)[1:] for c in range(k)])
+    judge, sampled, switched_to = np.split(guesses, 3)
+    confusion = np.array([np.bincount(sampled[truth == c] + 1, minlength=k + 1)[1:] for c in range(k)])
     shares = confusion / np.maximum(1, np.bincount(truth, minlength=k))[:, None]
-    found = {"accuracy": drawn == truth, "switched": switched_to == (truth + 1) % k, "judge": judge == truth}
+    found = {"accuracy": sampled == truth, "switched": switched_to == (truth + 1) % k, "judge": judge == truth}
     shown = {"n": len(some), "confusion": shares.round(4).tolist()}
     return {name: float(right.mean()) for name, right in found.items()} | shown

@@ -62,7 +62,7 @@ class FeatureNetwork(nn.Module):
         if x.ndim != 4 or x.shape[1] not in (1, 3) or x.shape[2] != x.shape[3]:
             shape = "x".join(map(str, x.shape[1:]))
             wanted = "the feature network sees square pictures, RGB or grey"
-            raise AlikitError(f"{wanted}, and these examples are {shape}: leave out fidelity and copying")
+            raise AlikitError(f"{wanted}, and these examples are {shape}: leave out fidelity, copying and classes")
         return self.trunk(4 * in_colour(x, SIZE) - 2).mean((2, 3))
 
 

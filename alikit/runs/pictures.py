@@ -113,14 +113,14 @@ def sheets(model: Game, held_out: Dataset) -> dict[str, Image.Image]:
 
 
 def switch_sheets(model: Game, held_out: Dataset, grid_of_y: Tensor | None) -> dict[str, Image.Image]:
-    """Attributes switched one by one, or each class, of codes from the prior and of held-out pictures; and the paper's
-    grid of one z. The codes are the first that the seed gives, none is chosen."""
+    """Attributes switched one by one, or the first classes, of codes from the prior and of held-out pictures; and the
+    paper's grid of one z. The codes are the first that the seed gives, none is chosen."""
     some, names, found, of_classes = held_out.some(SWITCHED), held_out.classes, {}, held_out.labels.ndim == 1
     y, zoom = some.conditions(), max(2, 96 // held_out.shape[-1])
     with same_chance():
         z = model.prior(len(some))
         z_hat = model.encode(some.floats().to(model.device), sample=False, y=y)
-    shown = [name for name in NAMED if name in names] or list(names[:14])
+    shown = [name for name in NAMED if name in names and not of_classes] or list(names[:14])
     columns = ["as it is", *(SHORT.get(name, name.replace("_", " ").lower()) for name in shown)]
     for name, of, codes_of in (("switches", "code", z), ("switched", "picture", z_hat)):
         rows = {}

@@ -13,7 +13,7 @@
     samples.png, reconstructions.png, interpolations.png, cycle.png, learning.png
     grid.png, switches.png, switched.png
                                    of conditional runs: the paper's 4 x 12 attributes of one z; attributes switched one
-                                   by one, or each class, of codes from the prior and of encoded held-out pictures
+                                   by one, or up to 14 classes, of codes from the prior and of encoded held-out pictures
     samples-epoch-001.png          some samples from the same codes after 1, 10 and 100 epochs, and after the last
 
 Every picture here is the model's own, for the data's licence may forbid more: reconstructions stand alone, and

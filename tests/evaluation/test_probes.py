@@ -300,6 +300,10 @@ def test_classes_as_they_were_asked_for():
     assert found["accuracy"] == found["switched"] == 0.75
     found = class_agreement(model(drags / 0), train, held_out, network)
     assert found["accuracy"] == 0 and found["confusion"] == torch.zeros(A, A).tolist(), "what diverged is of no class"
+    bare = Dataset("no classes", x)
+    for parts in ((train, bare), (bare, held_out)):
+        with pytest.raises(AlikitError, match="not conditioned on classes"):
+            class_agreement(model(drags), *parts, network)
 
 
 def test_one_table_of_all(data, monkeypatch):
