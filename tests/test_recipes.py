@@ -20,7 +20,8 @@ from alikit.models import ALI, Game
 from alikit.recipes import RECIPES, named, register
 from alikit.semi_supervised import Supervised
 
-EXPECTED, EXACT = json.loads((Path(__file__).parent / "expected_losses.json").read_text()).values()
+EXPECTED, ELSEWHERE, EXACT = json.loads((Path(__file__).parent / "expected_losses.json").read_text()).values()
+ONCE = ("cifar10-conditional-modern",)  # in the file from one of the two processors alone
 WITH_LABELS = [name for name, recipe in RECIPES.items() if recipe.has_labels]
 GANS = {"mixture": "mixture-gan-paper", "house-numbers": "house-numbers-gan"}  # whose decoders are frozen
 LARGE = (PAPER_CELEBA, PAPER_CIFAR10, PAPER_SVHN, PAPER_TINY_IMAGENET)
@@ -68,7 +69,7 @@ def trained(name: str, steps: int) -> tuple[Game, list[dict[str, float]]]:
 def test_every_recipe_has_the_losses_it_always_had(name):
     """To five digits, step by step; with the paper's networks, which take long, two steps, and 20 with ALIKIT_SOAK=1,
     where rounding moves some of them and float64 does not. A processor that adds in another order rounds otherwise, and
-    the games make some percent of that in ten steps."""
+    the games make some percent of that in ten steps: the file has the losses of two processors with AVX-512."""
     soak, expected, precise = "ALIKIT_SOAK" in os.environ, EXPECTED[name], 1e-5
     if soak and name in EXACT:
         torch.set_default_dtype(torch.float64)
@@ -76,10 +77,17 @@ def test_every_recipe_has_the_losses_it_always_had(name):
     steps = 20 if soak or RECIPES[name].networks not in LARGE else 2
     _, losses = trained(name, steps)
     assert len(losses) == steps
-    same_machine = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    for step, (found, wanted) in enumerate(zip(losses, expected, strict=False)):
-        within = precise if same_machine or step == 0 else 1e-3
-        assert found == pytest.approx(wanted, rel=within, abs=within) or (step > 2 and not same_machine)
+    if ELSEWHERE.get(name) and _are(losses, ELSEWHERE[name], [precise] * steps):
+        return
+    known = torch.backends.cpu.get_cpu_capability() == "AVX512" and name not in ONCE
+    if not _are(losses, expected, [precise] * steps if known else [precise, 1e-3, 1e-3]):
+        pytest.fail(f"{losses} instead of {expected}")
+
+
+def _are(losses: list[dict], wanted: list[dict], within: list[float]) -> bool:
+    """Whether the losses are these, in as many steps as there are bounds."""
+    rows = zip(losses, wanted, within, strict=False)
+    return all(found == pytest.approx(expected, rel=bound, abs=bound) for found, expected, bound in rows)
 
 
 def test_every_recipe_is_in_the_file_or_like_one_that_is():
