@@ -77,7 +77,8 @@ def test_every_recipe_has_the_losses_it_always_had(name):
     steps = 20 if soak or RECIPES[name].networks not in LARGE else 2
     _, losses = trained(name, steps)
     assert len(losses) == steps
-    if ELSEWHERE.get(name) and _are(losses, ELSEWHERE[name], [precise] * steps):
+    elsewhere = ELSEWHERE.get(name, ())
+    if len(elsewhere) >= steps and _are(losses, elsewhere, [precise] * steps):
         return
     known = torch.backends.cpu.get_cpu_capability() == "AVX512" and name not in ONCE
     if not _are(losses, expected, [precise] * steps if known else [precise, 1e-3, 1e-3]):
