@@ -111,6 +111,29 @@ STUDIES = {
         steps=10_000,
         runs=3,
     ),
+    # Cycles weigh what they do in tools/after_ali.py, that on x less, for x is eight times as wide here.
+    "mixture-after-ali": Study(
+        "the recipe that solves the grid, with one change since the paper at a time",
+        {
+            "recipe": ("mixture-ali", {}),
+            "r1-r2": ("mixture-ali", {"r2": 0.1}),
+            "r1-on-x": ("mixture-ali", {"penalty_on": "x"}),
+            "relativistic": ("mixture-ali", {"loss": "relativistic"}),
+            "relativistic-r1-r2": ("mixture-ali", {"loss": "relativistic", "r2": 0.1}),
+            "hinge": ("mixture-ali", {"loss": "hinge"}),
+            "least-squares": ("mixture-ali", {"loss": "least-squares"}),
+            "cycle-x": ("mixture-ali", {"cycle_x": 0.6}),
+            "cycle-x-judged": ("mixture-ali", {"cycle_x": 1.0, "adversarial_cycle": True}),
+            "cycle-z": ("mixture-ali", {"cycle_z": 0.15}),
+            "cycle-both": ("mixture-ali", {"cycle_x": 0.6, "cycle_z": 0.15}),
+            "unary": ("mixture-ali", {"unary": True}),
+            "no-averaging": ("mixture-ali", {"ema": 0.0}),
+            "quicker": ("mixture-ali", {"lr": 2e-3, "batch_size": 300}),
+        },
+        steps=5_000,
+        runs=10,
+        first_seed=3000,
+    ),
 }
 
 

@@ -285,6 +285,29 @@ def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
         recorded(tmp_path / "light")
 
 
+def test_runs_with_other_seeds_make_an_interval(noise, tmp_path):
+    """Of 1, 2 and 6 the mean is 3; 4.30265 is the 97.5 % point of Student's t, the standard error sqrt(7 / 3)."""
+
+    def write(place: Path, seed: int, frechet: float, **changes) -> None:
+        place.mkdir(parents=True)
+        settings, metrics = (json.loads((noise / f"{name}.json").read_text()) for name in ("settings", "metrics"))
+        (place / "settings.json").write_text(json.dumps(settings | {"seed": seed, "command": "another"} | changes))
+        (place / "metrics.json").write_text(json.dumps(metrics | {"fidelity_frechet": frechet}))
+
+    write(tmp_path / "alone", 0, 5.0, lr=0.5)
+    for seed, frechet in enumerate((1.0, 2.0, 6.0)):
+        write(tmp_path / "seeds" / f"{seed}" if seed else tmp_path / "several", seed, frechet)
+    assert write_report(tmp_path) == 2
+    alone, several = (tmp_path / "README.md").read_text().split("### alone")[1].split("### several")
+    assert "seed 0. Over the seeds 0, 1, 2, mean and 95 % interval:\nFrechet distance 3 ± 6.6, precision" in several
+    assert "seed 0, one run: how much another seed would differ is not known." in alone
+    for seed, changes in ((1, {}), (3, {"steps": 7})):
+        write(tmp_path / "seeds" / "wrong", seed, 1.0, **changes)
+        with pytest.raises(AlikitError, match="seeds/wrong is no record here with another seed: move it away"):
+            write_report(tmp_path)
+        shutil.rmtree(tmp_path / "seeds" / "wrong")
+
+
 @pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}{END}{ASKED_END}"])
 def test_a_page_without_its_marks_is_left_alone(tmp_path, page):
     (tmp_path / "README.md").write_text(page)

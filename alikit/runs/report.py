@@ -3,20 +3,37 @@
 import html
 import math
 import os
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
 
 from .. import reading, runs
 from ..errors import AlikitError, one_line
+from ..training import Config
 from .records import metrics_of, restore
 
 PARTS = {"recorded": "recorded runs", "conditional": "conditional runs"}  # of the template, and their marks
+OVER_SEEDS = {
+    "Frechet distance": "fidelity_frechet",
+    "precision": "fidelity_precision",
+    "recall": "fidelity_recall",
+    "error of the mean code": "reconstruction_mean",
+    "of a drawn one": "reconstruction_drawn",
+    "cycle": "codes_cycle",
+    "KL": "codes_kl",
+    "checkerboard": "checkerboard_luma",
+    "chroma": "checkerboard_chroma",
+}
 
 
 def write_report(results: Path) -> int:
     """Writes the tables of the records in a folder between the marks of its README.md, that of conditional runs only
     where its marks are there. A missing page is made. Returns the number of records. AlikitError where marks are
-    missing or a record is damaged."""
+    missing or a record is damaged.
+
+    Records of the same run with other seeds lie in `seeds/`; of these the settings and the metrics are enough. The page
+    then has means over the seeds, with 95 % intervals (Student's t).
+    """
     from jinja2 import Environment, StrictUndefined  # torch brings it; only where a page is written
 
     if not results.is_dir():
@@ -37,9 +54,18 @@ def write_report(results: Path) -> int:
     records = []
     for folder in sorted(folders):
         with reading.boundary(folder, "record the run again, with this version of alikit"):
-            records.append(_about(folder))
+            about = _about(folder)
+            records.append(about | {"with_seeds": [about], "over_seeds": {}})
             for part in PARTS:  # alone, so that an error names its record
                 render(part=part, records=records[-1:])
+    for folder in sorted(results.glob("seeds/*/")):
+        with reading.boundary(folder, "record the run again, with this version of alikit"):
+            about = _about(folder)
+        record = next((record for record in records if _same_run(record, about)), {"with_seeds": [about]})
+        if about["seed"] in (run["seed"] for run in record["with_seeds"]):
+            raise AlikitError(f"{folder} is no record here with another seed: move it away")
+        record["with_seeds"].append(about)
+        record["over_seeds"] = over_seeds(record["with_seeds"])
     here = {part: name for part, name in PARTS.items() if part == "recorded" or f"{name} -->" in text}
     parts = {name: [render(part=part, records=records).strip()] for part, name in here.items()}
     write_page(page, filled(text, page, parts))
@@ -57,6 +83,24 @@ def _about(folder: Path) -> dict:
         rise = {name: row["asked"] - row["unasked"] for name, row in about["attributes_of"].items()}
         about |= {"names": tuple(rise), "by_rise": sorted(rise, key=rise.get, reverse=True)}
     return about
+
+
+def _same_run(one: dict, other: dict) -> bool:
+    """Whether two runs differ in nothing that was asked for but their seeds."""
+    names = ("recipe", "steps", "digest", *(field.name for field in fields(Config)))
+    return all(one[name] == other[name] for name in names)
+
+
+def over_seeds(records: list[dict]) -> dict[str, str]:
+    """Of two records or more the mean of what all of them have measured, with its 95 % interval (Student's t)."""
+    from scipy import stats
+
+    found, n = {}, len(records)
+    for title, name in OVER_SEEDS.items():
+        if all(name in record for record in records):
+            values = [record[name] for record in records]
+            found[title] = f"{sum(values) / n:.3g} ± {stats.t.ppf(0.975, n - 1) * stats.sem(values):.2g}"
+    return found
 
 
 def plain(value: object) -> object:
