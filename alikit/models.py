@@ -256,9 +256,9 @@ class AdversarialGame(Game):
         return losses
 
     def _inputs(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The pair, all but y with a gradient; x as a copy, whose gradient is D's alone, without the part of z_hat."""
+        """The pair, all but y with a gradient, and of its own: D's alone, without the part by way of the encoder."""
         members, y = (pair[:-1], pair[-1:]) if self.attributes else (pair, ())
-        return (*(v if v.grad_fn is not None else v.detach().requires_grad_() for v in members), *y)
+        return (*(v.view_as(v) if v.grad_fn is not None else v.detach().requires_grad_() for v in members), *y)
 
     def squared_slope(self, logits: Tensor, pair: tuple[Tensor, ...]) -> Tensor:
         """The mean squared gradient of the logits by the pair's members, all but y, or by those of `penalty_on`."""

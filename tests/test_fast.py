@@ -9,6 +9,7 @@ from games import assert_same, gradients
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import linear
 
 from alikit import accelerate
 from alikit.fast import FastDropout, FastLinear, FastMaxout, convolutions
@@ -99,6 +100,22 @@ def test_bfloat16_is_the_librarys():
     layer, x = nn.Conv2d(64, 64, 4), torch.randn(8, 64, 13, 13)
     with torch.autocast("cpu", torch.bfloat16):
         assert_same(accelerate(copy.deepcopy(layer))(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "side"), [(nn.Conv2d(6, 5, 4), 4), (nn.Conv2d(6, 5, 1), 1), (nn.ConvTranspose2d(6, 5, 4), 1)]
+)
+def test_bfloat16_to_one_pixel_or_from_one_is_a_product(layer, side, monkeypatch):
+    x, found, products = torch.randn(8, 6, side, side, requires_grad=True), [], []
+    monkeypatch.setattr(convolutions, "linear", lambda *given: products.append(0) or linear(*given))
+    for fast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = accelerate(layer, fast)(x)
+        slopes = torch.autograd.grad(y.float().square().sum(), [x, *layer.parameters()])
+        found.append([y, *slopes])
+        assert y.dtype == torch.bfloat16 and len(products) == fast
+    for library, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, library, atol=0.02 * library.abs().max().item(), rtol=0)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2, 0.5, 0.999999, 1.0])
