@@ -238,7 +238,7 @@ def test_arms_beside_the_recipe_by_hand():
 def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path):
     after_ali, parts = tool("after_ali"), alikit.house_numbers(80, seed=0).split(16)
     monkeypatch.setattr(after_ali, "METRICS", ("reconstruction",))
-    monkeypatch.setattr(after_ali, "COLUMNS", {"error": "reconstruction_mean"})
+    monkeypatch.setattr(after_ali, "COLUMNS", {"Frechet": "reconstruction_drawn", "error": "reconstruction_mean"})
     monkeypatch.setattr(after_ali.alikit, "load", lambda data, size: parts)
 
     def study(*options: str) -> tuple[list[dict], str]:
@@ -250,11 +250,23 @@ def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path)
     arms = ("--seconds", "0.1", "--arms", "bare", "celeba-small")
     found, page = study(*arms)
     assert [line["arm"] for line in found] == ["bare", "celeba-small"] and all(line["steps"] for line in found)
-    assert f"| {found[0]['steps']:,} | {found[0]['reconstruction_mean']:.3g} |" in page
+    numbers = f"{found[0]['reconstruction_drawn']:.3g} | {found[0]['reconstruction_mean']:.3g}"
+    assert f"| {found[0]['steps']:,} | {numbers} |" in page
     again, same = study(*arms, "--seeds", "0", "1")
     assert again[:2] == found and [line["seed"] for line in again] == [0, 0, 1, 1]
     assert same.index("| celeba-small |") < same.index("| bare |") and same.count("![Samples of bare]") == 1
     assert alikit.figures.Image.open(tmp_path / "bare-0-0.1.png").size[0] > 12 * 64
+
+
+def test_arms_are_ordered_by_the_sum_of_two_ranks():
+    after_ali, known = tool("after_ali"), {}
+    zeros = dict.fromkeys(after_ali.COLUMNS.values(), 0.0)
+    for arm, frechet, error in (("bare", 3.0, 0.1), ("r1", 2.0, 0.2), ("all", 1.0, 0.3), ("unary", 9.0, 0.9)):
+        line = {"steps": 5, **zeros, "fidelity_frechet": frechet, "reconstruction_mean": error + 0.25 * (arm == "r1")}
+        known |= {(arm, 0, 9.0): line, (arm, 1, 9.0): line | {"fidelity_frechet": 0.0}}
+    known["resized", 0, 9.0] = {"steps": None}
+    page = "\n".join(after_ali.tables(known))  # ranks 2 + 0, 1 + 2, 0 + 1, 3 + 3
+    assert "By the sum of ranks, with seed 0: all, bare, r1, unary." in page and "| diverged |" in page
 
 
 def test_each_change_since_the_paper_can_take_a_step_and_cycles_fall(monkeypatch):

@@ -148,7 +148,7 @@ def measure(given: argparse.Namespace) -> None:
 
 
 def tables(known: dict[tuple, dict]) -> list[str]:
-    """For each length a table with a row for each run, and pictures of samples."""
+    """For each length a table with a row for each run, the order of the arms, and pictures of samples."""
     texts = []
     for seconds in sorted({seconds for *_, seconds in known}):
         keys = sorted((seed, arm) for arm, seed, length in known if length == seconds)
@@ -158,10 +158,14 @@ def tables(known: dict[tuple, dict]) -> list[str]:
             line = known[arm, seed, seconds]
             found = [f"{line[key]:.3g}" for key in COLUMNS.values()] if line["steps"] else ["diverged"]
             rows.append([arm, ARMS[arm][0], str(seed), f"{line['steps'] or 0:,}", *found])
+        first = {arm: known[arm, 0, seconds] for seed, arm in keys if not seed and known[arm, 0, seconds]["steps"]}
+        ranks = [sorted(first, key=lambda arm: first[arm][COLUMNS[name]]) for name in ("Frechet", "error")]
+        order = sorted(first, key=lambda arm: sum(rank.index(arm) for rank in ranks))
         pictures = [["", "samples"], ["---"] * 2]
         pictures += [[arm, f"![Samples of {arm}]({sheet(arm, seed, seconds)})"] for seed, arm in keys if not seed]
         texts.append(f"After {seconds:g} seconds of processor time:")
-        texts += ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, pictures)]
+        lists = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, pictures)]
+        texts += [lists[0], f"By the sum of ranks, with seed 0: {', '.join(order)}.", lists[1]]
     return texts
 
 
