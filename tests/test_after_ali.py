@@ -105,15 +105,14 @@ def test_penalties_of_each_side(r1, r2, on, by_x, by_z):
     torch.testing.assert_close(found[3], found[0])
 
 
-@pytest.mark.parametrize(("r1", "r2"), [(0.3, 0.0), (0.0, 0.3)])
-def test_penalties_have_no_part_by_way_of_the_encoder(r1, r2):
+def test_penalties_have_no_part_by_way_of_the_encoder():
     """With a cycle on z it reads x_tilde beside x, and batch norm makes z_hat depend on both."""
-    model, x, found = ali(r1=r1, r2=r2, cycle_z=0.5), torch.randn(N, X), []
+    model, x, found = ali(r2=0.3, cycle_z=0.5), torch.randn(N, X), []
     model.encoder = Gaussian(nn.Sequential(nn.Linear(X, 2 * Z), nn.BatchNorm1d(2 * Z)))
     model.encoder.net.register_forward_hook(lambda net, inputs, out: out.register_hook(found.append) and None)
-    losses = model.losses(x)
+    loss = model.losses(x)["generator"]
     assert not found
-    losses["generator"].backward()
+    loss.backward()
     assert found
 
 

@@ -288,7 +288,7 @@ def test_a_record_without_weights_is_listed_and_says_so(noise, tmp_path):
 def test_runs_with_other_seeds_make_an_interval(noise, tmp_path):
     """Of 1, 2 and 6 the mean is 3; 4.30265 is the 97.5 % point of Student's t, the standard error sqrt(7 / 3)."""
 
-    def write(place: Path, seed: int, frechet: float, **changes) -> None:
+    def write(place: Path, seed: int, frechet: float | str, **changes) -> None:
         place.mkdir(parents=True)
         settings, metrics = (json.loads((noise / f"{name}.json").read_text()) for name in ("settings", "metrics"))
         (place / "settings.json").write_text(json.dumps(settings | {"seed": seed, "command": "another"} | changes))
@@ -301,11 +301,17 @@ def test_runs_with_other_seeds_make_an_interval(noise, tmp_path):
     alone, several = (tmp_path / "README.md").read_text().split("### alone")[1].split("### several")
     assert "seed 0. Over the seeds 0, 1, 2, mean and 95 % interval:\nFrechet distance 3 ± 6.6, precision" in several
     assert "seed 0, one run: how much another seed would differ is not known." in alone
-    for seed, changes in ((1, {}), (3, {"steps": 7})):
-        write(tmp_path / "seeds" / "wrong", seed, 1.0, **changes)
-        with pytest.raises(AlikitError, match="seeds/wrong is no record here with another seed: move it away"):
+    says = "record that one too", "and so has another record of this run", "record the run again"
+    wrong = tmp_path / "seeds" / "wrong"
+    for message, frechet, changes in zip(says, (1.0, 1.0, "many"), ({"steps": 7}, {}, {}), strict=True):
+        write(wrong, 1, frechet, **changes)
+        with pytest.raises(AlikitError, match=f"^[^\n]*seeds/wrong [^\n]*{message}[^\n]*$"):
             write_report(tmp_path)
-        shutil.rmtree(tmp_path / "seeds" / "wrong")
+        shutil.rmtree(wrong)
+    older = json.loads((noise / "settings.json").read_text())["digest"][:3]  # of an alikit that counted less
+    write(tmp_path / "seeds" / "before", 10, 3.0, digest=older)
+    (tmp_path / "seeds" / ".b.partial").mkdir()
+    assert write_report(tmp_path) == 2 and "seeds 0, 1, 2, 10" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}{END}{ASKED_END}"])

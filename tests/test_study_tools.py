@@ -227,6 +227,8 @@ def test_arms_beside_the_recipe_by_hand():
         for run in range(5)
     ]
     found[5] |= {"strict_modes": 24}
+    assert mixture_report.against_recipe(found[1:6]) == mixture_report.against_recipe([]) == "Not measured yet."
+    found.append({**known, "arm": "unary", "run": 5, "within_3std": 0.0})  # of a seed that the others lack
     rows = [row.split(" | ")[1:5] for row in mixture_report.against_recipe(found).splitlines()]
     assert rows[2] == ["25 (worst 25)", "0.700", "", ""]
     assert rows[3] == ["24.8 (worst 24)", "0.730", "+0.030 [+0.010, +0.050]", "0.17"]
@@ -260,13 +262,20 @@ def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path)
 
 def test_arms_are_ordered_by_the_sum_of_two_ranks():
     after_ali, known = tool("after_ali"), {}
-    zeros = dict.fromkeys(after_ali.COLUMNS.values(), 0.0)
-    for arm, frechet, error in (("bare", 3.0, 0.1), ("r1", 2.0, 0.2), ("all", 1.0, 0.3), ("unary", 9.0, 0.9)):
-        line = {"steps": 5, **zeros, "fidelity_frechet": frechet, "reconstruction_mean": error + 0.25 * (arm == "r1")}
-        known |= {(arm, 0, 9.0): line, (arm, 1, 9.0): line | {"fidelity_frechet": 0.0}}
+    zeros, nan = dict.fromkeys(after_ali.COLUMNS.values(), 0.0), float("nan")
+    for arm, frechet, error in (
+        ("r1-r2", nan, 0.9),
+        ("bare", 3, 0.1),
+        ("r1", 2, 0.4),
+        ("all", 1, 0.3),
+        ("unary", 9, 0.8),
+    ):
+        for seed in (0, 1):
+            found = {"fidelity_frechet": frechet + seed - 0.5, "reconstruction_mean": error}
+            known[arm, seed, 9.0] = {"steps": 5, **zeros, **found}
     known["resized", 0, 9.0] = {"steps": None}
-    page = "\n".join(after_ali.tables(known))  # ranks 2 + 0, 1 + 2, 0 + 1, 3 + 3
-    assert "By the sum of ranks, with seed 0: all, bare, r1, unary." in page and "| diverged |" in page
+    page = "\n".join(after_ali.tables(known))  # ranks 2 + 0, 1 + 2, 0 + 1, 3 + 3, 4 + 4
+    assert "By the sum of ranks: all, bare, r1, unary, r1-r2." in page and "| diverged |" in page
 
 
 def test_each_change_since_the_paper_can_take_a_step_and_cycles_fall(monkeypatch):

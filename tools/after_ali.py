@@ -17,6 +17,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import alikit
@@ -116,7 +117,10 @@ def finished(folder: Path) -> dict[tuple, dict]:
     """What is finished, by arm, seed and seconds."""
     file = folder / "runs.jsonl"
     found = map(json.loads, file.read_text().splitlines() if file.is_file() else ())
-    return {(line["arm"], line["seed"], line["seconds"]): line for line in found}
+    known = {(line["arm"], line["seed"], line["seconds"]): line for line in found}
+    if more := {arm for arm, *_ in known} - ARMS.keys():
+        raise alikit.AlikitError(f"{file} has {', '.join(more)}, and the study has not: name another folder with --out")
+    return known
 
 
 def sheet(arm: str, seed: int, seconds: float) -> str:
@@ -158,14 +162,18 @@ def tables(known: dict[tuple, dict]) -> list[str]:
             line = known[arm, seed, seconds]
             found = [f"{line[key]:.3g}" for key in COLUMNS.values()] if line["steps"] else ["diverged"]
             rows.append([arm, ARMS[arm][0], str(seed), f"{line['steps'] or 0:,}", *found])
-        first = {arm: known[arm, 0, seconds] for seed, arm in keys if not seed and known[arm, 0, seconds]["steps"]}
-        ranks = [sorted(first, key=lambda arm: first[arm][COLUMNS[name]]) for name in ("Frechet", "error")]
-        order = sorted(first, key=lambda arm: sum(rank.index(arm) for rank in ranks))
+        lines = {arm: [known[key] for key in known if key[::2] == (arm, seconds)] for _, arm in keys}
+        arms = [arm for arm in lines if all(line["steps"] for line in lines[arm])]
+        order = dict.fromkeys(arms, 0)
+        for name in ("Frechet", "error"):
+            mean = {arm: np.mean([line[COLUMNS[name]] for line in lines[arm]]) for arm in arms}
+            for rank, arm in enumerate(sorted(arms, key=lambda arm: np.nan_to_num(mean[arm], nan=np.inf))):
+                order[arm] += rank
         pictures = [["", "samples"], ["---"] * 2]
         pictures += [[arm, f"![Samples of {arm}]({sheet(arm, seed, seconds)})"] for seed, arm in keys if not seed]
         texts.append(f"After {seconds:g} seconds of processor time:")
         lists = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, pictures)]
-        texts += [lists[0], f"By the sum of ranks, with seed 0: {', '.join(order)}.", lists[1]]
+        texts += [lists[0], f"By the sum of ranks: {', '.join(sorted(order, key=order.get))}.", lists[1]]
     return texts
 
 

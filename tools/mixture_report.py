@@ -7,6 +7,7 @@ stands between two marks.
 """
 
 import json
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,9 +47,10 @@ OF_ENCODERS = {
 
 
 def lines(study: str = "") -> list[dict]:
-    """The finished runs of a study, [] of one that is not measured yet."""
-    file = HOME / study / "runs.jsonl"
-    return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    """The finished runs of a study."""
+    if study == "after-ali" and not (HOME / study).exists():  # not measured yet
+        return []
+    return [json.loads(text) for text in (HOME / study / "runs.jsonl").read_text().splitlines()]
 
 
 def summary(values) -> dict[str, float]:
@@ -139,11 +141,13 @@ def of_arms(name: str, found: list[dict]) -> str:
 
 def against_recipe(found: list[dict]) -> str:
     """Each arm of `mixture-after-ali` beside the recipe with the same seeds. The tests are paired, of the share within
-    3 sigma; each p is multiplied by how many they are (Bonferroni)."""
-    if not found:
+    3 sigma; each p is multiplied by how many they are (Bonferroni). Only seeds that all arms have run count."""
+    arms, number = STUDIES["mixture-after-ali"].arms, Counter(line["run"] for line in found)
+    found = [line for line in found if number[line["run"]] == len(arms)]
+    if len(found) < 2 * len(arms):
         return "Not measured yet."
     runs, rows = pd.DataFrame(found).pivot(index="run", columns="arm"), []
-    arms, recipe = STUDIES["mixture-after-ali"].arms, runs.xs("recipe", axis=1, level=1)
+    recipe = runs.xs("recipe", axis=1, level=1)
     for arm in arms:
         these = runs.xs(arm, axis=1, level=1)
         gain = these["within_3std"] - recipe["within_3std"]

@@ -4,7 +4,7 @@
 
 replaces PyTorch's layers in a model, in place, by layers that compute the same up to rounding in less time. Parameters,
 state dict, hooks and results in evaluation mode do not change. `accelerate(model, False)` takes it back. Recipes do
-this unless they have `fast=False`; on GPUs the layers compute as the library does, and in bfloat16 all do but
+this unless they have `fast=False`; on GPUs the layers compute as the library does, and under autocast all do but
 convolutions to one pixel or from one.
 """
 

@@ -243,8 +243,8 @@ def _few_taps(weight: Tensor, stride: int, taps: int) -> Tensor:
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, size: int) -> bool:
-    """Whether the library has to compute this input, which has at least `size` x `size` pixels. With just as many one
-    side of the layer is one pixel: then a product is quicker in bfloat16 too, ten times where a processor has AMX."""
+    """Whether the library computes this input: always where it is not square, or smaller than `size`. Of just that size
+    one side of the layer is one pixel: a product is quicker under autocast too, ten times where a processor has AMX."""
     if x.ndim != 4 or not len(x) or x.shape[2] != x.shape[3] or x.shape[2] < size:
         return True
     if is_fast(layer, x):

@@ -44,28 +44,26 @@ def write_report(results: Path) -> int:
     if page.exists():
         with reading.boundary(page, "make it a text in UTF-8, or move it away"):
             text = reading.content(page, reading.LOG).decode().replace(": written by alikit report -->", " -->")
-    for before in results.glob(".*.partial/before"):
-        restore(results / before.parent.name.removeprefix(".").removesuffix(".partial"))
+    for place in (results, results / "seeds"):
+        for before in place.glob(".*.partial/before"):
+            restore(place / before.parent.name.removeprefix(".").removesuffix(".partial"))
     # A study has metrics without settings; a record may have no weights, and one that is damaged may have no metrics.
     folders = {file.parent for file in results.glob("*/metrics.json") if (file.parent / "settings.json").is_file()}
     folders |= {file.parent for file in results.glob("*/decoder.safetensors")}
+    again = {file.parent for file in results.glob("seeds/*/settings.json") if not file.parent.name.startswith(".")}
     template = Path(__file__).with_name("report.md.jinja").read_text(encoding="utf-8")
     render = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template).render
     records = []
-    for folder in sorted(folders):
+    for folder in [*sorted(folders), *sorted(again)]:
         with reading.boundary(folder, "record the run again, with this version of alikit"):
             about = _about(folder)
-            records.append(about | {"with_seeds": [about], "over_seeds": {}})
+            about |= {"with_seeds": [about], "over_seeds": {}}
             for part in PARTS:  # alone, so that an error names its record
-                render(part=part, records=records[-1:])
-    for folder in sorted(results.glob("seeds/*/")):
-        with reading.boundary(folder, "record the run again, with this version of alikit"):
-            about = _about(folder)
-        record = next((record for record in records if _same_run(record, about)), {"with_seeds": [about]})
-        if about["seed"] in (run["seed"] for run in record["with_seeds"]):
-            raise AlikitError(f"{folder} is no record here with another seed: move it away")
-        record["with_seeds"].append(about)
-        record["over_seeds"] = over_seeds(record["with_seeds"])
+                render(part=part, records=[about])
+            if folder in again:
+                _add_seed(records, about, folder)
+            else:
+                records.append(about)
     here = {part: name for part, name in PARTS.items() if part == "recorded" or f"{name} -->" in text}
     parts = {name: [render(part=part, records=records).strip()] for part, name in here.items()}
     write_page(page, filled(text, page, parts))
@@ -85,10 +83,21 @@ def _about(folder: Path) -> dict:
     return about
 
 
-def _same_run(one: dict, other: dict) -> bool:
-    """Whether two runs differ in nothing that was asked for but their seeds."""
-    names = ("recipe", "steps", "digest", *(field.name for field in fields(Config)))
-    return all(one[name] == other[name] for name in names)
+def _add_seed(records: list[dict], about: dict, folder: Path) -> None:
+    """Adds a record with another seed to the one that is like it but for the seed."""
+    names = ("recipe", "steps", "decoder", "from_run", "data_name", *(field.name for field in fields(Config)))
+
+    def like(record: dict) -> bool:
+        same_data = (a == b for a, b in zip(*(each.get("digest", ()) for each in (record, about)), strict=False))
+        return all(record.get(name) == about.get(name) for name in names) and all(same_data)  # older digests are short
+
+    record = next(filter(like, records), None)
+    if record is None:
+        raise AlikitError(f"{folder} is of no run that is recorded here: record that one too, or move this away")
+    if about["seed"] in (each["seed"] for each in record["with_seeds"]):
+        raise AlikitError(f"{folder} has seed {about['seed']}, and so has another record of this run: move it away")
+    record["with_seeds"] = sorted([*record["with_seeds"], about], key=lambda each: each["seed"])
+    record["over_seeds"] = over_seeds(record["with_seeds"])
 
 
 def over_seeds(records: list[dict]) -> dict[str, str]:
