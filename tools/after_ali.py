@@ -1,6 +1,6 @@
 """Measure what each change since the paper is worth on faces, one at a time, beside celeba-small: results/after-ali.
 
-    python tools/after_ali.py --data table:PATH    every arm with seed 0: four core hours
+    python tools/after_ali.py --data table:PATH    every arm with seed 0: five core hours
     python tools/after_ali.py --data table:PATH --arms bare r1-r2 --seeds 0 1 2 --seconds 1800
     python tools/after_ali.py --page               the page's tables, from what is finished
 
@@ -68,6 +68,7 @@ RESIZED = replace(
 )
 BOTH = replace(PAPERS, cycle_x=5.0, cycle_z=0.15, input_noise=0.1)
 ALL = replace(RECIPES["celeba-modern"], decay=False)
+RATES = {"lr": ALL.lr, "lr_discriminator": ALL.lr_discriminator}
 # What it says, and the recipe; with "falling" the weights of cycles fall to a fifth over the run.
 ARMS: dict[str, tuple[str, Recipe]] = {
     "celeba-small": ("the recipe as it is", PAPERS),
@@ -83,10 +84,16 @@ ARMS: dict[str, tuple[str, Recipe]] = {
     "cycle-both": ("both, 5 and 0.15, read through noise of 0.1", BOTH),
     "cycle-both-falling": ("the same, falling to a fifth", BOTH),
     "unary": ("D judges x and z alone as well", replace(PAPERS, unary=True)),
+    "rates": ("the learning rates of celeba-modern", replace(PAPERS, **RATES)),
     "all-without-cycle": (
         "celeba-modern without cycle and noise",
         replace(ALL, cycle_z=0.0, input_noise=0.0),
     ),
+    "all-slower": (
+        "celeba-modern with celeba-small's learning rates",
+        replace(ALL, lr=PAPERS.lr, lr_discriminator=None),
+    ),
+    "all-without-unary": ("celeba-modern without s_x and s_z", replace(ALL, unary=False)),
     "all-without-noise": ("celeba-modern without its noise", replace(ALL, input_noise=0.0)),
     "all": ("celeba-modern", ALL),
 }
