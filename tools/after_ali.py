@@ -90,7 +90,7 @@ ARMS: dict[str, tuple[str, Recipe]] = {
         replace(ALL, cycle_z=0.0, input_noise=0.0),
     ),
     "all-slower": (
-        "celeba-modern with celeba-small's learning rates",
+        "celeba-modern with celeba-small's rates",
         replace(ALL, lr=PAPERS.lr, lr_discriminator=None),
     ),
     "all-without-unary": ("celeba-modern without s_x and s_z", replace(ALL, unary=False)),
