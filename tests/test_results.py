@@ -91,6 +91,24 @@ def test_what_notebook_07_says_of_faces():
     assert 0.3 < hours[0] / hours[1] < 0.36
 
 
+def test_what_notebook_07_says_of_one_change_at_a_time():
+    lines = map(json.loads, (RESULTS / "after-ali" / "runs.jsonl").read_text().splitlines())
+    found = {line["arm"]: line for line in lines if (line["seconds"], line["seed"]) == (900, 0)}
+    frechet, error = ({a: f[k] for a, f in found.items()} for k in ("fidelity_frechet", "reconstruction_mean"))
+    alone = [arm for arm in found if not arm.startswith("all")]
+    without_cycle = [arm for arm in alone if not arm.startswith("cycle")]
+    assert min(alone, key=frechet.get) == min(without_cycle, key=error.get) == "bare"
+    assert frechet["resized"] < 0.85 * frechet["celeba-small"] > frechet["rates"] / 1.1
+    assert frechet["unary"] > frechet["celeba-small"] and error["unary"] > error["celeba-small"]
+    cycles = set(alone) - set(without_cycle)
+    assert all(frechet[arm] > 1.2 * frechet["celeba-small"] for arm in cycles)
+    assert 0.9 < error["cycle-z"] / error["celeba-small"] < 1
+    assert [round(frechet[arm]) for arm in ("all-slower", "all")] == [10, 4]
+    assert min(frechet, key=frechet.get) == "all-without-cycle" and 3 * frechet["all-without-cycle"] < frechet["bare"]
+    assert error["all-without-cycle"] < 0.85 * error["celeba-small"]
+    assert [round(error[arm], 3) for arm in ("all-without-cycle", "all")] == [0.038, 0.021]
+
+
 def test_what_notebook_07_says_of_house_numbers():
     found, without, old = both("house-numbers-modern", "house-numbers-without-noise", "house-numbers")
     assert found["reconstruction_mean"] < old["reconstruction_mean"] < without["reconstruction_mean"]
