@@ -99,6 +99,8 @@ def test_what_notebook_07_says_of_one_change_at_a_time():
     without_cycle = [arm for arm in alone if not arm.startswith("cycle")]
     assert min(alone, key=frechet.get) == min(without_cycle, key=error.get) == "bare"
     assert frechet["resized"] < 0.85 * frechet["celeba-small"] > frechet["rates"] / 1.1
+    assert max(frechet, key=frechet.get) == max(error, key=error.get) == "no-average"
+    assert abs(frechet["relativistic"] / frechet["r1-r2"] - 1) < 0.02 and frechet["r1-r2"] > frechet["bare"]
     assert frechet["unary"] > frechet["celeba-small"] and error["unary"] > error["celeba-small"]
     cycles = set(alone) - set(without_cycle)
     assert all(frechet[arm] > 1.2 * frechet["celeba-small"] for arm in cycles)
