@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, Projection, conv_stack, mlp
+from .networks import Conditioned, Conv, Discriminator, Embedding, Pixels, Projection, conv_stack, initialise, mlp
 
 Shape = tuple[int, ...]
 LARGEST = 64  # pixels a side to which networks adapt: their weights grow with its square
@@ -123,12 +123,7 @@ class Pictures:
         widths = (rows[-1].maps for rows in (self.of_x, self.of_z) if unary)
         alone = (nn.Linear(width, 1) if y is None else Projection(width, y.out_features) for width in widths)
         network = Discriminator(towers, nn.Sequential(nn.Unflatten(1, (features, 1, 1)), *joint), *alone)
-        for layer in network.modules() if self.he else ():
-            if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(layer, Embedding):
-                nn.init.kaiming_normal_(layer.weight, self.slope)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        return network
+        return initialise(network, slope=self.slope) if self.he else network
 
 
 def _pictures(

@@ -9,16 +9,7 @@ last one may be left out, (N, K), and is then 0: a softmax only knows difference
 """
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid, pad, relu, softplus
-
-
-def value(q_logits: Tensor, p_logits: Tensor) -> Tensor:
-    """V(D, G) = E_q[log D] + E_p[log(1 - D)]: at most 0, and 2 JSD - log 4 for the best D.
-
-    D maximises it. G may minimise it as it stands, the saturating loss: its gradient vanishes where D is sure.
-    """
-    return logsigmoid(q_logits).mean() + logsigmoid(-p_logits).mean()
-
+from torch.nn.functional import cross_entropy, pad, relu, softplus
 
 # For each adversarial loss, what D minimises of its logits and what the other players minimise. D wants q's logits high
 # and p's low, they want the opposite.
@@ -31,7 +22,8 @@ LOSSES = {
 
 
 def discriminator_loss(q_logits: Tensor, p_logits: Tensor, loss: str = "ns") -> Tensor:
-    """With the paper's loss -V(D, G): log 4 when D cannot tell the joints apart, 0 when it is always right and sure."""
+    """With the paper's loss -V(D, G) = -E_q[log D] - E_p[log(1 - D)]: log 4 when D cannot tell the joints apart, 0 when
+    it is always right and sure."""
     of_discriminator, _ = LOSSES[loss]
     if loss == "relativistic":
         return of_discriminator(p_logits - q_logits).mean()

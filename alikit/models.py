@@ -18,7 +18,7 @@ from torch.distributions import Normal, kl_divergence
 
 from .errors import AlikitError
 from .losses import code_loss, discriminator_loss, gan_generator_loss, generator_loss
-from .networks import Conditioned, Discriminator, Frozen, Gaussian, running_statistics
+from .networks import Conditioned, Discriminator, Frozen, Gaussian, batch_norms, evaluating
 from .views import noisy
 
 
@@ -153,14 +153,8 @@ class Game(nn.Module):
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluation mode without gradients, for the block; restores each layer's own mode on exit."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(self.modules()), torch.no_grad():
+            yield
 
 
 def mix(z_from: Tensor, z_to: Tensor, steps: int, spherical: bool = False) -> Tensor:
@@ -334,7 +328,7 @@ class ALI(AdversarialGame):
     def cycle_losses(self, q_pair: tuple, p_pair: tuple, moments: tuple = ()) -> dict[str, Tensor]:
         (x, z_hat, *y), (_, z, *_), found = q_pair, p_pair, {}
         if self.cycle_x:
-            with running_statistics(self.decoder):
+            with evaluating(batch_norms(self.decoder)):  # which are of decoded draws of the prior alone
                 x_hat = self.decoder(z_hat, *y)
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()

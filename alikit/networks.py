@@ -4,7 +4,7 @@ A network is described as data (a tuple of `Conv` rows, like the paper's tables,
 `mlp` makes it a module of PyTorch's own layers. Codes are (N, Z), points (N, D), pictures (N, C, H, W) in [0, 1].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -115,16 +115,13 @@ def conv_stack(rows: tuple[Conv, ...], channels: int, slope: float, outputs: int
     for such kernels."""
     layers: list[nn.Module] = []
     for row in rows:
-        kind, maps, bias = (
-            nn.ConvTranspose2d if row.up else nn.Conv2d,
-            row.maps or outputs,
-            not row.batch_norm and row.bias,
-        )
+        maps, bias = row.maps or outputs, row.bias and not row.batch_norm
         wide = maps * (2 if row.activation == "maxout" else 1)
         own: list[nn.Module] = [nn.Dropout(row.dropout)] if row.dropout else []
         if row.resize:
             own.append(ResizeConv2d(channels, wide, bias))
         else:
+            kind = nn.ConvTranspose2d if row.up else nn.Conv2d
             own.append(kind(channels, wide, row.kernel or left, row.stride, row.padding, bias=bias))
         own += [nn.BatchNorm2d(wide, momentum=BATCH_NORM_MOMENTUM)] if row.batch_norm else []
         own += {"leaky": [nn.LeakyReLU(slope)], "maxout": [Maxout(2)], "linear": []}[row.activation]
@@ -149,12 +146,15 @@ class Pixels(nn.Module):
         return torch.sigmoid(features + self.bias)
 
 
-def initialise(network: nn.Module, std: float) -> nn.Module:
-    """Draws every linear and convolution weight from N(0, std^2) and sets the biases to 0, except in an `Embedding`;
-    returns the network."""
+def initialise(network: nn.Module, std: float | None = None, slope: float = 0.0) -> nn.Module:
+    """Draws every linear and convolution weight from N(0, std^2), or without a std as He et al. (2015) do before
+    LeakyReLU of this slope, and sets the biases to 0, except in an `Embedding`; returns the network."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not isinstance(layer, Embedding):
-            nn.init.normal_(layer.weight, std=std)
+            if std:
+                nn.init.normal_(layer.weight, std=std)
+            else:
+                nn.init.kaiming_normal_(layer.weight, slope)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return network
@@ -250,33 +250,29 @@ class Frozen(nn.Module):
         return self.conditional.mean(v, *y)
 
 
-def _has_batch_norm(network: nn.Module) -> bool:
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
 @contextmanager
-def running_statistics(network: nn.Module) -> Iterator[None]:
-    """Lets batch norm use its running statistics for the block, as when sampling, and not change them.
-
-    For a second pass in a step, whose batch is of another kind: statistics of both would fit neither."""
-    norms = [
-        layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training
-    ]
-    for layer in norms:
-        layer.eval()
+def evaluating(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Evaluation mode of these layers for the block; restores each layer's own mode on exit."""
+    modes = [(layer, layer.training) for layer in layers]
+    for layer, _ in modes:
+        layer.training = False
     try:
         yield
     finally:
-        for layer in norms:
-            layer.train()
+        for layer, training in modes:
+            layer.training = training
 
 
 def joined(network: nn.Module, halves: tuple[Tensor, Tensor]) -> Tensor:
     """What a network makes of a batch in two halves: each half alone up to the first batch norm, both together from
     there. Before that layer, the gradient of one half need not be computed for the other."""
-    if not isinstance(network, nn.Sequential) or not _has_batch_norm(network):
+    if not isinstance(network, nn.Sequential) or not batch_norms(network):
         return network(torch.cat(halves))
-    first = next(place for place, layer in enumerate(network) if _has_batch_norm(layer))
+    first = next(place for place, layer in enumerate(network) if batch_norms(layer))
     for layer in network[:first]:
         halves = tuple(layer(half) for half in halves)
     return network[first + 1 :](joined(network[first], halves))

@@ -20,19 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 
-from .architectures import (
-    HALF,
-    LAPTOP,
-    MNIST,
-    MODERN,
-    MODERN_64,
-    PAPER_CELEBA,
-    PAPER_CIFAR10,
-    PAPER_SVHN,
-    PAPER_TINY_IMAGENET,
-    SMALL,
-    TOY,
-)
+from . import architectures as nets
 from .data import Dataset
 from .data.labels import few_labels
 from .errors import AlikitError
@@ -42,39 +30,28 @@ from .networks import Deterministic, Embedding, Frozen, Gaussian, NoiseInput, in
 from .semi_supervised import FeatureMatchingGAN, KPlusOne, Supervised
 from .training import CHECKED, OF_GAMES, Config, Trainer
 
-OF_LABELS = ("labels", "labelled_batch", "explicit")
+OF_LABELS = ("labels", "labelled_batch")
 
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
 class Recipe(Config):
     """One row of the table below: a `Config` with a game, its networks and its data.
 
-    summary    one line for `alikit recipes`
-    game       the class of the model. It is called with the networks that its parameters name (`encoder`, `decoder`,
-               `discriminator` or `classifier`), `z_dim`, and each field of the recipe that is a parameter too; fields
-               that are attributes of the class, such as r1, are set afterwards
-    data       the default source, see `alikit.data.load`
-    networks   `Dense`, `Pictures` or a class with the same methods, see architectures.py
-    z_dim      Z
-    encoder    the kind of conditional q(z|x), None for a GAN
-    steps      training steps, unless a run says otherwise
-    frozen_decoder  whether the decoder is a finished GAN's and does not learn
-    scale      of p(x|z) at the start, see `VAE`
-    explicit   whether D has a logit of its own for class K + 1, otherwise fixed at 0, see losses.py
-    embedding  width of each network's embedding of the condition y; 0 for games without conditions
+    `game`, the class of the model, is called with the networks that its parameters name (`encoder`, `decoder`,
+    `discriminator` or `classifier`), `z_dim`, and each field of the recipe that is a parameter too; fields that are
+    attributes of the class, such as r1, are set afterwards.
     """
 
-    summary: str
+    summary: str  # one line for `alikit recipes`
     game: type[Game]
-    data: str
-    networks: Any
+    data: str  # the default source, see `alikit.data.load`
+    networks: Any  # `Dense`, `Pictures` or a class with the same methods, see architectures.py
     z_dim: int = Field(ge=0)
-    encoder: Literal["gaussian", "deterministic", "noise"] | None = "gaussian"
-    steps: int = Field(2000, ge=1)
-    frozen_decoder: bool = False
-    scale: float = Field(1.0, gt=0)
-    explicit: bool = False
-    embedding: int = Field(0, ge=0)
+    encoder: Literal["gaussian", "deterministic", "noise"] | None = "gaussian"  # the kind of q(z|x), None for a GAN
+    steps: int = Field(2000, ge=1)  # unless a run says otherwise
+    frozen_decoder: bool = False  # whether the decoder is a finished GAN's and does not learn
+    scale: float = Field(1.0, gt=0)  # of p(x|z) at the start, see `VAE`
+    embedding: int = Field(0, ge=0)  # width of each network's embedding of y; 0 for games without conditions
 
     def config(self) -> dict[str, Any]:
         """The settings that a run may change and keeps: the fields of `Config`, and those that a subclass adds."""
@@ -158,7 +135,7 @@ class Recipe(Config):
         def embedding() -> Embedding | None:  # one of its own for each network
             return Embedding(attributes, self.embedding) if self.is_conditional else None
 
-        outputs = classes + self.explicit if self.has_labels else 1
+        outputs = classes if self.has_labels else 1
         if not self.has_discriminator and self.has_labels:
             yield "classifier", self.networks.build_discriminator(x_shape, 0, classes)
             return
@@ -176,17 +153,17 @@ class Recipe(Config):
 
     def _check(self, x_shape: tuple[int, ...], classes: int | None, attributes: int | None) -> None:
         size, parameters = self.nearest(min(x_shape[-2:])), inspect.signature(self.game).parameters
+        game = self.game.__name__
         kinds = {parameter.kind for parameter in parameters.values()}
         if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-            raise AlikitError(f"{self.game.__name__}.__init__ has * or **: write its parameters out, as ALI does")
+            raise AlikitError(f"{game}.__init__ has * or **: write its parameters out, as ALI does")
         if (size is None) != (len(x_shape) == 1):
             kinds = "points, not pictures" if size is None else "pictures, not points"
             raise AlikitError(f"these networks are for {kinds}: choose another recipe, or other data")
         if size is not None and x_shape[1:] != (size, size):
-            there = (
-                f"the pictures are {x_shape[2]}x{x_shape[1]}, and {size}x{size} is the nearest that these networks take"
-            )
-            raise AlikitError(f"{there}: choose other data, or resize them (files by --size {size}, size={size})")
+            near = f"{size}x{size} is the nearest that these networks take"
+            way = f"choose other data, or resize them (files by --size {size}, size={size})"
+            raise AlikitError(f"the pictures are {x_shape[2]}x{x_shape[1]}, and {near}: {way}")
         if self.has_labels and not classes:
             way = "choose other data, or sort your pictures into PATH/<class>/"
             raise AlikitError(f"a game with labels needs data whose examples have one class each: {way}")
@@ -195,7 +172,7 @@ class Recipe(Config):
             raise AlikitError(f"a conditional recipe needs data whose examples have attributes or classes: {way}")
         if (self.encoder is not None) != ("encoder" in parameters):
             what = "needs an encoder" if self.encoder is None else "has no encoder: set encoder=None"
-            raise AlikitError(f"{self.game.__name__} {what}")
+            raise AlikitError(f"{game} {what}")
         if self.encoder == "noise" and (self.is_conditional or not getattr(self.networks, "noise", 0)):
             raise AlikitError("these networks take no noise beside x: choose another encoder")
         if self.unary and (not self.has_discriminator or not self.encoder or self.has_labels):
@@ -203,25 +180,19 @@ class Recipe(Config):
         if self.penalty_on != "xz" and not self.encoder:
             raise AlikitError("a penalty on x or on z alone is for games of pairs (x, z): leave penalty_on out")
         if self.cycle_z and self.encoder == "noise":
-            raise AlikitError(
-                "an encoder with noise beside x has no density for cycle_z: choose another, or leave it out"
-            )
+            raise AlikitError("an encoder with noise beside x has no density for cycle_z: leave one of them out")
         if self.adversarial_cycle and not (self.cycle_x and "cycle_discriminator" in parameters):
-            raise AlikitError(
-                "adversarial_cycle needs a cycle_x above 0, and a game with a cycle_discriminator, such as ALI"
-            )
+            raise AlikitError("adversarial_cycle needs a cycle_x above 0 and a game with a cycle_discriminator, as ALI")
         own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
         for name in (*OF_GAMES, "scale", *OF_LABELS, *own):
-            known = self.has_labels if name in OF_LABELS else name in parameters or name in self._attributes()
-            if not known and getattr(self, name) != type(self).__pydantic_fields__[name].default:
+            value, default = getattr(self, name), type(self).__pydantic_fields__[name].default
+            is_attribute = name in self._attributes()
+            known = self.has_labels if name in OF_LABELS else name in parameters or is_attribute
+            if not known and value != default:
                 way = "leave it out, choose another recipe, or give the game an attribute of that name"
-                raise AlikitError(f"{self.game.__name__} has no {name}: {way}")
-        for name in self._attributes():
-            mine, value = getattr(self.game, name), getattr(self, name)
-            if value == type(self).__pydantic_fields__[name].default != mine:
-                raise AlikitError(
-                    f"{self.game.__name__} has {name} {mine} and its recipe {value}: name it in the recipe"
-                )
+                raise AlikitError(f"{game} has no {name}: {way}")
+            if is_attribute and value == default != (mine := getattr(self.game, name)):
+                raise AlikitError(f"{game} has {name} {mine} and its recipe {value}: name it in the recipe")
 
 
 def named(name: str) -> Recipe:
@@ -254,48 +225,47 @@ def _row(summary: str, game: type[Game], *blocks: dict, **more) -> Recipe:
 
 
 # The published settings of the toy: N(0, 0.02) weights, Adam 1e-4 with beta1 0.8, batch 100, 200 epochs.
-_toy = {"data": "mixture", "networks": TOY, "z_dim": 2, "steps": 200_000, "betas": (0.8, 0.999), "weight_std": 0.02}
-_toy_frozen = {**_toy, "encoder": "noise", "frozen_decoder": True}
+_toy = dict(data="mixture", networks=nets.TOY, z_dim=2, steps=200_000, betas=(0.8, 0.999), weight_std=0.02)
+_toy_frozen = dict(_toy, encoder="noise", frozen_decoder=True)
 # Ours: what solves the grid, see results/mixture. R1 keeps D from separating the joints too steeply, beta1 = 0 and the
 # decay let the players come to rest, and averaged weights remove the noise that is left. Precise statistics of batch
 # norm remove a bias: with running ones the outer modes are drawn a standard deviation or more too close to the centre.
-_solved = {"data": "mixture", "networks": HALF, "z_dim": 2, "steps": 30_000, "lr": 1e-3, "betas": (0.0, 0.999)}
-_solved |= {"decay": True, "r1": 0.1, "ema": 0.999, "precise_bn": True}
-_digits = {"data": "digits", "networks": SMALL, "z_dim": 16, "lr": 2e-3, "steps": 2000, "decay": True}
+_solved = dict(data="mixture", networks=nets.HALF, z_dim=2, steps=30_000, lr=1e-3, betas=(0.0, 0.999))
+_solved |= dict(decay=True, r1=0.1, ema=0.999, precise_bn=True)
+_digits = dict(data="digits", networks=nets.SMALL, z_dim=16, lr=2e-3, steps=2000, decay=True)
 # The paper's runs on pictures, as published but for bfloat16: N(0, 0.01) weights, Adam 1e-4 with beta1 0.5.
-_paper = {"lr": 1e-4, "weight_std": 0.01, "bf16": True, "z_dim": 256}
-_paper_cifar10 = {**_paper, "data": "cifar10", "networks": PAPER_CIFAR10, "z_dim": 64}
-_paper_svhn = {**_paper, "data": "svhn-extra", "networks": PAPER_SVHN, "steps": 531_100}
-_paper_celeba = {**_paper, "data": "celeba", "networks": PAPER_CELEBA}
-_paper_conditional = {"batch_size": 128, "steps": 156_333, "embedding": 256}
-_paper_tiny = {**_paper, "data": "tiny-imagenet", "networks": PAPER_TINY_IMAGENET, "batch_size": 128}
-_averaged = {"ema": 0.999, "ema_ramp": True, "decay": True}
+_paper = dict(lr=1e-4, weight_std=0.01, bf16=True, z_dim=256)
+_paper_cifar10 = dict(_paper, data="cifar10", networks=nets.PAPER_CIFAR10, z_dim=64)
+_paper_svhn = dict(_paper, data="svhn-extra", networks=nets.PAPER_SVHN, steps=531_100)
+_paper_celeba = dict(_paper, data="celeba", networks=nets.PAPER_CELEBA)
+_paper_conditional = dict(batch_size=128, steps=156_333, embedding=256)
+_paper_tiny = dict(_paper, data="tiny-imagenet", networks=nets.PAPER_TINY_IMAGENET, batch_size=128)
+_averaged = dict(ema=0.999, ema_ramp=True, decay=True)
 # Ours: the best that we found for some hours on a processor.
-_laptop = {"networks": LAPTOP, "z_dim": 64, "lr": 2e-4, "weight_std": 0.02, "batch_size": 64, "bf16": True, **_averaged}
+_laptop = dict(networks=nets.LAPTOP, z_dim=64, lr=2e-4, weight_std=0.02, batch_size=64, bf16=True, **_averaged)
 # Not flipped: a mirrored digit is another digit, or none.
-_house = {"data": "house-numbers", "steps": 14_000, **_laptop}
+_house = dict(data="house-numbers", steps=14_000, **_laptop)
 # PyTorch's weights and a higher rate: in some thousand steps they come further.
-_mnist = {**_house, "data": "torchvision:MNIST", "networks": MNIST, "z_dim": 16, "lr": 1e-3, "weight_std": None}
-_photographs = {**_laptop, "random_flip": True}
-_conditional = {**_photographs, "steps": 28_000, "embedding": 64}
+_mnist = dict(_house, data="torchvision:MNIST", networks=nets.MNIST, z_dim=16, lr=1e-3, weight_std=None)
+_photographs = dict(_laptop, random_flip=True)
+_conditional = dict(_photographs, steps=28_000, embedding=64)
 # What came after, chosen by trials: no checkerboard; D bare, penalised on both sides, judging x and z alone as well;
 # and the cycle on z, through noise, without which the decoder hides z in a pattern.
-_modern = {"networks": MODERN, "z_dim": 32, "lr": 7e-4, "lr_discriminator": 1.5e-3, "betas": (0.0, 0.99)}
-_modern |= {"batch_size": 64, "bf16": True, **_averaged, "r1": 0.003, "r2": 0.003, "penalty_every": 4}
-_modern |= {"unary": True, "cycle_z": 0.2, "input_noise": 0.1, "steps": 21_000}
-_modern_photographs = {**_modern, "random_flip": True}
-_modern_conditional = {**_modern_photographs, "embedding": 64}
-_small_tiny = {**_photographs, "data": "tiny-imagenet", "steps": 78_100}
+_modern = dict(networks=nets.MODERN, z_dim=32, lr=7e-4, lr_discriminator=1.5e-3, betas=(0.0, 0.99))
+_modern |= dict(batch_size=64, bf16=True, **_averaged, r1=0.003, r2=0.003, penalty_every=4)
+_modern |= dict(unary=True, cycle_z=0.2, input_noise=0.1, steps=21_000)
+_modern_photographs = dict(_modern, random_flip=True)
+_modern_conditional = dict(_modern_photographs, embedding=64)
+_small_tiny = dict(_photographs, data="tiny-imagenet", steps=78_100)
 # With labels. At the learning rates above, D takes several times as long to learn the classes.
-_house_labelled = {**_house, "steps": 2_000, "labels": 1000, "labelled_batch": 16, "lr": 1e-3}
-_small_labelled = {**_photographs, "data": "cifar10", "steps": 28_000}
-_small_labelled |= {"labels": 4000, "labelled_batch": 32, "lr": 5e-4}
-_cifar10_labelled = {"data": "cifar10", "networks": PAPER_CIFAR10, "z_dim": 64, "labels": 4000, "labelled_batch": 100}
-_cifar10_labelled |= {"steps": 45_000, "lr": 3e-4, **_averaged, "ema": 0.9999, "random_flip": True, "bf16": True}
-_digits_labelled = {**_digits, "labels": 50, "labelled_batch": 50, **_averaged}
+_house_labelled = dict(_house, steps=2_000, labels=1000, labelled_batch=16, lr=1e-3)
+_small_labelled = dict(_photographs, data="cifar10", steps=28_000, labels=4000, labelled_batch=32, lr=5e-4)
+_cifar10_labelled = dict(data="cifar10", networks=nets.PAPER_CIFAR10, z_dim=64, labels=4000, labelled_batch=100)
+_cifar10_labelled |= dict(_averaged, steps=45_000, lr=3e-4, ema=0.9999, random_flip=True, bf16=True)
+_digits_labelled = dict(_digits, labels=50, labelled_batch=50, **_averaged)
 # With 4000 labels of CIFAR-10 Laine and Aila's weight is 0.8 in our unit. That of digits was chosen on the training
 # examples that `for_settings` keeps for such choices.
-_consistent = {"random_shift": True, "consistency": 1.0}
+_consistent = dict(random_shift=True, consistency=1.0)
 
 OURS = {
     "mixture-ali-paper": _row("ALI on 25 Gaussians, published settings", ALI, _toy, encoder="noise"),
@@ -350,11 +320,9 @@ OURS = {
     "celeba-small": _row("ALI on CelebA at 32x32, laptop networks", ALI, _photographs, data="celeba", steps=76_290),
     "celeba-conditional-small": _row("the same, 40 attributes", ALI, _conditional, data="celeba", steps=76_290),
     "digits-modern": _row("ALI on digits with a cycle on z", ALI, _digits, cycle_z=0.5),
-    "house-numbers-modern": _row(
-        "ALI on rendered house numbers, the modern recipe", ALI, _modern, data="house-numbers"
-    ),
+    "house-numbers-modern": _row("ALI on house numbers, the modern recipe", ALI, _modern, data="house-numbers"),
     "celeba-modern": _row("ALI on CelebA at 32x32, the modern recipe", ALI, _modern_photographs, data="celeba"),
-    "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=MODERN_64),
+    "celeba-modern-64": _row("the same at 64x64", ALI, _modern_photographs, data="celeba", networks=nets.MODERN_64),
     "cifar10-modern": _row("ALI on CIFAR-10, the modern recipe", ALI, _modern_photographs, data="cifar10"),
     "cifar10-conditional-modern": _row("the same, conditioned on the class", ALI, _modern_conditional, data="cifar10"),
     "celeba-conditional-modern": _row("ALI on CelebA, 40 attributes, modern", ALI, _modern_conditional, data="celeba"),

@@ -118,13 +118,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        model: Game,
-        data: Dataset,
-        config: Config = Config(),  # noqa: B008 - it is frozen
-        *,
-        labelled: Dataset | None = None,
-        seed: int = 0,
+        self, model: Game, data: Dataset, config: Config = Config(), *, labelled: Dataset | None = None, seed: int = 0
     ):
         _check(model, data, config, labelled)
         self.labelled, self.labelled_batch = labelled, min(config.labelled_batch, len(labelled or ()))
@@ -341,13 +335,9 @@ class Trainer:
 
 def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None) -> None:
     if model.x_shape not in (None, data.shape):
-        raise AlikitError(
-            f"the model is for examples of {model.x_shape}, and the data's are {data.shape}: build it anew"
-        )
-    if len(data) < 2:
-        raise AlikitError("one example is too few to train on: a batch takes at least two")
+        raise AlikitError(f"the model is for examples of {model.x_shape}, the data's are {data.shape}: build it anew")
     if config.batch_size > len(data):
-        way = f"choose a batch_size of 2 to {len(data)}"
+        way = "choose a smaller batch_size, 2 or more, or more data"
         raise AlikitError(f"a batch of {config.batch_size} does not fit {len(data)} examples: {way}")
     if labelled and not config.labelled_batch:
         raise AlikitError("a game with labels needs a labelled_batch of at least 1: without one no label is used")
@@ -356,9 +346,7 @@ def _check(model: Game, data: Dataset, config: Config, labelled: Dataset | None)
     for name in OF_GAMES:  # a game has them of itself
         value = getattr(config, name)
         if value not in (getattr(Config, name, None), getattr(model, name, None)):
-            raise AlikitError(
-                f"{name} is {value} in the config and not in the game: give both the same, or use a recipe"
-            )
+            raise AlikitError(f"{name} is {value} in the config and not in the game: set both, or use a recipe")
     # The networks of other games have other inputs, and conditional ones need y besides.
     if config.precise_bn and (not isinstance(model, AdversarialGame) or model.attributes):
         raise AlikitError("precise_bn is for games with a discriminator and without conditions: leave it out")

@@ -158,15 +158,13 @@ def test_consistency_is_all_that_is_added(name):
 
 @pytest.mark.parametrize("data", ["digits", "house-numbers", "cifar10"])
 def test_networks_of_games_with_labels(data):
-    """The labels alone get the network that feature matching gets; generated pairs get a logit, if asked for."""
+    """The labels alone get the network that feature matching gets; generated pairs get no logit of their own."""
     matching, semi, alone = (RECIPES[f"{data}-{kind}"] for kind in ("feature-matching", "semi", "supervised"))
     network = alone.build(shape_of(alone), classes=7).classifier
     assert str(network) == str(matching.build(shape_of(alone), classes=7).discriminator)
     assert alone == replace(matching, game=Supervised, summary=alone.summary)
-    for explicit in (False, True):
-        model, x = replace(semi, explicit=explicit).build(shape_of(semi), classes=7), torch.rand(2, *shape_of(semi))
-        assert model.discriminator(x, model.encode(x)).shape == (2, 7 + explicit)
-    assert replace(alone, explicit=True).build(shape_of(alone), classes=7).classifier(x).shape == (2, 7)
+    model, x = semi.build(shape_of(semi), classes=7), torch.rand(2, *shape_of(semi))
+    assert model.discriminator(x, model.encode(x)).shape == network(x).shape == (2, 7)
 
 
 # What does not fit, and recipes of a reader's own.
@@ -197,7 +195,7 @@ class Starred(ALI):
         super().__init__(*args, **kwargs)
 
 
-FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10, "explicit": True}
+FOREIGN = {"scale": 0.1, "consistency": 0.1, "labels": 10, "labelled_batch": 10}
 
 
 @pytest.mark.parametrize(
