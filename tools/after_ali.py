@@ -2,7 +2,7 @@
 
     python tools/after_ali.py --data table:PATH    every arm with seed 0: five core hours
     python tools/after_ali.py --data table:PATH --arms bare r1-r2 --seeds 0 1 2 --seconds 1800
-    python tools/after_ali.py --page               the page's tables, from what is finished
+    python tools/after_ali.py --page               the page's tables, from what is finished and from the records
 
 An arm trains for so many seconds of processor time, measurements apart, at 32x32, without decay. runs.jsonl gets a line
 for each finished run, so the same command goes on if it was stopped, at the next run. README.md is written by hand,
@@ -32,6 +32,8 @@ from alikit.runs.report import filled
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "after-ali"
 SHOWN = 12  # samples of each run on the page
+# The paper's game; celeba-modern for a third of its steps and for all; as long with a lighter cycle and without one.
+RECORDS = ("celeba-small", "celeba-modern", "celeba-modern-long", "celeba-light-cycle", "celeba-without-cycle")
 METRICS = ("reconstruction", "codes", "fidelity", "checkerboard")
 COLUMNS = {
     "Frechet": "fidelity_frechet",
@@ -184,6 +186,22 @@ def tables(known: dict[tuple, dict]) -> list[str]:
     return texts
 
 
+def of_records() -> str:
+    """A table with a row for each of `RECORDS`."""
+    rows = [["", "weight of the cycle on z", "steps", "hours", *COLUMNS], ["---"] * (len(COLUMNS) + 4)]
+    for folder in (OUT.parent / name for name in RECORDS):
+        about, found = (json.loads((folder / f"{part}.json").read_text()) for part in ("settings", "metrics"))
+        steps = about["images_seen"] // about["batch_size"]
+        own = [
+            f"[{folder.name}](../{folder.name})",
+            f"{about.get('cycle_z', 0):g}",
+            f"{steps:,}",
+            f"{about['hours']:.1f}",
+        ]
+        rows.append([*own, *(f"{found[key]:.3g}" for key in COLUMNS.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -200,7 +218,8 @@ def main() -> None:
     try:
         if not given.page:
             measure(given)
-        text = filled((OUT / "README.md").read_text(), OUT / "README.md", {"arms": tables(finished(given.out))})
+        parts = {"records": [of_records()], "arms": tables(finished(given.out))}
+        text = filled((OUT / "README.md").read_text(), OUT / "README.md", parts)
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
     write_whole(given.out / "README.md", lambda place: place.write_text(text))
