@@ -328,7 +328,7 @@ class ALI(AdversarialGame):
     def cycle_losses(self, q_pair: tuple, p_pair: tuple, moments: tuple = ()) -> dict[str, Tensor]:
         (x, z_hat, *y), (_, z, *_), found = q_pair, p_pair, {}
         if self.cycle_x:
-            with evaluating(batch_norms(self.decoder)):  # which are of decoded draws of the prior alone
+            with evaluating(batch_norms(self.decoder)):  # by running statistics, as when sampling
                 x_hat = self.decoder(z_hat, *y)
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
