@@ -29,6 +29,8 @@ class Started:
 
     def __init__(self, folder: Path, function: Callable, *arguments):
         self._said = [folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err")]
+        for file in self._said:
+            file.touch()  # here, for it may be killed before it has written anything
         self._process = _context.Process(target=_in_its_own_session, args=(folder, self._said, function, arguments))
         self.begun, self.is_alive = time.monotonic(), self._process.is_alive
         self._process.start()
