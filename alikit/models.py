@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
+from torch.func import functional_call
 
 from .errors import AlikitError
 from .losses import code_loss, discriminator_loss, gan_generator_loss, generator_loss
@@ -293,11 +294,12 @@ class ALI(AdversarialGame):
              of (x, x) against (x, x_hat), of its adversarial loss, without penalties (ALICE, Li et al. 2017)
     cycle_z  weight of the mean over Z of -E_p log q(z|x_tilde), which is least where q(z|x) = p(z|x), as in the game
              itself; of a `Deterministic` encoder that of a Gaussian of spread 1 around its code
-    input_noise  spread of Gaussian noise on what the encoder reads in `pairs`: without it a decoder may show z to
-             the cycle in a faint pattern that no real x has
+    cycle_trains  what these train: "both" encoder and decoder, as in ALICE, or the "encoder" alone. A decoder that they
+             train may give up samples for reconstructions, or show z to the cycle in a faint pattern that no real x has
+    input_noise  spread of Gaussian noise on what the encoder reads in `pairs`, which hides such a pattern
     """
 
-    cycle_x, cycle_z, input_noise = 0.0, 0.0, 0.0
+    cycle_x, cycle_z, cycle_trains, input_noise = 0.0, 0.0, "both", 0.0
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, z_dim: int, *, cycle_discriminator=None
@@ -314,8 +316,8 @@ class ALI(AdversarialGame):
         z = self.prior(n)
         x_tilde = self.decoder(z, *condition)
         # One pass for both: batch norm would else make two encoders, one scaled by x and one by x_tilde.
-        read = noisy(torch.cat([x, x_tilde]), self.input_noise)
-        both = self.encoder.moments(read, *(torch.cat([v, v]) for v in condition))
+        read = torch.cat([x, x_tilde if self.cycle_trains == "both" else x_tilde.detach()])
+        both = self.encoder.moments(noisy(read, self.input_noise), *(torch.cat([v, v]) for v in condition))
         of_x, of_x_tilde = zip(*(values.split(n) for values in both), strict=True)
         return (x, self.encoder.draw(*of_x), *condition), (x_tilde, z, *condition), of_x_tilde
 
@@ -328,8 +330,10 @@ class ALI(AdversarialGame):
     def cycle_losses(self, q_pair: tuple, p_pair: tuple, moments: tuple = ()) -> dict[str, Tensor]:
         (x, z_hat, *y), (_, z, *_), found = q_pair, p_pair, {}
         if self.cycle_x:
+            weights = dict(self.decoder.named_parameters()) if self.cycle_trains == "encoder" else {}
+            constant = {name: weight.detach() for name, weight in weights.items()}
             with evaluating(batch_norms(self.decoder)):  # by running statistics, as when sampling
-                x_hat = self.decoder(z_hat, *y)
+                x_hat = functional_call(self.decoder, constant, (z_hat, *y))
             if self.cycle_discriminator is None:
                 found["generator"] = self.cycle_x * (x - x_hat).abs().mean()
             else:

@@ -30,7 +30,8 @@ from .views import mirrored, shifted
 EXAMPLES, AT_ONCE = 10_000, 2**21  # for precise statistics: examples at most, and numbers in a batch, about
 CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 # Attributes of games: see `AdversarialGame`, `ALI` and `KPlusOne`.
-OF_GAMES = ("loss", "r1", "r2", "penalty_on", "penalty_every", "cycle_x", "cycle_z", "input_noise", "consistency")
+OF_GAMES = ("loss", "r1", "r2", "penalty_on", "penalty_every", "cycle_x", "cycle_z")
+OF_GAMES += ("cycle_trains", "input_noise", "consistency")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -55,6 +56,7 @@ class Config:
     penalty_every: int = Field(1, ge=1, le=10**6, description="steps from one gradient penalty to the next")
     cycle_x: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on x, see ALI")
     cycle_z: float = Field(0.0, ge=0, le=10**6, description="weight of the cycle loss on z, see ALI")
+    cycle_trains: Literal["both", "encoder"] = Field("both", description="whether the decoder learns from them too")
     input_noise: float = Field(0.0, ge=0, le=100, description="spread of noise on what the encoder reads, see ALI")
     adversarial_cycle: bool = Field(False, description="let a second discriminator judge the cycle on x")
     unary: bool = Field(False, description="let the discriminator judge x and z alone as well")

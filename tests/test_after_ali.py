@@ -1,4 +1,4 @@
-"""What came after the paper, against formulas written out by hand: losses, penalties, cycles, unary terms, resizing."""
+"""What came after the paper, against formulas written out by hand: losses, penalties, cycles, unary terms."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -8,12 +8,10 @@ import torch
 from games import A, N, X, Z, ali, discriminator
 from torch import nn
 from torch.distributions import Normal
-from torch.nn.functional import conv2d, interpolate
 
 from alikit import ALI, RECIPES, AlikitError, Config, Trainer, losses
-from alikit.architectures import MODERN, MODERN_28, MODERN_64
 from alikit.data import Dataset
-from alikit.networks import Conv, Deterministic, Discriminator, Gaussian, Projection, ResizeConv2d, conv_stack
+from alikit.networks import Deterministic, Discriminator, Gaussian, Projection
 
 Q, P = torch.tensor([3.0, -0.5, 0.0]).double(), torch.tensor([1.0, -2.0, 0.0]).double()
 
@@ -172,6 +170,27 @@ def test_cycles_by_hand(cycle, adversarial):
     assert not judged & {id(p) for p in model.players()["generator"]}
 
 
+@pytest.mark.parametrize("adversarial", [False, True])
+@pytest.mark.parametrize("cycle", [("cycle_x",), ("cycle_z",), ("cycle_x", "cycle_z")])
+def test_cycles_that_train_the_encoder_alone(adversarial, cycle):
+    """The encoder learns as by ALICE, the decoder as without a cycle."""
+
+    def slopes(weight: float, trains: str) -> list[torch.Tensor]:
+        model.cycle_trains = trains
+        for name in cycle:
+            setattr(model, name, weight)
+        torch.manual_seed(1)
+        loss = model.losses(x)["generator"]
+        return [torch.autograd.grad(loss, [*part.parameters()], retain_graph=True) for part in parts]
+
+    model, x = linear_ali(adversarial), torch.randn(N, X)
+    parts = model.encoder, model.decoder
+    (of_encoder, of_decoder), alice, without = slopes(2.0, "encoder"), slopes(2.0, "both"), slopes(1e-30, "both")
+    torch.testing.assert_close(of_encoder, alice[0])
+    torch.testing.assert_close(of_decoder, without[1])
+    assert not torch.allclose(alice[1][0], without[1][0], atol=1e-3)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_noise_is_on_what_the_encoder_reads_and_on_nothing_else(weight):
     model, x, read = linear_ali(), torch.randn(100_000, X), []
@@ -278,6 +297,7 @@ def test_recipes_build_what_came_after(recipe):
         ("mixture-ali-noise", {"cycle_z": 0.5}, "an encoder with noise beside x has no density for cycle_z"),
         ("digits-semi", {"unary": True}, "unary is for games of pairs .x, z. without labels"),
         ("digits", {"adversarial_cycle": True}, "adversarial_cycle needs a cycle_x above 0"),
+        ("digits", {"cycle_trains": "encoder"}, "cycle_trains needs a cycle_x or a cycle_z above 0"),
         ("digits-semi", {"adversarial_cycle": True, "cycle_x": 1.0}, "and a game with a cycle_discriminator"),
     ],
 )
@@ -317,59 +337,6 @@ def test_the_cycles_discriminator_has_the_games_loss():
         pairs = model.pairs(x)
         found[model.loss] = model.cycle_losses(*pairs)["discriminator"].item()
     assert len(set(found.values())) == len(losses.LOSSES), found
-
-
-def test_he_weights_beside_batch_norm():
-    with_norm = replace(MODERN, of_x=tuple(replace(row, batch_norm=True) for row in MODERN.of_x))
-    layer = with_norm.build_discriminator((3, 32, 32), 8).towers[0][0]
-    assert layer.bias is None and layer.weight.std().item() == pytest.approx((2 / 1.01 / 48) ** 0.5, rel=0.1)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_resized_convolution_is_upsampling_and_a_convolution(bias):
-    layer, features = ResizeConv2d(3, 5, bias).double(), torch.randn(2, 3, 4, 6, requires_grad=True).double()
-    expected = conv2d(interpolate(features, scale_factor=2), layer.weight, layer.bias, padding=1)
-    found = layer(features)
-    torch.testing.assert_close(found, expected)
-    inputs = [features, *layer.parameters()]
-    slopes = (torch.autograd.grad(v.square().sum(), inputs) for v in (found, expected))
-    torch.testing.assert_close(*slopes)
-
-
-def test_even_features_give_an_even_picture():
-    """A transposed convolution of an odd kernel leaves a checkerboard, a resized one does not; away from the border."""
-
-    def unevenness(row):
-        with torch.no_grad():
-            picture = conv_stack((row,), 8, 0.1)(torch.ones(1, 8, 8, 8))[..., 3:-3, 3:-3]
-        return picture.std((2, 3)).max().item()
-
-    assert unevenness(Conv(3, 2, 4, resize=True, batch_norm=False, activation="linear")) < 1e-6
-    assert unevenness(Conv(3, 2, 4, up=True, batch_norm=False, activation="linear")) > 0.01
-
-
-def test_padded_and_residual_rows():
-    x = torch.randn(2, 3, 8, 8)
-    padded, again = (
-        Conv(4, 2, 5, padding=1, batch_norm=False),
-        Conv(3, 1, 5, padding=1, residual=True, batch_norm=False),
-    )
-    stack = conv_stack((padded, again), 3, 0.1)
-    expected = stack[1](conv2d(x, stack[0].weight, stack[0].bias, 2, padding=1))
-    torch.testing.assert_close(stack(x), expected + stack[2][1](stack[2][0](expected)))
-    assert (padded.side(8), again.side(4), Conv(3, 2, 5, resize=True).side(4)) == (4, 4, 8)
-
-
-@pytest.mark.parametrize(("networks", "sides"), [(MODERN, (16, 24, 40)), (MODERN_64, (32, 48)), (MODERN_28, (20, 32))])
-def test_modern_networks_take_every_size_that_halves_without_a_rest(networks, sides):
-    for side in (networks.size, *sides):
-        assert networks.takes(side)
-        shape, x, z = (1, side, side), torch.rand(2, 1, side, side), torch.randn(2, 6)
-        decoder = networks.build_decoder(shape, 6, None)
-        assert networks.build_encoder("gaussian", shape, 6)(x).shape == (2, 12)
-        assert decoder(z).shape == x.shape
-        assert networks.build_discriminator(shape, 6)(decoder(z), z).shape == (2,)
-    assert not networks.takes(networks.size + 1) and not networks.takes(networks.size + 2)
 
 
 def test_a_cycle_on_z_encodes_both_kinds_of_pictures_in_one_pass():

@@ -1,11 +1,25 @@
 """Parts of networks that recorded losses (test_recipes.py) and games by hand (test_models.py) do not pin down."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from games import assert_same
 from torch import nn
+from torch.nn.functional import conv2d, interpolate
 
-from alikit.networks import Deterministic, Discriminator, Frozen, Gaussian, NoiseInput, mlp
+from alikit.architectures import MODERN, MODERN_28, MODERN_64
+from alikit.networks import (
+    Conv,
+    Deterministic,
+    Discriminator,
+    Frozen,
+    Gaussian,
+    NoiseInput,
+    ResizeConv2d,
+    conv_stack,
+    mlp,
+)
 
 
 def test_means_and_frozen_conditionals():
@@ -47,3 +61,56 @@ def test_a_member_in_two_halves_is_as_good_as_whole(tower, calls):
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found.sum(), [*net.parameters()]), wanted, atol=1e-5, rtol=1e-4)
     assert seen == calls
+
+
+def test_he_weights_beside_batch_norm():
+    with_norm = replace(MODERN, of_x=tuple(replace(row, batch_norm=True) for row in MODERN.of_x))
+    layer = with_norm.build_discriminator((3, 32, 32), 8).towers[0][0]
+    assert layer.bias is None and layer.weight.std().item() == pytest.approx((2 / 1.01 / 48) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_resized_convolution_is_upsampling_and_a_convolution(bias):
+    layer, features = ResizeConv2d(3, 5, bias).double(), torch.randn(2, 3, 4, 6, requires_grad=True).double()
+    expected = conv2d(interpolate(features, scale_factor=2), layer.weight, layer.bias, padding=1)
+    found = layer(features)
+    torch.testing.assert_close(found, expected)
+    inputs = [features, *layer.parameters()]
+    slopes = (torch.autograd.grad(v.square().sum(), inputs) for v in (found, expected))
+    torch.testing.assert_close(*slopes)
+
+
+def test_even_features_give_an_even_picture():
+    """A transposed convolution of an odd kernel leaves a checkerboard, a resized one does not; away from the border."""
+
+    def unevenness(row):
+        with torch.no_grad():
+            picture = conv_stack((row,), 8, 0.1)(torch.ones(1, 8, 8, 8))[..., 3:-3, 3:-3]
+        return picture.std((2, 3)).max().item()
+
+    assert unevenness(Conv(3, 2, 4, resize=True, batch_norm=False, activation="linear")) < 1e-6
+    assert unevenness(Conv(3, 2, 4, up=True, batch_norm=False, activation="linear")) > 0.01
+
+
+def test_padded_and_residual_rows():
+    x = torch.randn(2, 3, 8, 8)
+    padded, again = (
+        Conv(4, 2, 5, padding=1, batch_norm=False),
+        Conv(3, 1, 5, padding=1, residual=True, batch_norm=False),
+    )
+    stack = conv_stack((padded, again), 3, 0.1)
+    expected = stack[1](conv2d(x, stack[0].weight, stack[0].bias, 2, padding=1))
+    torch.testing.assert_close(stack(x), expected + stack[2][1](stack[2][0](expected)))
+    assert (padded.side(8), again.side(4), Conv(3, 2, 5, resize=True).side(4)) == (4, 4, 8)
+
+
+@pytest.mark.parametrize(("networks", "sides"), [(MODERN, (16, 24, 40)), (MODERN_64, (32, 48)), (MODERN_28, (20, 32))])
+def test_modern_networks_take_every_size_that_halves_without_a_rest(networks, sides):
+    for side in (networks.size, *sides):
+        assert networks.takes(side)
+        shape, x, z = (1, side, side), torch.rand(2, 1, side, side), torch.randn(2, 6)
+        decoder = networks.build_decoder(shape, 6, None)
+        assert networks.build_encoder("gaussian", shape, 6)(x).shape == (2, 12)
+        assert decoder(z).shape == x.shape
+        assert networks.build_discriminator(shape, 6)(decoder(z), z).shape == (2,)
+    assert not networks.takes(networks.size + 1) and not networks.takes(networks.size + 2)
