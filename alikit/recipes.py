@@ -183,8 +183,6 @@ class Recipe(Config):
             raise AlikitError("an encoder with noise beside x has no density for cycle_z: leave one of them out")
         if self.adversarial_cycle and not (self.cycle_x and "cycle_discriminator" in parameters):
             raise AlikitError("adversarial_cycle needs a cycle_x above 0 and a game with a cycle_discriminator, as ALI")
-        if self.cycle_trains != "both" and not (self.cycle_x or self.cycle_z):
-            raise AlikitError("cycle_trains needs a cycle_x or a cycle_z above 0: set one, or leave it out")
         own = {field.name for field in fields(self)} - {field.name for field in fields(Recipe)}
         for name in (*OF_GAMES, "scale", *OF_LABELS, *own):
             value, default = getattr(self, name), type(self).__pydantic_fields__[name].default
@@ -195,6 +193,8 @@ class Recipe(Config):
                 raise AlikitError(f"{game} has no {name}: {way}")
             if is_attribute and value == default != (mine := getattr(self.game, name)):
                 raise AlikitError(f"{game} has {name} {mine} and its recipe {value}: name it in the recipe")
+        if self.cycle_trains != "both" and not (self.cycle_x or self.cycle_z):
+            raise AlikitError("cycle_trains needs a cycle_x or a cycle_z above 0: set one, or leave it out")
 
 
 def named(name: str) -> Recipe:
