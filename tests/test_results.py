@@ -14,6 +14,7 @@ from test_study_tools import mixture_report, tool
 import alikit
 from alikit.evaluation import found_modes
 from alikit.runs.report import filled, write_report
+from alikit.runs.settings import upgraded
 from alikit.storage import unpack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,8 @@ def test_the_page_of_one_change_at_a_time_is_what_the_tool_writes():
     text = (folder / "README.md").read_text()
     parts = {"records": [after_ali.of_records()], "arms": after_ali.tables(after_ali.finished(folder))}
     assert filled(text, folder, parts) == text
+    for (arm, *_), line in after_ali.finished(folder).items():
+        assert after_ali.settings_of(arm).items() <= upgraded(line["settings"]).items(), arm
 
 
 def test_what_notebook_07_says_of_one_change_at_a_time():

@@ -256,6 +256,14 @@ def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path)
     assert f"| {found[0]['steps']:,} | {numbers} |" in page
     again, same = study(*arms, "--seeds", "0", "1")
     assert again[:2] == found and [line["seed"] for line in again] == [0, 0, 1, 1]
+    for line in again:  # as an earlier version wrote them, which did not know this setting
+        del line["settings"]["cycle_trains"]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in again))
+    assert study(*arms)[0] == again
+    again[0]["settings"]["cycle_trains"] = "encoder"
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in again))
+    with pytest.raises(SystemExit, match="with other settings"):
+        study(*arms)
     assert same.index("| celeba-small |") < same.index("| bare |") and same.count("![Samples of bare]") == 1
     assert alikit.figures.Image.open(tmp_path / "bare-0-0.1.png").size[0] > 12 * 64
 
