@@ -1,6 +1,9 @@
 """The recorded results: what the pages say is what was measured, and what the weights still do."""
 
 import json
+import shlex
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,9 @@ from scipy import stats
 from test_study_tools import mixture_report, tool
 
 import alikit
+from alikit.cli import _changes
 from alikit.evaluation import found_modes
+from alikit.runs import read_settings
 from alikit.runs.report import filled, write_report
 from alikit.runs.settings import upgraded
 from alikit.storage import unpack
@@ -69,6 +74,17 @@ def test_the_page_of_records_is_what_the_report_writes(tmp_path):
     (tmp_path / "README.md").write_text((RESULTS / "README.md").read_text())
     assert write_report(tmp_path) == 16
     assert (tmp_path / "README.md").read_text() == (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/settings.json")), ids=lambda file: file.parent.name)
+def test_the_command_of_a_record_gives_its_settings_today_too(file):
+    settings, words = read_settings(file.parent), shlex.split(json.loads(file.read_text())["command"])
+    changes = [value for option, value in pairwise(words) if option == "--set"]
+    rate = {"lr": float(words[words.index("--lr") + 1])} if "--lr" in words else {}
+    today = replace(alikit.RECIPES[words[2]], **_changes(rate, changes))
+    assert words[:2] == ["alikit", "train"] and settings["recipe"] == words[2]
+    assert json.loads(json.dumps(today.config())).items() <= settings.items()
+    assert "--steps" not in words or settings["steps"] == int(words[words.index("--steps") + 1])
 
 
 def both(*names: str) -> list[dict]:

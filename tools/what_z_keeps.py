@@ -47,7 +47,7 @@ from alikit.runs.report import filled
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
 # What came after, see notebook 07; other networks, other lengths.
-LATER = ("house-numbers-modern", "house-numbers-modern-long", "house-numbers-without-noise")
+LATER = ("house-numbers-without-noise", "house-numbers-cycle-on-z", "house-numbers-modern")
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
 LEAST = -0.3  # where the figure ends
 TRAIN = 20_000
