@@ -316,7 +316,7 @@ class ALI(AdversarialGame):
         z = self.prior(n)
         x_tilde = self.decoder(z, *condition)
         # One pass for both: batch norm would else make two encoders, one scaled by x and one by x_tilde.
-        read = torch.cat([x, x_tilde if self.cycle_trains == "both" else x_tilde.detach()])
+        read = torch.cat([x, x_tilde.detach() if self.cycle_trains == "encoder" else x_tilde])
         both = self.encoder.moments(noisy(read, self.input_noise), *(torch.cat([v, v]) for v in condition))
         of_x, of_x_tilde = zip(*(values.split(n) for values in both), strict=True)
         return (x, self.encoder.draw(*of_x), *condition), (x_tilde, z, *condition), of_x_tilde

@@ -194,7 +194,7 @@ class Recipe(Config):
             if is_attribute and value == default != (mine := getattr(self.game, name)):
                 raise AlikitError(f"{game} has {name} {mine} and its recipe {value}: name it in the recipe")
         if self.cycle_trains != "both" and not (self.cycle_x or self.cycle_z):
-            raise AlikitError("cycle_trains needs a cycle_x or a cycle_z above 0: set one, or leave it out")
+            raise AlikitError("cycle_trains=encoder needs a cycle_x or cycle_z above 0: set one, or cycle_trains=both")
 
 
 def named(name: str) -> Recipe:

@@ -297,7 +297,7 @@ def test_recipes_build_what_came_after(recipe):
         ("mixture-ali-noise", {"cycle_z": 0.5}, "an encoder with noise beside x has no density for cycle_z"),
         ("digits-semi", {"unary": True}, "unary is for games of pairs .x, z. without labels"),
         ("digits", {"adversarial_cycle": True}, "adversarial_cycle needs a cycle_x above 0"),
-        ("digits", {"cycle_trains": "encoder"}, "cycle_trains needs a cycle_x or a cycle_z above 0"),
+        ("digits", {"cycle_trains": "encoder"}, "cycle_trains=encoder needs .* or cycle_trains=both"),
         ("digits-vae", {"cycle_trains": "encoder"}, "VAE has no cycle_trains"),
         ("digits-semi", {"adversarial_cycle": True, "cycle_x": 1.0}, "and a game with a cycle_discriminator"),
     ],

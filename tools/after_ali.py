@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import alikit
+from alikit import reading
 from alikit.architectures import LAPTOP, MODERN
 from alikit.data import Dataset
 from alikit.errors import Diverged
@@ -131,12 +132,17 @@ def trained(arm: str, parts: tuple[Dataset, Dataset], seed: int, seconds: float)
 
 
 def finished(folder: Path) -> dict[tuple, dict]:
-    """What is finished, by arm, seed and seconds."""
-    file = folder / "runs.jsonl"
-    found = map(json.loads, file.read_text().splitlines() if file.is_file() else ())
-    known = {(line["arm"], line["seed"], line["seconds"]): line for line in found}
-    if more := {arm for arm, *_ in known} - ARMS.keys():
-        raise alikit.AlikitError(f"{file} has {', '.join(more)}, and the study has not: name another folder with --out")
+    """What is finished, by arm, seed and seconds. AlikitError unless the file is whole and its arms are today's."""
+    file, known, way = folder / "runs.jsonl", {}, "put it right, or name another folder with --out"
+    if file.is_file():
+        with reading.boundary(file, way):
+            for line in map(json.loads, file.read_text().splitlines()):
+                arm = line["arm"]
+                if arm not in ARMS or not settings_of(arm).items() <= upgraded(line["settings"]).items():
+                    raise alikit.AlikitError(f"{file} has {arm} with other settings: name another folder with --out")
+                # JSON has null for a number that was not finite; steps are null where a run diverged.
+                numbers = {key: np.nan if line.get(key, 0) is None else line.get(key) for key in COLUMNS.values()}
+                known[arm, line["seed"], line["seconds"]] = line | numbers
     return known
 
 
@@ -147,13 +153,13 @@ def sheet(arm: str, seed: int, seconds: float) -> str:
 def measure(given: argparse.Namespace) -> None:
     """Trains and measures what is not known yet, one line and one picture of samples each."""
     known, parts = finished(given.out), alikit.load(given.data, size=32)
+    digest = alikit.runs.digest(parts)
     given.out.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("alikit", "torch")}
     for arm, seed in ((arm, seed) for seed in given.seeds for arm in given.arms):
-        settings = settings_of(arm)
         if line := known.get((arm, seed, given.seconds)):
-            if not settings.items() <= upgraded(line["settings"]).items():
-                raise alikit.AlikitError(f"{arm} is in {given.out} with other settings: name another folder with --out")
+            if line.get("digest", digest) != digest:
+                raise alikit.AlikitError(f"{given.out} has {arm} on other data: name another folder with --out")
             continue
         try:
             model, steps = trained(arm, parts, seed, given.seconds)
@@ -162,9 +168,16 @@ def measure(given: argparse.Namespace) -> None:
                 save_picture(grid(model.sample(SHOWN), SHOWN, zoom=2), given.out / sheet(arm, seed, given.seconds))
         except Diverged:
             steps, found = None, {}
-        line = {"arm": arm, "seed": seed, "seconds": given.seconds, "steps": steps, **found, "settings": settings}
+        line = {
+            "arm": arm,
+            "seed": seed,
+            "seconds": given.seconds,
+            "steps": steps,
+            **found,
+            "settings": settings_of(arm),
+        }
         with (given.out / "runs.jsonl").open("a") as file:
-            file.write(json.dumps(line | {"hardware": given.hardware, "versions": versions}) + "\n")
+            file.write(json.dumps(line | {"digest": digest, "hardware": given.hardware, "versions": versions}) + "\n")
         print(arm, seed, steps, {name: found.get(key) for name, key in COLUMNS.items()}, flush=True)
 
 
@@ -225,9 +238,9 @@ def main() -> None:
             measure(given)
         parts = {"records": [of_records()], "arms": tables(finished(given.out))}
         text = filled((OUT / "README.md").read_text(), OUT / "README.md", parts)
+        write_whole(given.out / "README.md", lambda place: place.write_text(text))
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
-    write_whole(given.out / "README.md", lambda place: place.write_text(text))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
     alikit train house-numbers-post-hoc --decoder runs/house-numbers-gan-seed0
     python tools/what_z_keeps.py --judge      train the factor classifier, 7 minutes on one core
     python tools/what_z_keeps.py              measure these and the recorded ALI run, some minutes
-    python tools/what_z_keeps.py --later      measure the recorded runs with what came after instead
+    python tools/what_z_keeps.py --later      measure the recorded runs with what came after instead, and the last of
+                                              them with the seeds 1 and 2 too: alikit train house-numbers-modern
+                                              --steps 7500 --seed 1
 
 For each factor of pictures that no run was trained on: how well a linear probe reads it from z, and how well the factor
 classifier reads it off the reconstruction, beside the originals. ALI, VAE and GAN have the same encoder and decoder and
@@ -24,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy import stats
 from torch import Tensor
 
 import alikit
@@ -43,11 +46,13 @@ from alikit.evaluation.measured import same_chance
 from alikit.figures import DATA, ENCODER, MODEL, drawn, strips
 from alikit.runs import save_picture, write_whole
 from alikit.runs.report import filled
+from alikit.runs.settings import OFF
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OUT = RESULTS / "what-z-keeps"
 # What came after, see notebook 07; other networks, other lengths.
 LATER = ("house-numbers-without-noise", "house-numbers-cycle-on-z", "house-numbers-modern")
+LATER_SEEDS = (1, 2)  # of the last one too
 COLOURS = {"ALI": ENCODER, "VAE": DATA, "post-hoc GAN": MODEL}
 LEAST = -0.3  # where the figure ends
 TRAIN = 20_000
@@ -151,6 +156,19 @@ def setting(runs: dict[str, dict]) -> list[str]:
     ]
 
 
+def over_seeds(of: dict[str, dict]) -> str:
+    """What becomes of the digit in the last of `LATER`, over its seeds."""
+    found = {}
+    for kind in ("read", "kept"):
+        values = [of[name][kind][0] for name in (LATER[-1], *map(str, LATER_SEEDS))]
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+        found[kind] = f"{np.mean(values):.3f} ± {half:.3f}"
+    seeds = ", ".join(map(str, (0, *LATER_SEEDS)))
+    kept, read = found["kept"], found["read"]
+    what = f"{LATER[-1]} keeps the digit in {kept}, and a probe of its codes reads it in {read}"
+    return f"Over the seeds {seeds}, {what}: mean and 95 % interval (Student's t)."
+
+
 def page(report: dict, later: dict) -> str:
     """The page of the results, every number between its marks taken from these."""
     factors, classifier, file = report["factors"], report["judge"], OUT / "README.md"
@@ -167,7 +185,11 @@ def page(report: dict, later: dict) -> str:
         "setting": ["\n".join(lines)],
         "factors": [table(factors, list(report["runs"])), f"No interval is wider than {max(intervals):.3f}."],
         "drawn": [f"From a code drawn from q(z|x) in place of the mean one, the digit is kept by {from_drawn}."],
-        "later": ["\n".join(setting(later["runs"])), table(later["factors"], list(later["runs"]))],
+        "later": [
+            "\n".join(setting({name: later["runs"][name] for name in LATER})),
+            table(later["factors"], list(LATER)),
+            over_seeds(later["factors"]["digit"]["models"]),
+        ],
     }
     return filled(file.read_text(), file, parts)
 
@@ -197,17 +219,23 @@ def main() -> None:
         write_whole(OUT / "judge.safetensors", lambda file: file.write_bytes(in_8_bits))
         return
     vae, gan, post_hoc = (given.runs / f"house-numbers-{game}-seed0" for game in ("vae", "gan", "post-hoc"))
-    folders = {"ALI": RESULTS / "house-numbers", "VAE": vae, "post-hoc GAN": post_hoc}
+    folders, seeds = {"ALI": RESULTS / "house-numbers", "VAE": vae, "post-hoc GAN": post_hoc}, {}
     if given.later:
-        folders = {name: RESULTS / name for name in LATER}
+        seeds = {str(seed): given.runs / f"{LATER[-1]}-seed{seed}" for seed in LATER_SEEDS}
+        folders = {name: RESULTS / name for name in LATER} | seeds
     try:
         models = {name: alikit.load_model(folder) for name, folder in folders.items()}
         classifier = trained_factor_classifier(OUT / "judge.safetensors")
-        for folder in () if given.later else (vae, gan, post_hoc):
+        known = {name: alikit.runs.read_settings(folder) for name, folder in folders.items()}
+        for folder in seeds.values() if given.later else (vae, gan, post_hoc):
             keep(folder)
+        for seed in seeds:
+            wanted = known[LATER[-1]] | {"seed": int(seed)}
+            if any(known[seed][key] != wanted[key] for key in ("recipe", "seed", "steps", *OFF)):
+                run = f"{LATER[-1]}, {wanted['steps']} steps, seed {seed}"
+                raise alikit.AlikitError(f"{folders[seed]} is not {run}: train that")
     except alikit.AlikitError as error:
         sys.exit(f"{parser.prog}: {error}")
-    known = {name: alikit.runs.read_settings(folder) for name, folder in folders.items()}
     train, held_out = alikit.house_numbers(TRAIN, seed=0), alikit.house_numbers(HELD_OUT, SEED)
     report = {
         "held_out": {"n": HELD_OUT, "seed": SEED},
@@ -222,7 +250,8 @@ def main() -> None:
     if not given.later:
         save_picture(drawn(draw(report["factors"], list(models))), OUT / "figure.png")
     x = held_out.floats(slice(12))
-    rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in models.items()}
+    shown = {name: models[name] for name in (LATER if given.later else models)}
+    rows = {"originals": x} | {name: model.reconstruct(x, sample=False) for name, model in shown.items()}
     save_picture(strips(rows), OUT / f"{names[1]}.png")
     both = (json.loads((OUT / f"{name}.json").read_text()) for name in ("metrics", "later"))
     text = page(*both)
