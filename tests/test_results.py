@@ -135,9 +135,10 @@ def test_what_notebook_07_says_of_one_change_at_a_time():
     assert all(frechet[arm] > 1.2 * frechet["celeba-small"] for arm in cycles)
     assert 0.9 < error["cycle-z"] / error["celeba-small"] < 1
     assert [round(frechet[arm]) for arm in ("all-slower", "all")] == [10, 4]
-    assert min(frechet, key=frechet.get) == "all-without-cycle" and 3 * frechet["all-without-cycle"] < frechet["bare"]
+    assert min(frechet, key=frechet.get) == "all-encoder" and 3 * frechet["all-without-cycle"] < frechet["bare"]
     assert error["all-without-cycle"] < 0.85 * error["celeba-small"]
-    assert [round(error[arm], 3) for arm in ("all-without-cycle", "all")] == [0.038, 0.021]
+    assert 0.9 < frechet["all"] - frechet["all-without-cycle"] < 1.1
+    assert [round(error[arm], 3) for arm in ("all-without-cycle", "all", "all-encoder")] == [0.038, 0.021, 0.024]
 
 
 def test_what_notebook_07_says_of_house_numbers():
@@ -167,16 +168,16 @@ def test_what_notebook_07_says_of_house_numbers():
 def test_what_is_said_of_pictures_by_class():
     found, old = both("cifar10-conditional-modern", "cifar10-small")
     assert found["classes_accuracy"] > 0.65 < found["classes_switched"] and found["classes_judge"] < 0.85
-    assert 2.9 < old["fidelity_frechet"] / found["fidelity_frechet"] < 3.1 and found["codes_cycle"] < 0.3
-    assert found["reconstruction_mean"] < 0.65 * old["reconstruction_mean"]
+    assert [round(run["fidelity_frechet"], 1) for run in (found, old)] == [1.5, 6.0]
+    assert [round(run["reconstruction_mean"], 3) for run in (found, old)] == [0.032, 0.047]
     settings = ("cifar10-small/settings.json", "cifar10-conditional-modern/settings.json")
     sheets = json.loads((RESULTS / "cifar10-conditional-modern/naming.json").read_text())["sheets"]
     right = [[a for a, b in zip(sheet["asked"], sheet["named"], strict=True) if a == b] for sheet in sheets]
-    assert sum(map(len, right)) == 63 and all(len(sheet["asked"]) == 60 for sheet in sheets)
+    assert [*map(len, right)] == [37, 39] and all(len(sheet["asked"]) == 60 for sheet in sheets)
     of_each = {name: sum(names.count(name) for names in right) for name in sheets[0]["asked"]}
-    assert of_each["automobile"] == of_each["frog"] == max(of_each.values()) == 10
-    assert all(of_each[name] in (3, 4) for name in ("cat", "dog", "deer", "bird"))
-    assert len({round(json.loads((RESULTS / file).read_text())["hours"], 1) for file in settings}) == 1
+    assert of_each["ship"] == max(of_each.values()) == 11 and min(of_each.values()) == 6
+    old_hours, hours = (json.loads((RESULTS / file).read_text())["hours"] for file in settings)
+    assert hours < 0.8 * old_hours
 
 
 def test_what_the_page_says_of_anomalies():

@@ -59,6 +59,18 @@ def test_grey_and_coarse_pictures_keep_light_and_dark_but_not_the_font():
     assert found["digit"]["models"]["half"]["kept"][0] == pytest.approx(right, abs=1e-4)
 
 
+def test_other_seeds_are_of_the_same_run(monkeypatch, tmp_path):
+    record = alikit.runs.read_settings(JUDGE.parents[1] / what_z_keeps.LATER[-1])
+    monkeypatch.setattr("sys.argv", ["what_z_keeps", "--later", "--runs", str(tmp_path)])
+    monkeypatch.setattr(what_z_keeps.alikit, "load_model", lambda folder: None)
+    monkeypatch.setattr(what_z_keeps, "keep", lambda run: None)
+    for seed in (1, 2):
+        found = record | {"seed": 1, "steps": record["steps"] + seed - 1}
+        alikit.runs.write_settings(tmp_path / f"{what_z_keeps.LATER[-1]}-seed{seed}", found)
+    with pytest.raises(SystemExit, match=f"seed2 is not {what_z_keeps.LATER[-1]}, 7500 steps, seed 2: train that"):
+        what_z_keeps.main()
+
+
 def test_the_recorded_numbers_are_those_of_the_recorded_run_and_of_the_page():
     """Of ALI, whose weights are kept: some of the pictures, so chance may move them a little."""
     report, later = (json.loads((JUDGE.parent / f"{name}.json").read_text()) for name in ("metrics", "later"))
@@ -260,10 +272,18 @@ def test_changes_since_the_paper_go_on_where_they_stopped(monkeypatch, tmp_path)
         del line["settings"]["cycle_trains"]
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in again))
     assert study(*arms)[0] == again
-    again[0]["settings"]["cycle_trains"] = "encoder"
+    again[0]["reconstruction_mean"] = None  # which was not finite
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in again))
-    with pytest.raises(SystemExit, match="with other settings"):
-        study(*arms)
+    assert "| nan |" in study("--page")[1]
+    for text, message in (
+        (json.dumps(again[0] | {"settings": {**again[0]["settings"], "cycle_trains": "encoder"}}), "other settings"),
+        (json.dumps(again[0] | {"arm": "an earlier one"}), "an earlier one with other settings"),
+        (json.dumps(again[0] | {"digest": [1, 2, 3, 4]}), "on other data"),
+        (json.dumps(again[0])[:50], "is damaged"),
+    ):
+        (tmp_path / "runs.jsonl").write_text(text + "\n")
+        with pytest.raises(SystemExit, match=message):
+            study(*arms)
     assert same.index("| celeba-small |") < same.index("| bare |") and same.count("![Samples of bare]") == 1
     assert alikit.figures.Image.open(tmp_path / "bare-0-0.1.png").size[0] > 12 * 64
 
