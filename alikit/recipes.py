@@ -256,7 +256,7 @@ _conditional = dict(_photographs, steps=28_000, embedding=64)
 _modern = dict(networks=nets.MODERN, z_dim=32, lr=7e-4, lr_discriminator=1.5e-3, betas=(0.0, 0.99))
 _modern |= dict(batch_size=64, bf16=True, **_averaged, r1=0.003, r2=0.003, penalty_every=4)
 _modern |= dict(unary=True, cycle_x=6.0, cycle_trains="encoder", steps=21_000)
-# A smaller z is enough here; a little of the cycle on z leaves the encoder some of its sigma, which that on x would end.
+# A smaller z is enough here; a little of the cycle on z leaves the encoder some sigma, which that on x would end.
 _modern_house = dict(_modern, data="house-numbers", z_dim=16, cycle_x=15.0, cycle_z=0.1)
 _modern_photographs = dict(_modern, random_flip=True)
 _modern_conditional = dict(_modern_photographs, embedding=64)
